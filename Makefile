@@ -1,0 +1,113 @@
+# What one types here. `make` alone explains itself.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The newest Python that answers; one that only a version manager's shim promises does not count.
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c '$(RECENT)' 2>/dev/null && echo $$name && break; done)
+
+BIN := .venv/bin
+OUTPUT ?= ..
+WORKERS ?= 2
+
+DEMO := build/demo
+PROJECT := iris-flower-prediction
+TEMPLATE := {{cookiecutter.project_slug}}
+PINNED := check-jsonschema nbstripout pre-commit-hooks ruff zizmor
+
+# An environment keeps its folder's path: in a moved or copied folder it is made again.
+READY := .venv/ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help
+help: ## Show this help
+	@echo "Usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
+	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS"
+
+.PHONY: demo
+demo: $(READY) ## Render the default project, train, score and show the predictions
+	@$(MAKE) --no-print-directory $(DEMO)/digest
+	@$(MAKE) --no-print-directory -C $(DEMO)/$(PROJECT) run
+	@echo "The project, as if it were yours: $(DEMO)/$(PROJECT) (start with its README.md)"
+	@echo "One with your own answers:        make new"
+
+# Rendered again when the template is another one. The project's own environment is kept.
+$(DEMO)/digest: build/digest
+	@echo "Rendering $(DEMO)/$(PROJECT)"
+	@rm -rf $(DEMO).new
+	@$(BIN)/cookiecutter . --no-input --default-config --output-dir $(DEMO).new >/dev/null
+	@test ! -d $(DEMO)/$(PROJECT)/.venv || mv $(DEMO)/$(PROJECT)/.venv $(DEMO).new/$(PROJECT)/
+	@rm -rf $(DEMO)
+	@mv $(DEMO).new $(DEMO)
+	@cp build/digest $@
+
+# Touched only when a file of the template has changed, come or gone.
+.PHONY: always
+build/digest: always
+	@mkdir -p build
+	@find cookiecutter.json hooks '$(TEMPLATE)' -type f ! -path '*/__pycache__/*' \
+		-exec cksum {} + | sort | cksum >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.PHONY: new
+new: $(READY) ## Ask the questions and render a project of your own into OUTPUT
+	@$(BIN)/cookiecutter . --output-dir '$(OUTPUT)'
+
+.PHONY: test
+test: $(READY) ## Run all tests, also those that install and run rendered projects
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: test-fast
+test-fast: $(READY) ## Run the tests that only render
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not slow'
+
+.PHONY: test-slow
+test-slow: $(READY) ## Run the others; TESTS=classification only those of that name
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow $(if $(TESTS),-k '$(TESTS)')
+
+.PHONY: lint
+lint: $(READY) ## Check the template's own code and workflows
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --pedantic --quiet .github/workflows
+
+.PHONY: format
+format: $(READY) ## Format the template's own code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(READY) ## Refresh every locked requirement, the rendered project's too
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' --group dev --output-file requirements.txt
+	@for name in $(PINNED); do \
+		version=$$(sed -n "s/^$$name==\([^ ]*\).*/\1/p" requirements.txt); \
+		sed -i.old "s/\"$$name==[^\"]*\"/\"$$name==$$version\"/" \
+			.pre-commit-config.yaml '$(TEMPLATE)/.pre-commit-config.yaml'; \
+	done
+	@rm -f .pre-commit-config.yaml.old '$(TEMPLATE)/.pre-commit-config.yaml.old'
+	@rm -rf build/lock
+	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock >/dev/null
+	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock
+	@cp build/lock/$(PROJECT)/requirements*.txt '$(TEMPLATE)/'
+
+.PHONY: clean
+clean: ## Remove the environment and everything that was rendered here
+	@rm -rf .venv build .pytest_cache .ruff_cache
+
+# pip installs uv, in the version and with the hashes of the lock; uv installs the rest.
+$(READY): requirements.txt
+	@'$(PYTHON)' -c '$(RECENT)' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed; name yours with PYTHON=/path/to/python." >&2; exit 1; }
+	@echo "Making .venv with $$('$(PYTHON)' --version)"
+	@'$(PYTHON)' -m venv --clear .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt >.venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement .venv/uv.txt
+	@$(BIN)/uv pip install --quiet --python .venv --require-hashes --requirement requirements.txt
+	@touch $@

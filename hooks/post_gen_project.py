@@ -1,0 +1,91 @@
+"""Keeps the files that belong to the answers, removes the others, and says what to type next."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+# Rendered by cookiecutter, see pre_gen_project.py.
+ANSWERS = r"""{{ cookiecutter | tojson }}"""
+
+# (question, its answers): files of which every answer has its own version, NAME_<answer>.EXT.
+# The chosen version becomes NAME.EXT, the others go.
+VARIANTS = {
+    ("problem_type", ("classification", "regression")): (
+        "data/raw/example.csv",
+        "src/{package}/contract.py",
+        "src/{package}/data.py",
+        "src/{package}/model.py",
+    ),
+    ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
+}
+
+# (question, some of its answers): files and folders that stay with these answers only.
+ONLY = {
+    ("deployment_flavor", ("batch",)): ("src/{package}/batch.py",),
+}
+
+
+def steps(answers, variants=VARIANTS, only=ONLY):
+    """Every path of the table with the path it gets, or None where it goes."""
+    for (question, choices), paths in variants.items():
+        for path in paths:
+            for choice in choices:
+                target = path if choice == answers[question] else None
+                yield in_package(version(path, choice), answers), in_package(target, answers)
+    for (question, choices), paths in only.items():
+        for path in paths:
+            target = path if answers[question] in choices else None
+            yield in_package(path, answers), in_package(target, answers)
+
+
+def version(path, choice):
+    """src/model.py, regression -> src/model_regression.py"""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_{choice}{path.suffix}").as_posix()
+
+
+def in_package(path, answers):
+    return path and Path(path.format(package=answers["__package_name"]))
+
+
+def arrange(folder, planned):
+    """Renames and removes as planned. Returns the planned paths that the template lacks."""
+    planned = [(folder / path, target and folder / target) for path, target in planned]
+    if arranged(planned):
+        return []
+    missing = [path.relative_to(folder) for path, _ in planned if not path.exists()]
+    if not missing:
+        for path, target in planned:
+            move(path, target)
+    return missing
+
+
+def arranged(planned):
+    """Whether this hook has been here before: nothing is left to rename or remove."""
+    return all(target.exists() for _, target in planned if target) and not any(
+        path.exists() for path, target in planned if path != target
+    )
+
+
+def move(path, target):
+    if target:
+        path.replace(target)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def main():
+    answers = json.loads(ANSWERS)
+    missing = arrange(Path.cwd(), list(steps(answers)))
+    for path in missing:
+        print(f"The template has no {path.as_posix()}, which its table names.", file=sys.stderr)
+    if not missing:
+        print(f"\nThe project is ready. Next:\n\n    cd {answers['project_slug']}\n    make run\n")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

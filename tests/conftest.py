@@ -1,0 +1,156 @@
+"""Renders projects for the tests: bake(**answers) gives a Project."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = Path(__file__).resolve().parent.parent
+QUESTIONS = {
+    key: value
+    for key, value in json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8")).items()
+    if not key.startswith("_")
+}
+CHOICES = {key: value for key, value in QUESTIONS.items() if isinstance(value, list)}
+COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in product(*CHOICES.values())]
+# Answers that render other code; the remaining questions fill in a license or a version.
+FLAVORS = [
+    {"problem_type": problem, "deployment_flavor": flavor}
+    for problem, flavor in product(CHOICES["problem_type"], CHOICES["deployment_flavor"])
+]
+HOSTILE = {
+    "quotes": """She said "it's" 'done' `now` \"\"\" '''""",
+    "backslash": r"C:\new\table ends in \\",
+    "newline": "first line\nsecond line\r\n\tthird line",
+    "jinja": "{{ x }} {% if %} {# y #} {{ {{",
+    "shell": "$HOME ${HOME} $(HOME) %PATH% # ; & | * ? ~",
+    "markup": "<b>bold</b> [link](x) & | table | --> ]]>",
+    "emoji": "🌸 flowers 👩‍🔬",
+    "accents": "Previsão de demanda à João — ação nº 1",
+    "long": "A name without end " * 16,
+}
+
+
+def verbatim(answer):
+    """The answer as text: without input, cookiecutter takes every answer for a Jinja template."""
+    return re.sub(r"\{[{%#]", r"{{ '\g<0>' }}", answer)
+
+
+def label(answers):
+    """The id of a test parametrized by answers."""
+    return "-".join(answers.values())
+
+
+@dataclass(frozen=True)
+class Project:
+    path: Path
+
+    def __str__(self):
+        return self.path.name
+
+    @property
+    def package(self):
+        return self.path.name.replace("-", "_")
+
+    def files(self):
+        """Every file's path relative to the project, with slashes, sorted."""
+        return sorted(
+            path.relative_to(self.path).as_posix()
+            for path in self.path.rglob("*")
+            if path.is_file()
+        )
+
+    def text(self, name):
+        return (self.path / name).read_text("utf-8")
+
+    def texts(self):
+        """Path and content of every text file."""
+        for name in self.files():
+            content = (self.path / name).read_bytes()
+            if b"\0" not in content:
+                yield name, content.decode("utf-8")
+
+    def copy_to(self, folder):
+        """A copy to change: the baked project itself is shared between tests."""
+        return Project(Path(shutil.copytree(self.path, folder / self.path.name)))
+
+    def run(self, *command):
+        """The output of a command in the project; fails the test when the command fails."""
+        return run(*command, cwd=self.path)
+
+
+def run(*command, cwd, **options):
+    """What a command writes to both streams; fails the test when the command fails."""
+    done = attempt(*command, cwd=cwd, **options)
+    assert done.returncode == 0, f"{' '.join(command)} exited {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def attempt(*command, cwd, **options):
+    """The finished process of a command, its two streams in one."""
+    program = shutil.which(command[0], path=Path(sys.executable).parent) or command[0]
+    return subprocess.run(
+        [program, *command[1:]],
+        cwd=cwd,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def clean_environment():
+    """Ours without what make, pytest and our own virtual environment set for themselves."""
+    foreign = ("MAKE", "MFLAGS", "PYTEST", "PYTHONPATH", "VIRTUAL_ENV")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    return kept | {"PYTHONUTF8": "1"}
+
+
+@pytest.fixture(scope="session")
+def bake(cookies_session):
+    """Renders the template with these answers, once for every set of answers."""
+    projects = {}
+
+    def render(**answers):
+        key = tuple(sorted(answers.items()))
+        if key not in projects:
+            result = cookies_session.bake(
+                extra_context={name: verbatim(answer) for name, answer in answers.items()}
+            )
+            assert result.exception is None, result.exception
+            projects[key] = Project(result.project_path)
+        return projects[key]
+
+    return render
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """Gives answers that must be refused; returns what the user reads on his terminal."""
+
+    def render(**answers):
+        context = [f"{name}={verbatim(answer)}" for name, answer in answers.items()]
+        done = attempt(
+            "cookiecutter",
+            "--no-input",
+            "--default-config",
+            "-o",
+            "out",
+            str(TEMPLATE),
+            *context,
+            cwd=tmp_path,
+        )
+        left = [path for path in tmp_path.rglob("*") if path.name != "out"]
+        assert done.returncode == 1, done.stdout
+        assert not left
+        return done.stdout
+
+    return render

@@ -1,0 +1,147 @@
+"""Does a rendered project work: its environment, tests, linters, hooks, jobs, notebooks?"""
+
+import re
+import sys
+
+import nbformat
+import pre_gen_project
+import pytest
+from conftest import CHOICES, FLAVORS, HOSTILE, Project, label, run
+
+pytestmark = pytest.mark.slow
+
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = {"python_version": RUNNING} if RUNNING in CHOICES["python_version"] else {}
+EVERY_FLAVOR = pytest.mark.parametrize(
+    "answers",
+    [pytest.param(answers, marks=pytest.mark.xdist_group(label(answers))) for answers in FLAVORS],
+    ids=label,
+)
+# The import names of what the project asks for; more than the distributions' names tell.
+IMPORT_NAMES = """
+import re, tomllib
+from importlib.metadata import packages_distributions
+metadata = tomllib.load(open("pyproject.toml", "rb"))
+wanted = [*metadata["project"]["dependencies"], *sum(metadata["dependency-groups"].values(), [])]
+wanted = {re.match(r"[\\w.-]+", each)[0].lower() for each in wanted if isinstance(each, str)}
+for name, distributions in packages_distributions().items():
+    if wanted & {each.lower() for each in distributions} and name.isidentifier():
+        print(name.lower())
+"""
+
+
+@pytest.fixture(scope="session")
+def install(bake, tmp_path_factory):
+    """Renders a project, commits it and makes its environment, once for every set of answers."""
+    projects = {}
+
+    def install(**answers):
+        key = tuple(answers.values())
+        if key not in projects:
+            project = bake(**answers, **PYTHON).copy_to(tmp_path_factory.mktemp("generated"))
+            project.run("git", "init", "--quiet", "--initial-branch=main")
+            commit(project)
+            project.run("make", "setup")
+            projects[key] = project
+        return projects[key]
+
+    return install
+
+
+def commit(project):
+    project.run("git", "add", "--all")
+    identity = ("-c", "user.name=A team", "-c", "user.email=team@example.com")
+    project.run("git", *identity, "commit", "--quiet", "--message", "Render")
+
+
+def in_environment(project, *command, cwd=None):
+    program = project.path / ".venv" / "bin" / command[0]
+    return run(str(program), *command[1:], cwd=cwd or project.path)
+
+
+def assert_all_passed(output):
+    closings = re.findall(r"(?m)^=* ?(\d+ passed.*?) in [\d.]+s", output)
+    assert closings, output
+    for closing in closings:
+        assert not re.search("failed|skipped|error|xfailed|warning", closing), output
+
+
+@EVERY_FLAVOR
+def test_its_tests_pass(install, answers):
+    assert_all_passed(install(**answers).run("make", "test"))
+
+
+@EVERY_FLAVOR
+def test_its_linters_are_content(install, answers):
+    install(**answers).run("make", "lint")
+
+
+@EVERY_FLAVOR
+def test_its_hooks_pass_and_change_nothing(install, answers):
+    project = install(**answers)
+    in_environment(project, "pre-commit", "run", "--all-files")
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@EVERY_FLAVOR
+def test_its_hooks_refuse_what_must_not_be_committed(install, answers, tmp_path):
+    project = install(**answers)
+    run("git", "clone", "--quiet", str(project.path), "clone", cwd=tmp_path)
+    clone = Project(tmp_path / "clone")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text="a secret")]
+    nbformat.write(notebook, clone.path / "analysis" / "new.ipynb")
+    key = "-----BEGIN RSA " + "PRIVATE KEY-----\n"
+    (clone.path / "key.txt").write_text(key, "utf-8")
+    (clone.path / "large.txt").write_text("0123456789\n" * 200_000, "utf-8")
+    (clone.path / "broken.toml").write_text("key = \n", "utf-8")
+    clone.run("git", "add", "--all")
+    with pytest.raises(AssertionError) as refused:
+        in_environment(project, "pre-commit", "run", cwd=clone.path)
+    for name in ("key.txt", "large.txt", "broken.toml"):
+        assert name in str(refused.value)
+    assert "a secret" not in clone.text("analysis/new.ipynb")
+
+
+@EVERY_FLAVOR
+def test_its_notebooks_run(install, answers):
+    install(**answers).run("make", "notebooks")
+
+
+@EVERY_FLAVOR
+def test_its_main_job_leaves_predictions_and_a_clean_checkout(install, answers):
+    project = install(**answers)
+    project.run("make", "run")
+    predictions = [
+        name
+        for name in project.files()
+        if name.startswith("data/predictions/") and name.endswith((".csv", ".parquet"))
+    ]
+    assert predictions
+    # What the jobs write is ignored by git; the user never commits a database by accident.
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@EVERY_FLAVOR
+def test_its_readme_names_only_targets_that_exist(install, answers):
+    project = install(**answers)
+    named = set(re.findall(r"(?m)`make ([a-z-]+)|^make ([a-z-]+)", project.text("README.md")))
+    assert named
+    for target in {"".join(pair) for pair in named}:
+        project.run("make", "--dry-run", target)
+
+
+@EVERY_FLAVOR
+def test_its_libraries_cannot_be_package_names(install, answers):
+    imported = in_environment(install(**answers), "python", "-c", IMPORT_NAMES).split()
+    assert "numpy" in imported
+    assert [name for name in imported if not pre_gen_project.taken(name)] == []
+
+
+@pytest.mark.xdist_group("hostile")
+@pytest.mark.parametrize("answers", FLAVORS[:1], ids=label)  # the texts do not meet the flavor
+def test_hostile_answers_make_a_project_that_passes_its_tests(install, answers):
+    everything = " ".join(HOSTILE.values())
+    texts = dict.fromkeys(("project_name", "description", "author_name"), everything)
+    project = install(**answers, **texts, project_slug="f" * 40)
+    assert_all_passed(project.run("make", "test"))

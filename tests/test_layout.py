@@ -1,0 +1,132 @@
+"""The exact tree of a rendered project, and the table that decides about it."""
+
+from pathlib import Path
+
+import post_gen_project
+import pytest
+from conftest import FLAVORS, label
+
+TREE = """
+.dockerignore
+.env.example
+.gitignore
+.pre-commit-config.yaml
+.python-version
+Dockerfile
+LICENSE
+Makefile
+README.md
+config/nonprod.toml
+config/prod.toml
+data/predictions/.gitkeep
+data/processed/.gitkeep
+data/raw/.gitkeep
+data/rejected/.gitkeep
+log/.gitkeep
+pyproject.toml
+requirements-dev.txt
+requirements-train.txt
+requirements.txt
+src/{package}/__init__.py
+src/{package}/__main__.py
+src/{package}/contract.py
+src/{package}/data.py
+src/{package}/model.py
+"""
+ONLY = {"batch": "src/{package}/batch.py"}
+
+
+@pytest.mark.parametrize("answers", FLAVORS, ids=label)
+def test_tree(bake, answers):
+    project = bake(**answers)
+    expected = TREE + ONLY[answers["deployment_flavor"]]
+    assert project.files() == sorted(expected.format(package=project.package).split())
+
+
+ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}
+VARIANTS = {("problem", ("classification", "regression")): ("src/{package}/model.py", "LICENSE")}
+ONLY_WITH = {
+    ("flavor", ("batch", "both")): ("src/{package}/batch.py",),
+    ("flavor", ("api", "both")): ("src/{package}/api.py", "deploy"),
+}
+
+
+@pytest.fixture
+def rendered(tmp_path):
+    """A project as cookiecutter leaves it to the post hook; every file holds its own name."""
+    for name in (
+        "LICENSE_classification",
+        "LICENSE_regression",
+        "README.md",
+        "deploy/compose.yaml",
+        "src/iris/api.py",
+        "src/iris/batch.py",
+        "src/iris/model_classification.py",
+        "src/iris/model_regression.py",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name, "utf-8")
+    return tmp_path
+
+
+def arrange(folder, **answers):
+    planned = list(post_gen_project.steps(ANSWERS | answers, VARIANTS, ONLY_WITH))
+    return post_gen_project.arrange(folder, planned)
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+ARRANGED = {
+    "LICENSE": "LICENSE_regression",
+    "README.md": "README.md",
+    "src/iris/batch.py": "src/iris/batch.py",
+    "src/iris/model.py": "src/iris/model_regression.py",
+}
+
+
+def test_the_answers_pick_the_files(rendered):
+    assert arrange(rendered) == []
+    assert contents(rendered) == ARRANGED
+    assert not (rendered / "deploy").exists()
+
+
+def test_another_answer_picks_others(rendered):
+    assert arrange(rendered, problem="classification", flavor="both") == []
+    assert contents(rendered) == {
+        "LICENSE": "LICENSE_classification",
+        "README.md": "README.md",
+        "deploy/compose.yaml": "deploy/compose.yaml",
+        "src/iris/api.py": "src/iris/api.py",
+        "src/iris/batch.py": "src/iris/batch.py",
+        "src/iris/model.py": "src/iris/model_classification.py",
+    }
+
+
+def test_a_second_run_changes_nothing(rendered):
+    arrange(rendered)
+    assert arrange(rendered) == []
+    assert contents(rendered) == ARRANGED
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["src/iris/model_regression.py", "LICENSE_classification", "src/iris/batch.py", "deploy"],
+)
+def test_a_path_that_is_not_there_is_an_error(rendered, name):
+    (rendered / name).rename(rendered / "moved")
+    before = contents(rendered)
+    assert arrange(rendered) == [Path(name)]
+    assert contents(rendered) == before
+
+
+def test_a_finished_project_that_lacks_a_path_is_an_error(rendered):
+    arrange(rendered)
+    (rendered / "LICENSE").unlink()
+    assert Path("LICENSE_regression") in arrange(rendered)

@@ -1,0 +1,143 @@
+"""The batch job: one run, or the runs that an incremental call needs.
+
+A run has an id. The same id again does nothing once its predictions are published; a run that was
+killed goes on where it stopped; two processes never work on the same run.
+"""
+
+import argparse
+import re
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from . import registry, settings, tables
+from .errors import ProjectError
+from .outputs import open_output, read_json
+from .scoring import PLAN, Run
+from .settings import Settings
+from .tables import Window
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score, with which model, and where to put it."""
+
+    input: str
+    output: str
+    model: str
+    format: str = "parquet"
+    run_id: str | None = None
+    force: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    where = "parquet or csv file, folder of them, or SQLAlchemy URL#TABLE"
+    add("--input", metavar="URI", help=f"{where} or URL#QUERY (default: batch.input)")
+    add("--output", metavar="URI", help=f"{where} (default: batch.output)")
+    add("--model", metavar="URI", help="models:/name@alias or a folder (default: models.uri)")
+    add("--format", choices=["parquet", "csv"], default="parquet", help="of the files in a folder")
+    add("--run-id", metavar="ID", help="the same id again does nothing (default: a new one)")
+    add("--force", action="store_true", help="repeat a run that was published already")
+    add("--incremental", action="store_true", help="only files or rows not scored before")
+    add("--watermark", metavar="COLUMN", help="of a table: rows beyond its last value are new")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = settings.load()
+    request = Request(
+        arguments.input or config.batch.input,
+        arguments.output or config.batch.output,
+        arguments.model or config.models.uri,
+        arguments.format,
+        arguments.run_id,
+        arguments.force,
+    )
+    if arguments.incremental:
+        from .incremental import score_new
+
+        score_new(request, arguments.watermark, config)
+    elif arguments.watermark:
+        raise ProjectError("--watermark goes with --incremental.")
+    else:
+        score(request, config)
+    return 0
+
+
+def score(
+    request: Request,
+    config: Settings,
+    paths: list[Path] | None = None,
+    window: Window | None = None,
+) -> dict:
+    """One run from input to published predictions; returns its manifest.
+
+    :param paths: the input's files to score, all of them if None.
+    :raises ProjectError: nothing was published; the same run can be started again.
+    """
+    work = Path(config.batch.work)
+    output = open_output(request.output, request.format, work)
+    run_id = request.run_id or _unfinished(output, request) or new_run_id()
+    if not RUN_ID.fullmatch(run_id):
+        raise ProjectError(f"run id {run_id!r}: use letters, digits, dots and hyphens.")
+    with _only_one(run_id, work):
+        published = output.published(run_id)
+        if published and not request.force:
+            if published["input"]["uri"] != tables.redacted(request.input):
+                raise ProjectError(f"run id {run_id} is taken, by {published['input']['uri']}.")
+            print(f"Run {run_id} was published already; --force repeats it.")
+            return published
+        paths = tables.files(request.input) if paths is None else paths
+        model = registry.load_model(request.model, config)
+        try:
+            manifest = Run(run_id, request.input, output, model, config, paths, window).execute()
+        except OSError as error:
+            raise ProjectError(f"{error}. Run {run_id} goes on when started again.") from error
+    _report(manifest)
+    return manifest
+
+
+def _report(manifest: dict) -> None:
+    rows, timings = manifest["rows"], manifest["timings"]
+    print(
+        f"Run {manifest['run_id']}: {rows['read']:,} rows read, {rows['predicted']:,} predicted, "
+        f"{rows['rejected']:,} rejected in {timings['seconds']:.1f} s with "
+        f"{manifest['model']['name']} version {manifest['model']['version']}\n"
+        f"  predictions: {manifest['output']}"
+        + (f"\n  rejected:    {manifest['rejected']}" if manifest["rejected"] else "")
+    )
+
+
+def new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _unfinished(output, request: Request) -> str | None:
+    """The id of a run over the same input that was killed: the same command finishes it."""
+    for file in sorted(output.staging.glob(f"*/{PLAN}")):
+        plan = read_json(file)
+        same = (tables.redacted(request.input), str(output))
+        if plan and (plan["input"], plan["output"]) == same and plan["found"]:
+            return file.parent.name
+    return None
+
+
+@contextmanager
+def _only_one(run_id: str, work: Path):
+    """Hold the run's lock; the system releases it when the process dies, however it dies."""
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / f".{run_id}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ProjectError(f"run {run_id} is at work in another process.") from None
+    try:
+        yield
+    finally:
+        lock.release()

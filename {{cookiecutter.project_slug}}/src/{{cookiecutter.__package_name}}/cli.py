@@ -1,0 +1,67 @@
+"""The command line: ``python -m <package> COMMAND``.
+
+A module that does a job brings its own subcommand as two functions, ``add_arguments(parser)`` and
+``run(arguments) -> exit code``. Modules are imported only when their command is called, so that
+help comes at once.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import logging
+import sys
+
+# Command: (module, help). Where the module is not part of this project, neither is the command.
+COMMANDS = {
+    "train": ("train", "train, validate, register, and promote if better than the champion"),
+    "score": ("batch", "score a table: read, validate, predict, write"),
+    "history": ("versions", "list the registered versions with their metrics and verdicts"),
+    "promote": ("versions", "make a registered version the champion"),
+    "rollback": ("versions", "put the previous champion back"),
+    "copy": ("versions", "copy a verified model from the registry to a folder"),
+    "contract": ("versions", "print the contract as the table of docs/contract.md"),
+}
+INTERRUPTED = 130
+
+
+def parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser; only ``command`` gets its arguments, the others just their line of help."""
+    top = argparse.ArgumentParser(
+        prog=f"python -m {__package__}",
+        description="From a trained model to predictions in production.",
+        epilog="The environment variable ENVIRONMENT picks config/<name>.toml (nonprod if unset).",
+    )
+    top.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        if importlib.util.find_spec(f"{__package__}.{module}") is None:
+            continue
+        sub = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == command:
+            job = importlib.import_module(f".{module}", __package__)
+            job.add_arguments(sub)
+            sub.set_defaults(run=job.run)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code, 2 for an error that the user can mend."""
+    from .errors import ProjectError
+
+    argv = sys.argv[1:] if argv is None else argv
+    command = next((word for word in argv if word in COMMANDS), None)
+    try:
+        arguments = parser(command).parse_args(argv)
+        logging.basicConfig(
+            level=logging.INFO if arguments.verbose else logging.WARNING,
+            format="%(asctime)s %(levelname)s %(message)s",
+        )
+        return arguments.run(arguments)
+    except ProjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 2

@@ -1,0 +1,25 @@
+"""What goes in and what comes out: the columns, their types, units and ranges.
+
+This is one of the three files to change for your own project. Validation, the model's signature,
+the numeric form of the data and docs/contract.md all derive from it. Raise ``version`` when a
+column is added, removed or changes its meaning, then train again.
+"""
+
+from .schema import Column, Contract
+
+CONTRACT = Contract(
+    version="1.0.0",
+    columns=(
+        Column("AGE", "integer", "Age", "years", minimum=18, maximum=120),
+        Column("SEX", "category", "Sex, as the study coded it", allowed=(1, 2)),
+        Column("BMI", "float", "Body mass index", "kg/m²", minimum=10, maximum=80),
+        Column("BLOOD_PRESSURE", "float", "Average", "mmHg", minimum=40, maximum=200),
+        Column("TOTAL_CHOLESTEROL", "float", "Serum", "mg/dL", minimum=50, maximum=500),
+        Column("LDL", "float", "Low-density lipoproteins", "mg/dL", minimum=10, maximum=400),
+        Column("HDL", "float", "High-density lipoproteins", "mg/dL", minimum=10, maximum=150),
+        Column("CHOLESTEROL_RATIO", "float", "Total to HDL", minimum=1, maximum=20),
+        Column("LOG_TRIGLYCERIDES", "float", "Log of serum level", minimum=2, maximum=8),
+        Column("GLUCOSE", "float", "Blood sugar", "mg/dL", minimum=30, maximum=300),
+    ),
+    target=Column("PROGRESSION", "float", "Disease progression one year after baseline"),
+)

@@ -1,0 +1,152 @@
+"""From a fitted estimator to the serving artifact.
+
+The estimator is exported to ONNX and the export is compared with it. Where there is no exporter,
+or the two disagree too often, the estimator's skops file is served instead; cloudpickle is the
+last resort, and only where the settings allow it.
+"""
+
+import hashlib
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .contract import CONTRACT
+from .errors import ProjectError
+from .predict import METADATA, Scores, native, open_model
+from .settings import PACKAGE, Settings
+
+DRAWN_ROWS = 10_000
+# Two classes whose probabilities differ by less are a tie; either answer is right.
+TIE = 1e-6
+# Regression: relative to the spread of the predictions, well above float32's own 1e-7.
+CLOSE = 1e-4
+log = logging.getLogger(__name__)
+
+
+class Disagreement(NamedTuple):
+    """Share of rows, from 0 to 1, on which an export answers otherwise than its estimator."""
+
+    holdout: float
+    drawn: float
+
+
+def save(
+    estimator: Any,
+    folder: Path,
+    training: np.ndarray,
+    holdout: np.ndarray,
+    config: Settings,
+) -> dict:
+    """Write the serving artifact and its metadata to ``folder``, and return the metadata.
+
+    :param training: float32 (rows, columns); its ranges stand in where the contract has none.
+    :param holdout: float32 (rows, columns), rows the estimator was not fitted on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = draw(training, config.training.seed)
+    disagreement = None
+    try:
+        content = _to_onnx(estimator, training)
+        metadata = _write(estimator, folder, "model.onnx", content)
+        disagreement = compare(estimator, folder, holdout, drawn)
+        served = max(disagreement) <= config.training.max_disagreement
+        reason = "its export disagrees with it too often"
+    except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
+        served, reason = False, f"it cannot be exported: {str(error).splitlines()[0]}"
+    if served:
+        (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
+    else:
+        log.warning("The estimator itself is served, slower than ONNX, because %s.", reason)
+        (folder / "model.onnx").unlink(missing_ok=True)
+        metadata = _write_native(estimator, folder, config.models.allow_pickle)
+    metadata["disagreement"] = disagreement._asdict() if disagreement else {}
+    metadata["fallback"] = None if served else reason
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+    return metadata
+
+
+def draw(training: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of float32 drawn evenly from the contract's ranges, shape (DRAWN_ROWS, columns)."""
+    random = np.random.default_rng(seed)
+    drawn = np.empty((DRAWN_ROWS, len(CONTRACT.columns)), np.float32)
+    for index, column in enumerate(CONTRACT.columns):
+        low, high = column.drawn_from
+        low = np.nanmin(training[:, index]) if low is None else low
+        high = np.nanmax(training[:, index]) if high is None else high
+        values = random.uniform(low, high, DRAWN_ROWS)
+        drawn[:, index] = values if column.type == "float" else values.round()
+    return drawn
+
+
+def compare(estimator: Any, folder: Path, holdout: np.ndarray, drawn: np.ndarray) -> Disagreement:
+    served, fitted = open_model(folder).run, native(estimator)
+    return Disagreement(*(disagreement(served(rows), fitted(rows)) for rows in (holdout, drawn)))
+
+
+def disagreement(served: Scores, fitted: Scores) -> float:
+    """Share of rows with another answer, ties aside."""
+    (labels, _), (expected, probabilities) = served, fitted
+    if CONTRACT.target.type in ("float", "integer", "date"):
+        spread = float(np.std(expected)) or 1.0
+        return float(np.mean(np.abs(labels - expected) > CLOSE * spread))
+    other = labels != expected
+    if probabilities is not None and probabilities.shape[1] > 1:
+        top = np.sort(probabilities, axis=1)[:, -2:]
+        other &= top[:, 1] - top[:, 0] > TIE
+    return float(np.mean(other))
+
+
+def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:
+    from skl2onnx import to_onnx
+    from sklearn.base import is_classifier
+
+    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return to_onnx(estimator, training[:1], options=options).SerializeToString()
+
+
+def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
+    content = _to_skops(estimator)
+    if content:
+        metadata = _write(estimator, folder, "model.skops", content)
+        open_model(folder)
+        return metadata
+    if not allow_pickle:
+        raise ProjectError(
+            f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded: "
+            "move its functions to classes in model.py, or set models.allow_pickle = true."
+        )
+    import cloudpickle
+
+    log.warning("The model is saved with cloudpickle: load it only where you trust its origin.")
+    return _write(estimator, folder, "model.pkl", cloudpickle.dumps(estimator))
+
+
+def _to_skops(estimator: Any) -> bytes | None:
+    """The estimator as skops keeps it, or None where skops cannot."""
+    import skops.io
+
+    try:
+        return skops.io.dumps(estimator)
+    except Exception as error:
+        log.warning("skops cannot keep the estimator: %s", error)
+        return None
+
+
+def _write(estimator: Any, folder: Path, artifact: str, content: bytes) -> dict:
+    (folder / artifact).write_bytes(content)
+    metadata = {
+        "name": PACKAGE,
+        "artifact": artifact,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "probabilities": hasattr(estimator, "predict_proba"),
+        "contract": CONTRACT.version,
+        "numeric_form": CONTRACT.numeric_form,
+    }
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+    return metadata

@@ -1,0 +1,23 @@
+"""What MLflow sees of a model: a ``PythonModel``, so that every MLflow tool can load it."""
+
+from pathlib import Path
+
+from mlflow.pyfunc import PythonModel
+
+from .predict import Model, make_predictions, open_model
+
+
+class RegisteredModel(Model, PythonModel):
+    """The serving model with MLflow's base class."""
+
+    def __init__(self, model: Model | None = None) -> None:
+        if model:
+            super().__init__(model.metadata, model.run)
+
+    def load_context(self, context) -> None:
+        model = open_model(Path(context.artifacts["model"]))
+        super().__init__(model.metadata, model.run)
+
+    def predict(self, context, model_input, params=None):
+        # Without type hints: MLflow would derive a signature from them, and the contract is it.
+        return make_predictions(self, model_input)

@@ -1,0 +1,74 @@
+"""Which estimators compete, and how a prediction is judged.
+
+This is one of the three files to change for your own project. Everything here is pure: no files,
+no settings. Estimators take the numeric form of the contract, a float32 matrix of shape
+(rows, columns) in the contract's order; encoding and imputation belong inside the pipelines.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVR
+
+from .contract import CONTRACT
+
+# How cross-validation ranks the candidates: the name of a scikit-learn scorer.
+SCORING = "neg_root_mean_squared_error"
+BASELINE = "baseline"
+
+
+class Candidate(NamedTuple):
+    """An estimator and the lists of hyper-parameter values to search in."""
+
+    estimator: BaseEstimator
+    space: dict[str, list]
+
+
+def build(seed: int) -> dict[str, Candidate]:
+    """The candidates by name; the baseline always answers the mean."""
+    return {
+        BASELINE: Candidate(DummyRegressor(), {}),
+        "ridge": Candidate(
+            make_pipeline(_features(), Ridge()), {"ridge__alpha": [0.01, 0.1, 1.0, 10.0, 100.0]}
+        ),
+        "support_vectors": Candidate(
+            make_pipeline(_features(), SVR()),
+            {"svr__C": [1.0, 10.0, 100.0], "svr__epsilon": [1.0, 10.0]},
+        ),
+        "random_forest": Candidate(
+            RandomForestRegressor(n_estimators=50, random_state=seed),
+            {"max_depth": [3, 6, 12], "min_samples_leaf": [2, 5, 10]},
+        ),
+    }
+
+
+def _features():
+    """Categories become one column for each value, numbers are scaled."""
+    categories = [i for i, column in enumerate(CONTRACT.columns) if column.type == "category"]
+    encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    return make_column_transformer((encode, categories), remainder=StandardScaler())
+
+
+def evaluate(
+    target: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None
+) -> dict[str, float]:
+    """Metrics of predictions, errors in the target's unit; R² is 1 at best.
+
+    :param target: true values, shape (rows,).
+    :param predicted: predicted values, shape (rows,).
+    :param probabilities: None, a regression has none.
+    """
+    metrics = {
+        "rmse": root_mean_squared_error(target, predicted),
+        "mae": mean_absolute_error(target, predicted),
+        "r2": r2_score(target, predicted),
+    }
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,155 @@
+"""Where predictions are published: a folder, one file, or a table; whole or not at all.
+
+A run writes its parts to a staging folder first. Publishing is one rename, or one transaction, and
+leaves the run's manifest with the predictions, so that a run that was published is known as such.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import ProjectError
+from .tables import BATCH_ROWS, READERS, connect, local_path, merge, redacted
+
+MANIFEST = "_manifest.json"
+PARTS = "parts"
+
+
+class FolderOutput:
+    """``folder/<run id>/part-….parquet``; dataset readers skip names with a leading _ or dot."""
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.folder, self.suffix = folder, suffix
+        self.staging = folder / ".staging"
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def published(self, run_id: str) -> dict | None:
+        return read_json(self.folder / run_id / MANIFEST)
+
+    def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+        staged, target = self.staging / run_id / PARTS, self.folder / run_id
+        write_json(staged / MANIFEST, manifest)
+        if target.exists():
+            shutil.rmtree(replaced := self.staging / run_id / "replaced", ignore_errors=True)
+            target.rename(replaced)
+        staged.rename(target)
+
+
+class FileOutput:
+    """One parquet or csv file, and its manifest beside it."""
+
+    def __init__(self, file: Path, staging: Path) -> None:
+        self.file, self.staging, self.suffix = file, staging, file.suffix
+        self.manifest = file.with_name(f"{file.name}{MANIFEST}")
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def published(self, run_id: str) -> dict | None:
+        manifest = read_json(self.manifest)
+        is_it = manifest and manifest["run_id"] == run_id and self.file.exists()
+        return manifest if is_it else None
+
+    def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.file.with_name(f".{self.file.name}.{run_id}")
+        try:
+            merge(parts, unfinished, schema)
+            unfinished.replace(self.file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        write_json(self.manifest, manifest)
+
+
+class TableOutput:
+    """A database table, created if it is missing; its manifests are kept in ``score_runs``."""
+
+    suffix = ".parquet"
+
+    def __init__(self, uri: str, staging: Path) -> None:
+        self.uri, self.staging = uri, staging
+        self.schema_name, _, self.table = uri.partition("#")[2].rpartition(".")
+        if not self.table.replace("_", "").isalnum():
+            raise ProjectError(f"{redacted(uri)}: name the table to write to behind the #.")
+
+    def __str__(self) -> str:
+        return redacted(self.uri)
+
+    def published(self, run_id: str) -> dict | None:
+        from sqlalchemy import select
+
+        runs = _runs_table(self.schema_name)
+        with connect(self.uri) as connection:
+            runs.create(connection, checkfirst=True)
+            found = connection.scalar(select(runs.c.manifest).where(runs.c.run_id == run_id))
+        return json.loads(found) if found else None
+
+    def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+        from sqlalchemy import delete, insert
+
+        runs, table = _runs_table(self.schema_name), self._predictions(schema)
+        with connect(self.uri) as connection:
+            table.create(connection, checkfirst=True)
+            for written in (table, runs):
+                connection.execute(delete(written).where(written.c.run_id == run_id))
+            for path in parts:
+                with pq.ParquetFile(path) as part:
+                    for batch in part.iter_batches(BATCH_ROWS):
+                        connection.execute(insert(table), batch.to_pylist())
+            row = {"run_id": run_id, "manifest": json.dumps(manifest)}
+            connection.execute(insert(runs), row)
+
+    def _predictions(self, schema: pa.Schema):
+        from sqlalchemy import Column, MetaData, Table
+
+        columns = [Column(each.name, _sql_type(each.type)) for each in schema]
+        return Table(self.table, MetaData(), *columns, schema=self.schema_name or None)
+
+
+def open_output(uri: str, file_format: str, work: Path):
+    """The output that a URI names: a ``.parquet`` or ``.csv`` file, a folder, or a table."""
+    path = local_path(uri)
+    if path is None:
+        return TableOutput(uri, work / ".staging")
+    if path.suffix in READERS:
+        return FileOutput(path, work / ".staging")
+    return FolderOutput(path, f".{file_format}")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a whole file or leave the old one."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    unfinished.replace(path)
+
+
+def read_json(path: Path) -> dict | None:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _runs_table(schema: str):
+    from sqlalchemy import Column, MetaData, String, Table, Text
+
+    columns = Column("run_id", String(200), primary_key=True), Column("manifest", Text)
+    return Table("score_runs", MetaData(), *columns, schema=schema or None)
+
+
+def _sql_type(kind: pa.DataType):
+    from sqlalchemy import BigInteger, Boolean, Date, DateTime, Double, Text
+
+    if pa.types.is_timestamp(kind):
+        return DateTime(timezone=True)
+    for matches, sql in (
+        (pa.types.is_integer, BigInteger),
+        (pa.types.is_floating, Double),
+        (pa.types.is_boolean, Boolean),
+        (pa.types.is_date, Date),
+    ):
+        if matches(kind):
+            return sql()
+    return Text()

@@ -1,0 +1,157 @@
+"""From a verified serving artifact to predictions: the one path that every flavor uses.
+
+A saved model is a folder: the artifact (``model.onnx``, or ``model.skops`` for an estimator that
+cannot be exported) and ``metadata.json``, which records the artifact's SHA-256. Nothing is
+deserialized before its digest was checked.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .contract import CONTRACT
+from .errors import ProjectError
+
+METADATA = "metadata.json"
+# Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
+Scores = tuple[np.ndarray, np.ndarray | None]
+
+
+class Model:
+    """A model as it serves, with the interface of ``mlflow.pyfunc.PythonModel``."""
+
+    def __init__(self, metadata: dict, run: Callable[[np.ndarray], Scores]) -> None:
+        self.metadata = metadata
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        return self.metadata["name"]
+
+    @property
+    def version(self) -> str:
+        """The registry's version, or the start of the digest for a model outside a registry."""
+        return self.metadata.get("version") or self.metadata["sha256"][:12]
+
+    def predict(self, context: Any, model_input: Any, params: dict | None = None) -> list:
+        return make_predictions(self, model_input)
+
+    def score(self, matrix: np.ndarray) -> Scores:
+        """Predictions in the target's own values, and the probability of each, both (rows,).
+
+        ``matrix`` is float32 of shape (rows, columns), as the contract encodes it; the second
+        part is None for a model without probabilities.
+        """
+        labels, probabilities = self.run(matrix)
+        values = CONTRACT.target.decode(labels)
+        return values, None if probabilities is None else _largest(probabilities)
+
+
+def make_predictions(loaded_model: Model, data: Any) -> list:
+    """The predictions for ``data``, one for each row.
+
+    :param data: a mapping of column to values, a DataFrame, or an Arrow table or batch.
+    :raises ProjectError: a column is missing or a value breaks the contract.
+    """
+    matrix = CONTRACT.encode(data)
+    return loaded_model.score(matrix)[0].tolist() if len(matrix) else []
+
+
+def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = False) -> Model:
+    """Verify the model in ``folder`` and make it ready to predict.
+
+    :param expected: the SHA-256 a registry recorded; the folder's own record must hold as well.
+    :raises ProjectError: no model there, changed or cut short, of another contract, or not to be
+        trusted.
+    """
+    metadata = read_metadata(folder)
+    file = folder / metadata["artifact"]
+    content = file.read_bytes() if file.is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != metadata["sha256"] or (expected and found != expected):
+        raise ProjectError(
+            f"{file} is not the file that was saved (SHA-256 {found[:12]}…, recorded "
+            f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
+        )
+    if metadata["numeric_form"] != CONTRACT.numeric_form:
+        raise ProjectError(
+            f"{folder} was trained on contract {metadata['contract']}, whose columns differ from "
+            f"those of contract {CONTRACT.version} in contract.py: train again."
+        )
+    run = {".onnx": _onnx, ".skops": _skops, ".pkl": _pickle}[file.suffix]
+    if run is _pickle and not allow_pickle:
+        raise ProjectError(f"{file} has to be unpickled; models.allow_pickle = true allows it.")
+    return Model(metadata, run(content))
+
+
+def read_metadata(folder: Path) -> dict:
+    try:
+        metadata = json.loads((folder / METADATA).read_text("utf-8"))
+        metadata["artifact"], metadata["sha256"], metadata["numeric_form"], metadata["contract"]
+    except FileNotFoundError:
+        raise ProjectError(f"{folder} holds no model: there is no {METADATA} in it.") from None
+    except (KeyError, TypeError, ValueError):
+        raise ProjectError(f"{folder / METADATA} is damaged: save the model again.") from None
+    return metadata
+
+
+def _onnx(content: bytes) -> Callable[[np.ndarray], Scores]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Callers run batches in parallel; a pool of threads inside each call would only get in the way.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(matrix: np.ndarray) -> Scores:
+        labels, *probabilities = session.run(None, {name: matrix})
+        return labels.ravel(), probabilities[0] if probabilities else None
+
+    return run
+
+
+def _skops(content: bytes) -> Callable[[np.ndarray], Scores]:
+    for module in ("skops", "sklearn"):
+        if importlib.util.find_spec(module) is None:
+            raise ProjectError(
+                f"this model is served by scikit-learn and {module} is not installed: "
+                "install requirements-train.txt."
+            )
+    import skops.io
+
+    types = skops.io.get_untrusted_types(data=content)
+    trusted = ("sklearn.", "numpy.", "scipy.", f"{__package__}.")
+    foreign = [name for name in types if not name.startswith(trusted)]
+    if foreign:
+        raise ProjectError(f"the model holds types that are not trusted: {', '.join(foreign)}.")
+    return native(skops.io.loads(content, trusted=types))
+
+
+def _pickle(content: bytes) -> Callable[[np.ndarray], Scores]:
+    import cloudpickle
+
+    return native(cloudpickle.loads(content))
+
+
+def native(estimator: Any) -> Callable[[np.ndarray], Scores]:
+    """The same interface over a fitted scikit-learn estimator."""
+    with_probabilities = hasattr(estimator, "predict_proba")
+
+    def run(matrix: np.ndarray) -> Scores:
+        labels = np.asarray(estimator.predict(matrix)).ravel()
+        return labels, estimator.predict_proba(matrix) if with_probabilities else None
+
+    return run
+
+
+def _largest(probabilities: np.ndarray) -> np.ndarray:
+    """Largest value of each row; column by column is several times faster than along rows."""
+    return reduce(np.maximum, probabilities.T)

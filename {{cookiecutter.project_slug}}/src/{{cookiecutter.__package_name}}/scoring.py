@@ -1,0 +1,277 @@
+"""One run's way from the input to published predictions: read, validate, predict, write.
+
+The input is cut into parts. Each part is validated, scored and written on its own, by as many
+threads as there are cores, to a staging folder. Whatever happens in between, a run that is started
+again goes on with the parts that are missing; when all are there, they are published.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from . import tables
+from .contract import CONTRACT
+from .errors import ProjectError
+from .outputs import PARTS, read_json, write_json
+from .predict import Model
+from .schema import VIOLATIONS, Checked
+from .settings import Settings
+from .tables import Part, Window
+
+PLAN = "plan.json"
+REJECTED = pa.schema([("source", pa.string()), *VIOLATIONS])
+# What a row in flight takes for each of its columns: as text, as number, encoded, predicted.
+BYTES_PER_CELL = 48
+
+
+class Run:
+    """One run's parts on their way from the input to the staging folder.
+
+    Its state is on disk: ``plan.json``, and for each finished part its predictions, its rejected
+    rows if any, and a file of counts that is written last and so marks the part as finished.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        uri: str,
+        output,
+        model: Model,
+        config: Settings,
+        paths: list[Path],
+        window: Window | None = None,
+    ) -> None:
+        self.run_id, self.uri, self.output, self.model = run_id, uri, output, model
+        self.config, self.paths, self.window = config, paths, window
+        self.staging = output.staging / run_id
+        self.workers = config.batch.workers or os.cpu_count() or 1
+        self.stop = threading.Event()
+        self.schema = predictions_schema(model)
+
+    def execute(self) -> dict:
+        """Score what is missing, and publish; returns the manifest."""
+        began = time.perf_counter()
+        plan = self._begin()
+        self.started = datetime.fromisoformat(plan["started"])
+        counts = self._score_parts(plan["rows_per_part"])
+        rejected = self._gather_rejected(counts)
+        manifest = self._manifest(counts, rejected, time.perf_counter() - began)
+        parts = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
+        self.output.publish(self.run_id, parts, self.schema, manifest)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        return manifest
+
+    def _begin(self) -> dict:
+        """The plan to follow: that of an interrupted run over the same files and model, or new."""
+        for where, names in tables.column_names(self.uri, self.paths).items():
+            CONTRACT.require(names, where)
+        stats = [(path, path.stat()) for path in self.paths]
+        plan = {
+            "input": tables.redacted(self.uri),
+            "output": str(self.output),
+            "model": self.model.metadata["sha256"],
+            "suffix": self.output.suffix,
+            "found": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
+        }
+        before = read_json(self.staging / PLAN) or {}
+        # A query may give other rows now, so only files are taken up again where they were left.
+        if self.paths and plan == {key: before.get(key) for key in plan}:
+            return before
+        shutil.rmtree(self.staging, ignore_errors=True)
+        (self.staging / PARTS).mkdir(parents=True)
+        in_flight = (self.workers + 2) * BYTES_PER_CELL * (len(CONTRACT.columns) + 2)
+        rows = max(1, (self.config.batch.memory_mb << 20) // in_flight)
+        plan["rows_per_part"] = min(rows, self.config.batch.part_rows)
+        plan["started"] = datetime.now(UTC).isoformat()
+        write_json(self.staging / PLAN, plan)
+        return plan
+
+    def _score_parts(self, rows_per_part: int) -> Counter:
+        """Score the missing parts with a bounded number of them in memory."""
+        counts: Counter = Counter(parts=0, read=0, predicted=0, rejected=0)
+        parts = tables.parts(self.uri, self.paths, CONTRACT.needed, rows_per_part, self.window)
+        total = tables.row_count(self.paths)
+        with (
+            tqdm(total=total, desc="Scoring", unit=" rows", unit_scale=True, disable=None) as bar,
+            ThreadPoolExecutor(self.workers) as pool,
+        ):
+
+            def add(found: dict) -> None:
+                counts.update(found)
+                bar.update(found["read"])
+
+            pending: set = set()
+            try:
+                for part in parts:
+                    if (found := read_json(self._path(part, ".json"))) is not None:
+                        add(found)
+                        continue
+                    pending.add(pool.submit(self._score_part, part))
+                    if len(pending) > self.workers:
+                        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                        for each in finished:
+                            add(each.result())
+                for each in pending:
+                    add(each.result())
+            except BaseException:
+                self.stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        if not counts["parts"]:
+            empty = self.staging / PARTS / f"part-00000{self.output.suffix}"
+            with tables.writer(empty, self.schema):
+                pass
+        return counts
+
+    def _path(self, part: Part, suffix: str) -> Path:
+        folder = self.staging / PARTS if suffix == self.output.suffix else self.staging
+        return folder / f"part-{part.index:05d}{suffix}"
+
+    def _score_part(self, part: Part) -> dict:
+        """Write one part's predictions and rejected rows, then the counts that say it is done."""
+        counts = Counter(parts=1, read=0, predicted=0, rejected=0)
+        target, rejected = self._path(part, self.output.suffix), self._path(part, ".rejected.csv")
+        rejected.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            out = stack.enter_context(tables.writer(target, self.schema))
+            refused = None
+            for batch in part.batches():
+                if self.stop.is_set():
+                    raise ProjectError(f"run {self.run_id} was stopped.")
+                first = part.start + counts["read"]
+                predictions, violations, bad = self._score_batch(batch, part.source, first)
+                if violations.num_rows:
+                    refused = refused or stack.enter_context(tables.writer(rejected, REJECTED))
+                    refused.write_table(violations)
+                out.write_batch(predictions)
+                counts["read"] += batch.num_rows
+                counts["predicted"] += predictions.num_rows
+                counts["rejected"] += bad
+        write_json(self._path(part, ".json"), counts)
+        return counts
+
+    def _score_batch(self, batch: pa.RecordBatch, source: str, first: int):
+        """Predictions of the valid rows, violations of the others, and how many those are."""
+        checked = CONTRACT.check(batch)
+        rows, values, probability = score_valid(self.model, checked)
+        columns = {
+            "source": source,
+            "row": rows + first,
+            "prediction": values,
+            "probability": probability,
+            "model_version": self.model.version,
+            "run_id": self.run_id,
+            "predicted_at": self.started,
+        }
+        if CONTRACT.key:
+            columns[CONTRACT.key.name] = checked.keys.take(pa.array(rows))
+        arrays = [_column(columns[field.name], len(rows), field.type) for field in self.schema]
+        predictions = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        violations = checked.violations
+        where = _column(source, violations.num_rows, pa.string())
+        numbers = pc.add(violations["row"], first)
+        violations = violations.set_column(0, "row", numbers).add_column(0, "source", where)
+        return predictions, violations, batch.num_rows - len(rows)
+
+    def _gather_rejected(self, counts: Counter) -> Path | None:
+        """Publish the rejected rows; more than the configured share of them stops the run."""
+        if counts["read"] != counts["predicted"] + counts["rejected"]:
+            raise RuntimeError(f"rows were lost: {dict(counts)}")
+        if not counts["rejected"]:
+            return None
+        target = Path(self.config.batch.rejected) / f"{self.run_id}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f".{target.name}")
+        tables.merge(sorted(self.staging.glob("*.rejected.csv")), unfinished, REJECTED)
+        unfinished.replace(target)
+        share, most = counts["rejected"] / counts["read"], self.config.batch.max_rejected_share
+        if share > most:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            raise ProjectError(
+                f"{counts['rejected']} of {counts['read']} rows break the contract, more than "
+                f"batch.max_rejected_share = {most:g} allows; see {target}."
+            )
+        return target
+
+    def _manifest(self, counts: Counter, rejected: Path | None, seconds: float) -> dict:
+        model = self.model
+        return {
+            "run_id": self.run_id,
+            "input": {
+                "uri": tables.redacted(self.uri),
+                "files": [str(path) for path in self.paths],
+                "sha256": tables.digest(self.paths) if self.paths else None,
+            },
+            "output": str(self.output),
+            "model": {
+                "name": model.name,
+                "version": model.version,
+                "sha256": model.metadata["sha256"],
+            },
+            "contract": CONTRACT.version,
+            "rows": {name: counts[name] for name in ("read", "predicted", "rejected")},
+            "rejected": str(rejected) if rejected else None,
+            "parts": counts["parts"],
+            "timings": {
+                "started": self.started.isoformat(),
+                "finished": datetime.now(UTC).isoformat(),
+                "seconds": round(seconds, 3),
+                "rows_per_second": round(counts["read"] / seconds),
+            },
+        }
+
+
+def predictions_schema(model: Model) -> pa.Schema:
+    """The columns of the predictions; a row is named by its key, or by its source and number."""
+    key, target = CONTRACT.key, CONTRACT.target
+    which = [(key.name, key.arrow_type)] if key else [("source", pa.string()), ("row", pa.int64())]
+    probability = [("probability", pa.float32())] if model.metadata["probabilities"] else []
+    return pa.schema(
+        [
+            *which,
+            ("prediction", pa.from_numpy_dtype(target.decode(np.zeros(1)).dtype)),
+            *probability,
+            ("model_version", pa.string()),
+            ("run_id", pa.string()),
+            ("predicted_at", pa.timestamp("us", "UTC")),
+        ]
+    )
+
+
+def score_valid(model: Model, checked: Checked):
+    """Indices of the valid rows, their predictions and probabilities, all of shape (valid,).
+
+    A prediction that is no number (an estimator without imputation, given a missing value) makes
+    its row a rejected one.
+    """
+    rows = np.flatnonzero(checked.valid)
+    matrix = checked.matrix if len(rows) == len(checked.matrix) else checked.matrix[rows]
+    if not len(rows):
+        return rows, np.empty(0), None
+    values, probability = model.score(matrix)
+    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        shown = pa.array(values[~finite])
+        checked.reject(rows[~finite], "prediction", shown, "is not finite")
+        rows, values = rows[finite], values[finite]
+        probability = None if probability is None else probability[finite]
+    return rows, values, probability
+
+
+def _column(values, count: int, kind: pa.DataType) -> pa.Array:
+    """A column of ``count`` values; a single one is repeated."""
+    if isinstance(values, pa.Array):
+        return values
+    if isinstance(values, np.ndarray):
+        return pa.array(values, kind)
+    return pa.repeat(pa.scalar(values, kind), count)

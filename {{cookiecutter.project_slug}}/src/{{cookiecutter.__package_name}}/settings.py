@@ -1,0 +1,123 @@
+"""Effective settings: ``config/<ENVIRONMENT>.toml``, overridden by environment variables.
+
+``ENVIRONMENT`` picks the file (nonprod when unset); ``BATCH__MEMORY_MB=256`` overrides
+``memory_mb`` of the section ``[batch]``, from the environment or from a ``.env`` file. An unknown
+key is an error. Relative paths are relative to the project's folder.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from .errors import ProjectError
+
+PACKAGE = __package__
+
+
+def root() -> Path:
+    """The project's folder: the one with ``config/``, of the checkout or the working directory."""
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout if (checkout / "config").is_dir() else Path.cwd()
+
+
+def _absolute(uri: str) -> str:
+    """A path, or a SQLite URL, made independent of the working directory."""
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{root() / uri.removeprefix('sqlite:///')}"
+    return uri if ":" in uri else str(root() / uri)
+
+
+Location = Annotated[str, AfterValidator(_absolute), Field(validate_default=True)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Models(Section):
+    """Where models are registered, and which one is used."""
+
+    uri: Location = f"models:/{PACKAGE}@champion"
+    tracking_uri: Location = "sqlite:///mlflow.db"
+    # `project:` is a folder of this project; unlike a path it survives a moved or copied project.
+    artifacts: str = "project:mlartifacts"
+    allow_pickle: bool = False
+
+
+class Training(Section):
+    """How a model is selected and what it must reach before it may serve."""
+
+    seed: int = 0
+    holdout_share: float = Field(0.25, gt=0, lt=1)
+    folds: int = Field(5, ge=2, le=20)
+    # Hyper-parameter settings that are tried for each candidate.
+    searches: int = Field(10, ge=1, le=1000)
+    metric: str
+    # How much better than the champion a challenger must be, in the metric's unit.
+    margin: float = Field(0.0, ge=0)
+    minimum: dict[str, float] = {}
+    maximum: dict[str, float] = {}
+    # Share of rows on which the exported model may answer otherwise than the fitted estimator.
+    max_disagreement: float = Field(0.005, ge=0, le=1)
+
+
+class Batch(Section):
+    """Where a batch job writes and what it may use."""
+
+    input: Location = "data/raw/example.csv"
+    output: Location = "data/predictions"
+    rejected: Location = "data/rejected"
+    work: Location = "data/processed"
+    database: Location = "sqlite:///data/predictions/ledger.db"
+    max_rejected_share: float = Field(0.05, ge=0, le=1)
+    workers: int = Field(0, ge=0, le=256, description="0: one for each core")
+    part_rows: int = Field(1_000_000, ge=1, le=100_000_000)
+    memory_mb: int = Field(256, ge=16, description="for the rows in flight, over all workers")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    models: Models = Models()
+    training: Training
+    batch: Batch = Batch()
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings, env_settings, **_):
+        toml = TomlConfigSettingsSource(settings_cls, cls.model_config["toml_file"])
+        return init_settings, env_settings, toml
+
+
+def load() -> Settings:
+    """The settings of the environment named by ENVIRONMENT.
+
+    :raises ProjectError: no such environment, an unknown key, or a value out of its range.
+    """
+    environment = os.environ.get("ENVIRONMENT") or "nonprod"
+    file = root() / "config" / f"{environment}.toml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml"))) or "none"
+        raise ProjectError(f"ENVIRONMENT={environment}: there is no {file}; known are: {known}.")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return FromFile()
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
+        raise ProjectError(f"settings ({file} and the environment): {found}.") from None
+    except (SettingsError, ValueError) as error:
+        raise ProjectError(f"settings ({file} and the environment): {error}.") from None

@@ -1,0 +1,213 @@
+"""The training pipeline: data, split, select, optimise, validate, register, compare, promote.
+
+What is validated, compared and promoted is the serving artifact itself, not the estimator it was
+made from.
+"""
+
+import argparse
+import hashlib
+import logging
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_classifier
+from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
+from tqdm import tqdm
+
+from . import data, export, model, plots, registry, settings
+from .contract import CONTRACT
+from .errors import ProjectError
+from .predict import Model, open_model
+from .schema import as_batch
+from .settings import PACKAGE, Settings, Training
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features, float32 (rows, columns), and target codes, float64 (rows,), of both sides."""
+
+    training: np.ndarray
+    target: np.ndarray
+    holdout: np.ndarray
+    holdout_target: np.ndarray
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The winner, refitted on all training rows, and every candidate's cross-validated score."""
+
+    name: str
+    params: dict[str, Any]
+    estimator: Any
+    scores: dict[str, float]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="promote even where the champion is not beaten"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return train(settings.load(), arguments.force)
+
+
+def train(config: Settings, force: bool = False) -> int:
+    """The whole pipeline; returns 0, or 1 for a model that must not serve."""
+    table = data.load()
+    split = split_table(table, config)
+    chosen = select(split, config.training)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        metadata = export.save(chosen.estimator, folder, split.training, split.holdout, config)
+        candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
+        metrics = measure(candidate, split)
+        record = registry.Record(
+            params={"estimator": chosen.name, "rows": len(table), **chosen.params},
+            metrics=metrics
+            | {f"cv_{name}": score for name, score in chosen.scores.items()}
+            | {f"disagreement_{on}": share for on, share in metadata["disagreement"].items()},
+            files=plots.draw(candidate, split, Path(temporary), config.training),
+        )
+        version = registry.register(folder, record, config)
+    print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
+    for name, value in metrics.items():
+        print(f"  {name:<18}{value:.4f}")
+    return decide(version, chosen, metrics, split, config, force)
+
+
+def split_table(table: pd.DataFrame, config: Settings) -> Split:
+    """Split by a hash of each row's key, or of its features where the contract names no key.
+
+    A row falls on the same side in every training, however the table grows, so a champion is
+    never compared on rows it was fitted on. The sides are stored in ``batch.work``.
+    """
+    target = CONTRACT.target
+    lacking = [name for name in (*CONTRACT.needed, target.name) if name not in table]
+    if lacking:
+        raise ProjectError(f"data.load() returns no column {', '.join(lacking)}; see contract.py.")
+    features = CONTRACT.encode(table)
+    batch = as_batch(table[[target.name]])
+    codes, wrong = target.encode(batch.column(0))
+    if wrong or np.isnan(codes).any():
+        row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
+        raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")
+    key = CONTRACT.key
+    keys = table[key.name].astype(str) if key else map(np.ndarray.tobytes, features)
+    held = np.array([_share(key, config.training.seed) for key in keys])
+    held = held < config.training.holdout_share
+    if held.all() or not held.any():
+        raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
+    folder = Path(config.batch.work)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.assign(holdout=held).to_parquet(folder / "split.parquet", index=False)
+    return Split(features[~held], codes[~held], features[held], codes[held])
+
+
+def _share(key: str | bytes, seed: int) -> float:
+    """An even number in [0, 1) that depends on the key and the seed alone."""
+    content = key.encode() if isinstance(key, str) else key
+    digest = hashlib.blake2b(content, digest_size=8, salt=seed.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def select(split: Split, config: Training) -> Chosen:
+    """Search every candidate's space with cross-validation, and take the best."""
+    searches = {}
+    candidates = model.build(config.seed)
+    for name, (estimator, space) in tqdm(candidates.items(), "Candidates", disable=None):
+        folds = (StratifiedKFold if is_classifier(estimator) else KFold)(
+            config.folds, shuffle=True, random_state=config.seed
+        )
+        tries = min(config.searches, math.prod(map(len, space.values())))
+        search = RandomizedSearchCV(
+            estimator,
+            space,
+            n_iter=tries,
+            scoring=model.SCORING,
+            cv=folds,
+            random_state=config.seed,
+            error_score="raise",
+        )
+        searches[name] = search.fit(split.training, split.target)
+        log.info("%s: %s %.4f", name, model.SCORING, search.best_score_)
+    best = max(searches, key=lambda name: searches[name].best_score_)
+    scores = {name: float(search.best_score_) for name, search in searches.items()}
+    return Chosen(best, searches[best].best_params_, searches[best].best_estimator_, scores)
+
+
+def measure(served: Model, split: Split) -> dict[str, float]:
+    """Metrics of a serving artifact on the held-out rows."""
+    labels, probabilities = served.run(split.holdout)
+    return model.evaluate(split.holdout_target, labels, probabilities)
+
+
+def decide(
+    version: str, chosen: Chosen, metrics: dict, split: Split, config: Settings, force: bool
+) -> int:
+    """Reject, promote or keep: what becomes of a new version, recorded with its reason."""
+    problems = shortfalls(metrics, config.training)
+    if chosen.name == model.BASELINE:
+        problems.append("no candidate beats the baseline")
+    if problems:
+        reason = "; ".join(problems)
+        registry.set_verdict(version, "rejected", reason, config)
+        print(f"Rejected: {reason}.")
+        return 1
+    registry.set_challenger(version, config)
+    better, reason = compare(metrics, split, config)
+    if better or force:
+        registry.promote(version, reason, config)
+        print(f"Promoted to champion: {reason}.")
+    else:
+        registry.set_verdict(version, "kept as challenger", reason, config)
+        print(f"Kept as challenger: {reason}.")
+    return 0
+
+
+def shortfalls(metrics: dict[str, float], config: Training) -> list[str]:
+    """The thresholds of the settings that the metrics miss, a phrase for each."""
+    unknown = {*config.minimum, *config.maximum} - set(metrics)
+    if unknown:
+        raise ProjectError(
+            f"training: evaluate() returns no {', '.join(sorted(unknown))}, only "
+            f"{', '.join(metrics)}."
+        )
+    low = [
+        f"{name} {metrics[name]:.4f} is below the minimum {bound:g}"
+        for name, bound in config.minimum.items()
+        if not metrics[name] >= bound
+    ]
+    high = [
+        f"{name} {metrics[name]:.4f} is above the maximum {bound:g}"
+        for name, bound in config.maximum.items()
+        if not metrics[name] <= bound
+    ]
+    return low + high
+
+
+def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[bool, str]:
+    """Whether the challenger beats the champion on the same held-out rows, and why."""
+    if registry.find(registry.CHAMPION, config) is None:
+        return True, "there is no champion yet"
+    uri = f"models:/{PACKAGE}@{registry.CHAMPION}"
+    try:
+        champion = registry.load_model(uri, config)
+    except ProjectError as error:
+        return True, f"the champion can no longer serve ({error})"
+    name = config.training.metric
+    old, new = measure(champion, split)[name], metrics[name]
+    gain = new - old if name in config.training.minimum else old - new
+    better = gain > config.training.margin
+    verb = "beats" if better else "does not beat"
+    return better, (
+        f"{name} {new:.4f} {verb} the champion's {old:.4f} (version {champion.version}) "
+        f"by more than {config.training.margin:g}"
+    )
