@@ -31,7 +31,7 @@ help: ## Show this help
 .PHONY: demo
 demo: $(READY) ## Render the default project, train, score and show the predictions
 	@$(MAKE) --no-print-directory $(DEMO)/digest
-	@$(MAKE) --no-print-directory -C $(DEMO)/$(PROJECT) run
+	@$(MAKE) --no-print-directory -C $(DEMO)/$(PROJECT) run PYTHON='$(CURDIR)/$(BIN)/python'
 	@echo "The project, as if it were yours: $(DEMO)/$(PROJECT) (start with its README.md)"
 	@echo "One with your own answers:        make new"
 
@@ -93,7 +93,7 @@ lock: $(READY) ## Refresh every locked requirement, the rendered project's too
 	@rm -f .pre-commit-config.yaml.old '$(TEMPLATE)/.pre-commit-config.yaml.old'
 	@rm -rf build/lock
 	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock >/dev/null
-	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock
+	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock PYTHON='$(CURDIR)/$(BIN)/python'
 	@cp build/lock/$(PROJECT)/requirements*.txt '$(TEMPLATE)/'
 
 .PHONY: clean

@@ -25,7 +25,7 @@ metadata = tomllib.load(open("pyproject.toml", "rb"))
 wanted = [*metadata["project"]["dependencies"], *sum(metadata["dependency-groups"].values(), [])]
 wanted = {re.match(r"[\\w.-]+", each)[0].lower() for each in wanted if isinstance(each, str)}
 for name, distributions in packages_distributions().items():
-    if wanted & {each.lower() for each in distributions} and name.isidentifier():
+    if wanted & {each.lower() for each in distributions} and re.match("[a-z]", name):
         print(name.lower())
 """
 
@@ -41,7 +41,7 @@ def install(bake, tmp_path_factory):
             project = bake(**answers, **PYTHON).copy_to(tmp_path_factory.mktemp("generated"))
             project.run("git", "init", "--quiet", "--initial-branch=main")
             commit(project)
-            project.run("make", "setup")
+            project.run("make", "setup", f"PYTHON={sys.executable}")
             projects[key] = project
         return projects[key]
 
@@ -105,7 +105,7 @@ def test_its_hooks_refuse_what_must_not_be_committed(install, answers, tmp_path)
 
 @EVERY_FLAVOR
 def test_its_notebooks_run(install, answers):
-    install(**answers).run("make", "notebooks")
+    install(**answers).run("make", "train", "notebooks")
 
 
 @EVERY_FLAVOR

@@ -74,8 +74,8 @@ def test_update_brings_the_change_and_keeps_the_edit(template, create, answers):
     assert tracked(project) == sorted([*before, "new.txt"])
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_update_renders_hostile_answers_again(template, create, text):
+def test_update_renders_hostile_answers_again(template, create):
+    text = " ".join(HOSTILE.values())
     project = create(description=text, project_slug="flowers")
     before = project.text("README.md")
     # cruft keeps an answer as text, but reads it as a Jinja template when it updates.

@@ -46,14 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--run-id", metavar="ID", help="the same id again does nothing (default: a new one)")
     add("--force", action="store_true", help="repeat a run that was published already")
     add("--incremental", action="store_true", help="only files or rows not scored before")
+    add("--show", type=int, default=0, metavar="N", help="print the first N predictions")
     add("--watermark", metavar="COLUMN", help="of a table: rows beyond its last value are new")
 
 
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
     request = Request(
-        arguments.input or config.batch.input,
-        arguments.output or config.batch.output,
+        settings.absolute(arguments.input or config.batch.input, Path.cwd()),
+        settings.absolute(arguments.output or config.batch.output, Path.cwd()),
         arguments.model or config.models.uri,
         arguments.format,
         arguments.run_id,
@@ -66,8 +67,19 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.watermark:
         raise ProjectError("--watermark goes with --incremental.")
     else:
-        score(request, config)
+        manifest = score(request, config)
+        if arguments.show:
+            show(manifest, arguments.show)
     return 0
+
+
+def show(manifest: dict, count: int) -> None:
+    """Print the first predictions of a run that wrote files."""
+    output = open_output(manifest["output"], "parquet", Path())
+    if (path := output.path(manifest["run_id"])) is None:
+        raise ProjectError(f"--show goes with files; look into {output} yourself.")
+    for row in tables.head(path, count):
+        print("  " + "  ".join(f"{name}={row[name]}" for name in row if name != "run_id"))
 
 
 def score(
@@ -131,8 +143,9 @@ def _unfinished(output, request: Request) -> str | None:
 @contextmanager
 def _only_one(run_id: str, work: Path):
     """Hold the run's lock; the system releases it when the process dies, however it dies."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / f".{run_id}.lock", timeout=0)
+    file = work / ".locks" / run_id
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -141,3 +154,4 @@ def _only_one(run_id: str, work: Path):
         yield
     finally:
         lock.release()
+        file.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .contract import CONTRACT
-from .errors import ProjectError
+from .errors import ProjectError, reason
 from .predict import METADATA, Scores, native, open_model
 from .settings import PACKAGE, Settings
 
@@ -54,17 +54,17 @@ def save(
         metadata = _write(estimator, folder, "model.onnx", content)
         disagreement = compare(estimator, folder, holdout, drawn)
         served = max(disagreement) <= config.training.max_disagreement
-        reason = "its export disagrees with it too often"
+        why = "its export disagrees with it too often"
     except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
-        served, reason = False, f"it cannot be exported: {str(error).splitlines()[0]}"
+        served, why = False, f"it cannot be exported: {reason(error)}"
     if served:
         (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
     else:
-        log.warning("The estimator itself is served, slower than ONNX, because %s.", reason)
+        log.warning("The estimator itself is served, slower than ONNX, because %s.", why)
         (folder / "model.onnx").unlink(missing_ok=True)
         metadata = _write_native(estimator, folder, config.models.allow_pickle)
     metadata["disagreement"] = disagreement._asdict() if disagreement else {}
-    metadata["fallback"] = None if served else reason
+    metadata["fallback"] = None if served else why
     (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
     return metadata
 

@@ -55,6 +55,6 @@ def _new_files(ledger: Ledger, folder: Path) -> tuple[list[str], None]:
 
 def _new_rows(ledger: Ledger, uri: str, column: str) -> tuple[list[str], str | None]:
     after, until = ledger.watermark(), tables.sql_maximum(uri, column)
-    if until is None or until == after:
+    if until is None or (after is not None and until <= after):
         return [], None
     return [text(after)], text(until)

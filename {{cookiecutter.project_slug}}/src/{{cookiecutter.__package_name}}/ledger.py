@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, uri: str, source: str) -> None:
         self.uri, self.source = uri, source
-        with connect(uri) as connection:
+        with connect(uri, create=True) as connection:
             claims.create(connection, checkfirst=True)
 
     def items(self) -> set[str]:

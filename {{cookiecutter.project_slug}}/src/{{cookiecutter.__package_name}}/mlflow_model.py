@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlflow.pyfunc import PythonModel
 
-from .predict import Model, make_predictions, open_model
+from .predict import Model, open_model
 
 
 class RegisteredModel(Model, PythonModel):
@@ -17,7 +17,3 @@ class RegisteredModel(Model, PythonModel):
     def load_context(self, context) -> None:
         model = open_model(Path(context.artifacts["model"]))
         super().__init__(model.metadata, model.run)
-
-    def predict(self, context, model_input, params=None):
-        # Without type hints: MLflow would derive a signature from them, and the contract is it.
-        return make_predictions(self, model_input)

@@ -28,8 +28,14 @@ class FolderOutput:
     def __str__(self) -> str:
         return str(self.folder)
 
+    def path(self, run_id: str) -> Path:
+        return self.folder / run_id
+
     def published(self, run_id: str) -> dict | None:
-        return read_json(self.folder / run_id / MANIFEST)
+        manifest = read_json(self.path(run_id) / MANIFEST)
+        if manifest is None and self.path(run_id).exists():
+            raise ProjectError(f"{self.path(run_id)} is no run: choose another output or run id.")
+        return manifest
 
     def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
         staged, target = self.staging / run_id / PARTS, self.folder / run_id
@@ -49,6 +55,9 @@ class FileOutput:
 
     def __str__(self) -> str:
         return str(self.file)
+
+    def path(self, run_id: str) -> Path:
+        return self.file
 
     def published(self, run_id: str) -> dict | None:
         manifest = read_json(self.manifest)
@@ -80,11 +89,14 @@ class TableOutput:
     def __str__(self) -> str:
         return redacted(self.uri)
 
+    def path(self, run_id: str) -> None:
+        return None
+
     def published(self, run_id: str) -> dict | None:
         from sqlalchemy import select
 
         runs = _runs_table(self.schema_name)
-        with connect(self.uri) as connection:
+        with connect(self.uri, create=True) as connection:
             runs.create(connection, checkfirst=True)
             found = connection.scalar(select(runs.c.manifest).where(runs.c.run_id == run_id))
         return json.loads(found) if found else None

@@ -19,6 +19,14 @@ from .contract import CONTRACT
 from .errors import ProjectError
 
 METADATA = "metadata.json"
+RECORDED = {
+    "name": str,
+    "artifact": str,
+    "sha256": str,
+    "contract": str,
+    "numeric_form": list,
+    "probabilities": bool,
+}
 # Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
 Scores = tuple[np.ndarray, np.ndarray | None]
 
@@ -39,7 +47,8 @@ class Model:
         """The registry's version, or the start of the digest for a model outside a registry."""
         return self.metadata.get("version") or self.metadata["sha256"][:12]
 
-    def predict(self, context: Any, model_input: Any, params: dict | None = None) -> list:
+    # Without type hints, from which MLflow would derive a signature; the contract gives it one.
+    def predict(self, context, model_input, params=None):
         return make_predictions(self, model_input)
 
     def score(self, matrix: np.ndarray) -> Scores:
@@ -84,20 +93,22 @@ def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = F
             f"{folder} was trained on contract {metadata['contract']}, whose columns differ from "
             f"those of contract {CONTRACT.version} in contract.py: train again."
         )
-    run = {".onnx": _onnx, ".skops": _skops, ".pkl": _pickle}[file.suffix]
-    if run is _pickle and not allow_pickle:
+    load = LOADERS[file.name]
+    if load is _pickle and not allow_pickle:
         raise ProjectError(f"{file} has to be unpickled; models.allow_pickle = true allows it.")
-    return Model(metadata, run(content))
+    return Model(metadata, load(content))
 
 
 def read_metadata(folder: Path) -> dict:
     try:
         metadata = json.loads((folder / METADATA).read_text("utf-8"))
-        metadata["artifact"], metadata["sha256"], metadata["numeric_form"], metadata["contract"]
-    except FileNotFoundError:
+        whole = all(isinstance(metadata[key], kind) for key, kind in RECORDED.items())
+    except (FileNotFoundError, NotADirectoryError):
         raise ProjectError(f"{folder} holds no model: there is no {METADATA} in it.") from None
     except (KeyError, TypeError, ValueError):
-        raise ProjectError(f"{folder / METADATA} is damaged: save the model again.") from None
+        whole = False
+    if not whole or metadata["artifact"] not in LOADERS:
+        raise ProjectError(f"{folder / METADATA} is damaged: save the model again.")
     return metadata
 
 
@@ -155,3 +166,6 @@ def native(estimator: Any) -> Callable[[np.ndarray], Scores]:
 def _largest(probabilities: np.ndarray) -> np.ndarray:
     """Largest value of each row; column by column is several times faster than along rows."""
     return reduce(np.maximum, probabilities.T)
+
+
+LOADERS = {"model.onnx": _onnx, "model.skops": _skops, "model.pkl": _pickle}

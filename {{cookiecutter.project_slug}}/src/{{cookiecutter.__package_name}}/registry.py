@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .contract import CONTRACT
-from .errors import ProjectError
+from .errors import ProjectError, reason
 from .predict import METADATA, Model, open_model, read_metadata
 from .settings import PACKAGE, Settings
 from .tables import local_path, redacted
@@ -83,8 +83,7 @@ def client(settings: Settings):
     try:
         return mlflow.MlflowClient()
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ProjectError(f"models.tracking_uri {redacted(uri)}: {reason}") from None
+        raise ProjectError(f"models.tracking_uri {redacted(uri)}: {reason(error)}.") from None
 
 
 @dataclass(frozen=True)

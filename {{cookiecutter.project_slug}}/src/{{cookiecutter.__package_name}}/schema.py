@@ -6,7 +6,7 @@ value NaN. A batch of rows therefore becomes one float32 matrix, whatever the co
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -70,6 +70,11 @@ class Column:
             raise ProjectError(f"contract: {self.name}: {self.type!r} is no type; use {known}.")
         if (self.type == "category") != bool(self.allowed):
             raise ProjectError(f"contract: {self.name}: allowed=(…) goes with a category.")
+        kinds = {type(value) for value in self.allowed}
+        if len(set(self.allowed)) < len(self.allowed) or not (kinds <= {int} or kinds <= {str}):
+            raise ProjectError(
+                f"contract: {self.name}: allowed=(…) are different texts or numbers."
+            )
         if self.bounds[0] > self.bounds[1]:
             raise ProjectError(f"contract: {self.name}: the minimum is above the maximum.")
 
@@ -103,13 +108,15 @@ class Column:
     def _codes(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Numeric form, NaN where missing or unreadable; mask of the unreadable."""
         if self.type != "category":
-            kind = pa.float64() if self.type == "integer" else self.arrow_type
+            # Whole numbers and 0/1 are judged as numbers, so that 5.5 and 2 are not cut to fit.
+            number = self.type == "integer" or pa.types.is_integer(values.type)
+            kind = pa.float64() if number else self.arrow_type
             typed, unreadable = self.read(values, kind)
             return _floats(typed), unreadable
         kind = pa.float64() if self._numbered else pa.string()
         typed, unreadable = self.read(values, kind)
         codes = _floats(pc.index_in(typed, value_set=pa.array(self.allowed).cast(kind)))
-        return codes, unreadable | (np.isnan(codes) & _mask(typed.is_valid()))
+        return codes, unreadable | (np.isnan(codes) & ~_mask(typed.is_null(nan_is_null=True)))
 
     def read(self, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
         """``values`` as ``kind``, null where missing or unreadable; mask of the unreadable.
@@ -135,7 +142,9 @@ class Column:
     def _violations(self, codes: np.ndarray, unreadable: np.ndarray) -> Iterator:
         low, high = self.bounds
         missing = np.isnan(codes) & ~unreadable
-        wanted = "one of " + ", ".join(map(str, self.allowed)) if self.allowed else f"a {self.type}"
+        wanted = f"of type {self.type}"
+        if self.allowed:
+            wanted = "one of " + ", ".join(map(str, self.allowed))
         yield from _found(unreadable & np.ones(len(codes), bool), f"is not {wanted}")
         if not self.nullable:
             yield from _found(missing, "is missing")
@@ -166,8 +175,14 @@ class Column:
         return _days(self.minimum), _days(self.maximum)
 
     @property
+    def range(self) -> str:
+        """The allowed values, or the ends of the range, as text."""
+        ends = ["" if end is None else str(end) for end in (self.minimum, self.maximum)]
+        return ", ".join(map(str, self.allowed)) or (" … ".join(ends) if any(ends) else "")
+
+    @property
     def _numbered(self) -> bool:
-        return bool(self.allowed) and all(isinstance(value, int) for value in self.allowed)
+        return bool(self.allowed) and isinstance(self.allowed[0], int)
 
     def _shown(self, bound: float) -> str:
         return str(self.decode(np.array([bound]))[0]) if self.type == "date" else f"{bound:g}"
@@ -187,10 +202,14 @@ class Checked:
         self._found: list[pa.Table] = []
 
     def reject(self, rows: np.ndarray, column: str, values: pa.Array, reason: str) -> None:
-        """Mark rows as invalid; ``values`` are theirs in ``column``, shape (rows,)."""
+        """Mark rows as invalid; ``values`` are those of ``column``, of all rows."""
         self.valid[rows] = False
         count = len(rows)
-        columns = [pa.array(rows), [column] * count, values.cast(pa.string()), [reason] * count]
+        try:
+            shown = values.take(pa.array(rows)).cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            shown = pa.array([repr(values[row].as_py()) for row in rows.tolist()])
+        columns = [pa.array(rows), [column] * count, shown, [reason] * count]
         self._found.append(pa.table(columns, schema=VIOLATIONS))
 
     @property
@@ -219,6 +238,12 @@ class Contract:
         texts = [column.name for column in (*self.columns, self.target) if column.type == "text"]
         if texts:
             raise ProjectError(f"contract: {', '.join(texts)}: only a key may be text.")
+        if self.key and (
+            self.key.type not in ("integer", "text") or self.key.drawn_from != (None, None)
+        ):
+            raise ProjectError(
+                f"contract: {self.key.name}: a key is an integer or a text, any of them."
+            )
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ProjectError(f"contract: {', '.join(twice)} is named twice.")
@@ -236,9 +261,13 @@ class Contract:
         """Refuse a table that lacks a column, and say which name was probably meant."""
         missing = [name for name in self.needed if name not in names]
         if missing:
-            near = difflib.get_close_matches(missing[0], set(names) - set(self.needed), 1, 0.7)
-            hint = f" (is {near[0]} meant to be {missing[0]}?)" if near else ""
+            others = {name.casefold(): name for name in names if name not in self.needed}
+            near = difflib.get_close_matches(missing[0].casefold(), others, 1, 0.7)
+            hint = f" (is {others[near[0]]} meant to be {missing[0]}?)" if near else ""
             raise ProjectError(f"{where}: column {', '.join(missing)} is missing{hint}.")
+        twice = [name for name in self.needed if names.count(name) > 1]
+        if twice:
+            raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
 
     def check(self, batch: pa.RecordBatch) -> Checked:
         """Validate and encode a batch in one pass over its columns."""
@@ -249,15 +278,17 @@ class Contract:
             with np.errstate(over="ignore"):
                 checked.matrix[:, index] = codes
             for rows, reason in violations:
-                checked.reject(rows, column.name, values.take(pa.array(rows)), reason)
+                checked.reject(rows, column.name, values, reason)
         if self.key and self.key.name in batch.schema.names:
             checked.keys = self._check_keys(batch.column(self.key.name), checked)
         return checked
 
     def _check_keys(self, values: pa.Array, checked: Checked) -> pa.Array:
         keys, _ = self.key.read(values, self.key.arrow_type)
-        for rows, reason in _found(_mask(keys.is_null()), f"is not {self.key.type}, or missing"):
-            checked.reject(rows, self.key.name, values.take(pa.array(rows)), reason)
+        for rows, reason in _found(
+            _mask(keys.is_null()), f"is missing or not of type {self.key.type}"
+        ):
+            checked.reject(rows, self.key.name, values, reason)
         return keys
 
     def encode(self, data: Any) -> np.ndarray:
@@ -294,48 +325,40 @@ class Contract:
 
     def markdown(self) -> str:
         """The contract as the table of docs/contract.md."""
-        lines = [
+        rows = [
             "| column | type | unit | values | missing | meaning |",
             "|---|---|---|---|---|---|",
         ]
-        for column in (*self.columns, self.target):
-            low, high = (
-                "" if bound is None else str(bound) for bound in (column.minimum, column.maximum)
-            )
-            values = ", ".join(map(str, column.allowed)) or (
-                f"{low} … {high}" if low or high else ""
-            )
-            role = " (target)" if column is self.target else ""
+        roles = {id(self.key): " (key)", id(self.target): " (target)"}
+        for column in (*([self.key] if self.key else []), *self.columns, self.target):
+            name = column.name + roles.get(id(column), "")
+            cells = (name, column.type, column.unit, column.range, column.description)
             missing = "yes" if column.nullable else "no"
-            cells = (
-                column.name + role,
-                column.type,
-                column.unit,
-                values,
-                missing,
-                column.description,
-            )
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+            rows.append("| " + " | ".join([*cells[:4], missing, cells[4]]) + " |")
+        return "\n".join(rows)
 
 
 def as_batch(data: Any) -> pa.RecordBatch:
-    """One Arrow batch from a table, a batch, a DataFrame or a mapping of column to values."""
+    """One Arrow batch from a table, a batch, a DataFrame or a mapping of column to values.
+
+    :raises ProjectError: it is none of these, or its columns differ in length.
+    """
     if isinstance(data, pa.RecordBatch):
         return data
-    if hasattr(data, "to_dict"):
-        data = pa.Table.from_pandas(data, preserve_index=False)
     if not isinstance(data, pa.Table):
-        columns = {name: array(list(values)) for name, values in data.items()}
-        if len({len(values) for values in columns.values()}) > 1:
-            sizes = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
+        try:
+            columns = [(str(name), array(values)) for name, values in data.items()]
+        except (AttributeError, TypeError):
+            raise ProjectError("data: give a mapping of column to values, or a table.") from None
+        if len({len(values) for _, values in columns}) > 1:
+            sizes = ", ".join(f"{name} {len(values)}" for name, values in columns)
             raise ProjectError(f"data: the columns differ in length: {sizes}.")
-        data = pa.table(columns)
+        data = pa.table([values for _, values in columns], [name for name, _ in columns])
     batches = data.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], data.schema)
 
 
-def array(values: list) -> pa.Array:
+def array(values: Iterable) -> pa.Array:
     """An Arrow array of Python values; of mixed types it is text, which validation then judges."""
     try:
         return pa.array(values, from_pandas=True)

@@ -188,9 +188,10 @@ class Run:
         """Publish the rejected rows; more than the configured share of them stops the run."""
         if counts["read"] != counts["predicted"] + counts["rejected"]:
             raise RuntimeError(f"rows were lost: {dict(counts)}")
-        if not counts["rejected"]:
-            return None
         target = Path(self.config.batch.rejected) / f"{self.run_id}.csv"
+        if not counts["rejected"]:
+            target.unlink(missing_ok=True)
+            return None
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}")
         tables.merge(sorted(self.staging.glob("*.rejected.csv")), unfinished, REJECTED)
@@ -261,8 +262,9 @@ def score_valid(model: Model, checked: Checked):
         return rows, np.empty(0), None
     values, probability = model.score(matrix)
     if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-        shown = pa.array(values[~finite])
-        checked.reject(rows[~finite], "prediction", shown, "is not finite")
+        shown = np.full(len(checked.matrix), np.nan)
+        shown[rows] = values
+        checked.reject(rows[~finite], "prediction", pa.array(shown), "is not finite")
         rows, values = rows[finite], values[finite]
         probability = None if probability is None else probability[finite]
     return rows, values, probability

@@ -1,14 +1,17 @@
 """Effective settings: ``config/<ENVIRONMENT>.toml``, overridden by environment variables.
 
 ``ENVIRONMENT`` picks the file (nonprod when unset); ``BATCH__MEMORY_MB=256`` overrides
-``memory_mb`` of the section ``[batch]``, from the environment or from a ``.env`` file. An unknown
+``memory_mb`` of the section ``[batch]``; variables may also stand in a ``.env`` file. An unknown
 key is an error. Relative paths are relative to the project's folder.
 """
 
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from dotenv import load_dotenv
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -28,14 +31,19 @@ def root() -> Path:
     return checkout if (checkout / "config").is_dir() else Path.cwd()
 
 
-def _absolute(uri: str) -> str:
-    """A path, or a SQLite URL, made independent of the working directory."""
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{root() / uri.removeprefix('sqlite:///')}"
-    return uri if ":" in uri else str(root() / uri)
+def absolute(uri: str, base: Path) -> str:
+    """A path, a ``file:`` URI or a SQLite URL that no longer depends on the working directory."""
+    if uri.startswith("sqlite:///"):
+        file, mark, what = uri.removeprefix("sqlite:///").partition("#")
+        return f"sqlite:///{base / file}{mark}{what}"
+    if uri.startswith("file:"):
+        return url2pathname(urlsplit(uri).path)
+    return uri if "://" in uri or uri.startswith("models:/") else str((base / uri).resolve())
 
 
-Location = Annotated[str, AfterValidator(_absolute), Field(validate_default=True)]
+Location = Annotated[
+    str, AfterValidator(lambda uri: absolute(uri, root())), Field(validate_default=True)
+]
 
 
 class Section(BaseModel):
@@ -103,6 +111,7 @@ def load() -> Settings:
 
     :raises ProjectError: no such environment, an unknown key, or a value out of its range.
     """
+    load_dotenv(root() / ".env")
     environment = os.environ.get("ENVIRONMENT") or "nonprod"
     file = root() / "config" / f"{environment}.toml"
     if not file.is_file():

@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from .errors import ProjectError
+from .errors import ProjectError, reason
 from .schema import array
+from .settings import absolute
 
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
@@ -51,9 +50,7 @@ class Part:
 
 def local_path(uri: str) -> Path | None:
     """The path a URI names, or None for a database."""
-    if uri.startswith("file:"):
-        return Path(url2pathname(urlsplit(uri).path))
-    return None if "://" in uri else Path(uri)
+    return None if "://" in uri and not uri.startswith("file:") else Path(absolute(uri, Path.cwd()))
 
 
 def files(uri: str) -> list[Path]:
@@ -93,6 +90,12 @@ def read(uri: str) -> pa.Table:
         return pa.Table.from_batches(list(_sql_batches(uri, sql_columns(uri))))
     tables = [READERS[path.suffix](path) for path in files(uri)]
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def head(path: Path, count: int) -> list[dict]:
+    """The first rows of a file or of a folder of files."""
+    first = data_files(path)[0]
+    return READERS[first.suffix](first).slice(0, count).to_pylist()
 
 
 def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
@@ -196,29 +199,34 @@ def _readable(path: Path):
     try:
         yield
     except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ProjectError(f"{path} cannot be read as {path.suffix[1:]}: {reason}.") from None
+        kind = path.suffix[1:]
+        raise ProjectError(f"{path} cannot be read as {kind}: {reason(error)}.") from None
 
 
 @contextmanager
-def connect(uri: str):
-    """A transaction on the database of a URI; its errors name the URI without the password."""
+def connect(uri: str, create: bool = False):
+    """A transaction on the database of a URI; its errors name the URI without the password.
+
+    :param create: whether a SQLite file that is not there is made.
+    """
     from sqlalchemy import create_engine
-    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
     url = uri.partition("#")[0]
+    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    if file and create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif file and not file.exists():
+        raise ProjectError(f"{redacted(uri)}: there is no database {file}.")
     try:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(url)
         try:
             with engine.begin() as connection:
                 yield connection
         finally:
             engine.dispose()
-    except (NoSuchModuleError, ModuleNotFoundError, SQLAlchemyError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise ProjectError(f"{redacted(uri)}: {reason}.") from None
+    except (ModuleNotFoundError, SQLAlchemyError) as error:
+        raise ProjectError(f"{redacted(uri)}: {reason(error)}.") from None
 
 
 def redacted(uri: str) -> str:
@@ -243,7 +251,7 @@ def _sql_source(uri: str):
     if not what:
         raise ProjectError(f"{redacted(uri)}: name a table or a query behind a #.")
     if " " in what:
-        return text(f"({what}) AS input")
+        return text("({}) AS input".format(what.replace(":", "\\:")))
     schema, _, name = what.rpartition(".")
     return table(name, schema=schema or None)
 

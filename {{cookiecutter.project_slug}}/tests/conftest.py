@@ -1,0 +1,167 @@
+"""What the tests share: a project folder of their own, a fitted model, and real processes.
+
+Tests never write to this project's own folders: they work in copies of it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from {{ cookiecutter.__package_name }} import data, export, model, settings
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.schema import as_batch
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGE = settings.PACKAGE
+# Training of the tests: the same pipeline with fewer tries.
+QUICK = {"TRAINING__FOLDS": "3", "TRAINING__SEARCHES": "2"}
+SECONDS = 120
+
+
+def is_setting(name: str) -> bool:
+    return name.upper() == "ENVIRONMENT" or name.upper().startswith(
+        ("MODELS__", "TRAINING__", "BATCH__")
+    )
+
+
+class Project:
+    """A copy of this project in a folder of its own; commands run in it as real processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("src", "config", "data/raw"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)
+
+    def start(self, *words: object, **options) -> subprocess.Popen:
+        """``python -m <package> WORDS``, or a script if the first word ends in .py.
+
+        Upper-case options are settings, such as BATCH__PART_ROWS=100; others are Popen's.
+        """
+        chosen = {name: str(options.pop(name)) for name in list(options) if name.isupper()}
+        kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
+        paths = [str(self.folder / "src"), os.environ.get("PYTHONPATH", "")]
+        environment = kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | chosen
+        script = [] if str(words[0]).endswith(".py") else ["-m", PACKAGE]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, *script, *map(str, words)]
+        options = {"cwd": self.folder, "env": environment, **pipes, **options}
+        return subprocess.Popen(command, **options)
+
+    def run(self, *words: object, **options) -> subprocess.CompletedProcess:
+        process = self.start(*words, **options)
+        out, err = process.communicate(timeout=SECONDS)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def copy_to(self, folder: Path) -> "Project":
+        """The same project with everything it has made so far, in another place."""
+        shutil.copytree(self.folder, folder)
+        other = object.__new__(Project)
+        other.folder = folder
+        return other
+
+
+def wait_for(condition, process: subprocess.Popen | None = None):
+    """The first true value of ``condition()``; it must come before the process ends."""
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        if process and process.poll() is not None:
+            raise AssertionError(f"ended too early: {process.communicate()}")
+        time.sleep(0.002)
+    raise AssertionError("waited in vain")
+
+
+def use(folder: Path, monkeypatch) -> None:
+    """Make ``folder`` the project of this process."""
+    monkeypatch.setattr(settings, "root", lambda: folder)
+    if f"{PACKAGE}.mlflow_artifacts" in sys.modules or (folder / "mlflow.db").exists():
+        monkeypatch.setattr(f"{PACKAGE}.mlflow_artifacts.root", lambda: folder)
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    """Settings in the developer's own shell have no say in the tests."""
+    for name in filter(is_setting, list(os.environ)):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A project folder with the configuration and nothing else."""
+    shutil.copytree(CHECKOUT / "config", tmp_path / "config")
+    use(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def config(folder) -> settings.Settings:
+    return settings.load()
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """The training table."""
+    return data.load()
+
+
+@pytest.fixture(scope="session")
+def matrix(examples) -> np.ndarray:
+    return CONTRACT.encode(examples)
+
+
+@pytest.fixture(scope="session")
+def fitted(examples, matrix):
+    """The first candidate that is more than the baseline, fitted."""
+    name = next(name for name in model.build(0) if name != model.BASELINE)
+    codes, _ = CONTRACT.target.encode(as_batch(examples[[CONTRACT.target.name]]).column(0))
+    return model.build(0)[name].estimator.fit(matrix, codes)
+
+
+@pytest.fixture(scope="session")
+def saved(fitted, matrix, tmp_path_factory) -> Path:
+    """The folder of a model that needs no registry."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    export.save(fitted, folder, matrix, matrix, settings.load())
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Project:
+    """A project in which `train` has run once."""
+    project = Project(tmp_path_factory.mktemp("trained") / "project")
+    done = project.run("train", **QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture
+def copied(trained, tmp_path, monkeypatch) -> Project:
+    """A copy of the trained project that a test may change; it is this process's project."""
+    copy = trained.copy_to(tmp_path / "copied")
+    use(copy.folder, monkeypatch)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def rows(examples):
+    """rows(n): an Arrow table of n rows as they come in, without the target."""
+    table = pa.Table.from_pandas(examples[CONTRACT.needed], preserve_index=False)
+
+    def repeat(count: int) -> pa.Table:
+        times = -(-count // table.num_rows)
+        return pa.concat_tables([table] * times).slice(0, count).combine_chunks()
+
+    return repeat

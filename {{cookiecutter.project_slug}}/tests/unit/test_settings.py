@@ -1,0 +1,105 @@
+"""Settings: which file counts, what overrides it, and what is refused."""
+
+import pytest
+from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+
+def write(folder, name, text):
+    file = folder / "config" / f"{name}.toml"
+    file.write_text(f'[training]\nmetric = "anything"\n{text}\n', "utf-8")
+
+
+def test_nonprod_is_the_default_environment(folder):
+    write(folder, "nonprod", "[batch]\nmemory_mb = 77")
+    assert settings.load().batch.memory_mb == 77
+
+
+def test_environment_picks_the_file(folder, monkeypatch):
+    write(folder, "staging", "[batch]\nmemory_mb = 88")
+    monkeypatch.setenv("ENVIRONMENT", "staging")
+    assert settings.load().batch.memory_mb == 88
+
+
+def test_the_committed_environments_load(folder, monkeypatch):
+    for name in ("nonprod", "prod"):
+        monkeypatch.setenv("ENVIRONMENT", name)
+        loaded = settings.load()
+        assert loaded.training.metric in {**loaded.training.minimum, **loaded.training.maximum}
+
+
+def test_an_environment_variable_overrides_one_key(folder, monkeypatch):
+    write(folder, "nonprod", "[batch]\nmemory_mb = 77\nworkers = 3")
+    monkeypatch.setenv("BATCH__MEMORY_MB", "99")
+    batch = settings.load().batch
+    assert (batch.memory_mb, batch.workers) == (99, 3)
+
+
+def test_an_empty_variable_overrides_nothing(folder, monkeypatch):
+    write(folder, "nonprod", "[batch]\nmemory_mb = 77")
+    monkeypatch.setenv("BATCH__MEMORY_MB", "")
+    assert settings.load().batch.memory_mb == 77
+
+
+def test_dotenv_overrides_the_file_and_the_environment_overrides_both(folder, monkeypatch):
+    write(folder, "nonprod", "[batch]\nmemory_mb = 77\nworkers = 3")
+    (folder / ".env").write_text("BATCH__MEMORY_MB=88\nBATCH__WORKERS=4\n", "utf-8")
+    monkeypatch.setenv("BATCH__WORKERS", "5")
+    batch = settings.load().batch
+    assert (batch.memory_mb, batch.workers) == (88, 5)
+
+
+def test_other_variables_in_dotenv_are_none_of_our_business(folder):
+    (folder / ".env").write_text("AWS_REGION=sa-east-1\nDATABASE_PASSWORD=x\n", "utf-8")
+    assert settings.load().batch.memory_mb > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[batch]\nmemory_md = 77", "batch.memory_md"),
+        ("[bacth]\nmemory_mb = 77", "bacth"),
+        ("[batch]\nmemory_mb = 1", "batch.memory_mb"),
+        ("[batch]\nmax_rejected_share = 1.5", "batch.max_rejected_share"),
+        ('[batch]\nworkers = "many"', "batch.workers"),
+        ("holdout_share = 0", "training.holdout_share"),
+        ("folds = 1", "training.folds"),
+    ],
+)
+def test_unknown_keys_and_values_out_of_range_are_named(folder, text, named):
+    write(folder, "nonprod", text)
+    with pytest.raises(ProjectError, match=named) as caught:
+        settings.load()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_unknown_key_in_a_variable_is_named(folder, monkeypatch):
+    monkeypatch.setenv("BATCH__MEMORY_MD", "77")
+    with pytest.raises(ProjectError, match=r"batch\.memory_md"):
+        settings.load()
+
+
+def test_a_file_that_is_not_toml_is_named(folder):
+    write(folder, "nonprod", "[batch\n")
+    with pytest.raises(ProjectError, match=r"nonprod\.toml"):
+        settings.load()
+
+
+def test_an_unknown_environment_is_refused_with_the_known_ones(folder, monkeypatch):
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(ProjectError, match="production.*known are: nonprod, prod"):
+        settings.load()
+
+
+def test_relative_locations_are_relative_to_the_project(folder, monkeypatch, tmp_path_factory):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    write(folder, "nonprod", '[batch]\noutput = "out"\ndatabase = "sqlite:///a.db"')
+    loaded = settings.load()
+    assert loaded.batch.output == str(folder / "out")
+    assert loaded.batch.database == f"sqlite:///{folder / 'a.db'}"
+    assert loaded.models.uri.startswith("models:/")
+
+
+def test_settings_cannot_be_changed_by_accident(config):
+    with pytest.raises(ValueError, match="frozen"):
+        config.batch.memory_mb = 1
