@@ -30,7 +30,7 @@ HOSTILE = {
     "backslash": r"C:\new\table ends in \\",
     "newline": "first line\nsecond line\r\n\tthird line",
     "jinja": "{{ x }} {% if %} {# y #} {{ {{",
-    "shell": "$HOME ${HOME} $(HOME) %PATH% # ; & | * ? ~",
+    "shell": "$HOME ${x:?no} $(HOME) %PATH% # ; & | * ? ~",
     "markup": "<b>bold</b> [link](x) & | table | --> ]]>",
     "emoji": "🌸 flowers 👩‍🔬",
     "accents": "Previsão de demanda à João — ação nº 1",

@@ -80,6 +80,30 @@ def test_hostile_answers_render_what_parses(bake, answers, text):
     assert metadata["description"] == line
     assert metadata["authors"][0]["name"] == line
     assert line in project.text("README.md")
+    assert docker_labels(project.text("Dockerfile")) == {
+        "title": line,
+        "description": line,
+        "authors": f"{line} <{metadata['authors'][0]['email']}>",
+    }
+
+
+def docker_labels(dockerfile):
+    """The labels that hold free text, as docker reads them: $NAME would be another text."""
+    labels = re.findall(
+        r'image\.(title|description|authors)="((?:[^"\\$]|\\.)*)"( \\)?\n', dockerfile
+    )
+    return {name: re.sub(r"\\(.)", r"\1", text) for name, text, _ in labels}
+
+
+@pytest.mark.parametrize("version", CHOICES["python_version"])
+def test_the_python_version_reaches_every_tool(bake, version):
+    project = bake(python_version=version)
+    settings = tomllib.loads(project.text("pyproject.toml"))
+    assert project.text(".python-version") == f"{version}\n"
+    assert settings["project"]["requires-python"] == f">={version}"
+    assert settings["tool"]["ruff"]["target-version"] == f"py{version.replace('.', '')}"
+    assert f"\nARG PYTHON_VERSION={version}\n" in project.text("Dockerfile")
+    assert f"python{version}" in project.text("Makefile")
 
 
 def test_the_longest_package_name_keeps_the_lines_short(bake):

@@ -7,7 +7,7 @@ killed goes on where it stopped; two processes never work on the same run.
 import argparse
 import re
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from .scoring import PLAN, Run
 from .settings import Settings
 from .tables import Window
 
+NOT_SHOWN = ("source", "model_version", "run_id", "predicted_at")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 
 
@@ -79,7 +80,8 @@ def show(manifest: dict, count: int) -> None:
     if (path := output.path(manifest["run_id"])) is None:
         raise ProjectError(f"--show goes with files; look into {output} yourself.")
     for row in tables.head(path, count):
-        print("  " + "  ".join(f"{name}={row[name]}" for name in row if name != "run_id"))
+        shown = {name: value for name, value in row.items() if name not in NOT_SHOWN}
+        print("    " + "  ".join(f"{name} {value}" for name, value in shown.items()))
 
 
 def score(
@@ -135,7 +137,7 @@ def _unfinished(output, request: Request) -> str | None:
     for file in sorted(output.staging.glob(f"*/{PLAN}")):
         plan = read_json(file)
         same = (tables.redacted(request.input), str(output))
-        if plan and (plan["input"], plan["output"]) == same and plan["found"]:
+        if plan and (plan["input"], plan["output"]) == same:
             return file.parent.name
     return None
 
@@ -153,5 +155,7 @@ def _only_one(run_id: str, work: Path):
     try:
         yield
     finally:
+        # Removed while it is held: whoever waits on the removed file is told so by FileLock.
+        with suppress(PermissionError):
+            file.unlink(missing_ok=True)
         lock.release()
-        file.unlink(missing_ok=True)

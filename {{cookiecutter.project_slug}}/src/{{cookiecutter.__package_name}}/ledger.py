@@ -8,6 +8,7 @@ that very run under the same id, so every file and row is scored exactly once.
 import json
 from collections.abc import Iterable
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Boolean, Column, MetaData, String, Table, insert, select, update
@@ -16,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from .errors import ProjectError
 from .tables import Window, connect
 
-TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat}
+# Types of a watermark that JSON lacks, each read back from its text.
+TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}
 claims = Table(
     "score_claims",
     MetaData(),
@@ -61,11 +63,12 @@ class Ledger:
             {"source": self.source, "item": item, "until": until, "run_id": run_id, "done": False}
             for item in items
         ]
-        try:
-            with connect(self.uri) as connection:
+        with connect(self.uri) as connection:
+            try:
                 connection.execute(insert(claims), rows)
-        except IntegrityError:
-            raise ProjectError(f"another incremental run is scoring {self.source}.") from None
+            except IntegrityError:
+                problem = f"another incremental run is scoring {self.source}."
+                raise ProjectError(problem) from None
 
     def done(self, run_id: str) -> None:
         mine = (claims.c.source == self.source) & (claims.c.run_id == run_id)
@@ -86,7 +89,7 @@ def window(column: str, item: str, until: str) -> Window:
 def text(value: Any) -> str:
     """A watermark's value as text that keeps its type."""
     kind = type(value).__name__
-    return json.dumps([kind, value.isoformat() if kind in TYPES else value])
+    return json.dumps([kind, str(value) if kind in TYPES else value])
 
 
 def _value(stored: str) -> Any:

@@ -66,7 +66,7 @@ class FileOutput:
 
     def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.file.with_name(f".{self.file.name}.{run_id}")
+        unfinished = self.file.with_name(f".{run_id}.{self.file.name}")
         try:
             merge(parts, unfinished, schema)
             unfinished.replace(self.file)

@@ -8,6 +8,7 @@ deserialized before its digest was checked.
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -113,6 +114,8 @@ def read_metadata(folder: Path) -> dict:
 
 
 def _onnx(content: bytes) -> Callable[[np.ndarray], Scores]:
+    # From its import on, onnxruntime would report how it is used to its makers.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -73,6 +73,7 @@ def client(settings: Settings):
             "a models:/ connection string needs mlflow: install requirements-train.txt, or name "
             "a folder that `copy models:/… FOLDER` made."
         )
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

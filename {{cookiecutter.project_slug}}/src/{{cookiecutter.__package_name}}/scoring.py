@@ -129,14 +129,14 @@ class Run:
                 pool.shutdown(cancel_futures=True)
                 raise
         if not counts["parts"]:
-            empty = self.staging / PARTS / f"part-00000{self.output.suffix}"
+            empty = self.staging / PARTS / f"part-000000{self.output.suffix}"
             with tables.writer(empty, self.schema):
                 pass
         return counts
 
     def _path(self, part: Part, suffix: str) -> Path:
         folder = self.staging / PARTS if suffix == self.output.suffix else self.staging
-        return folder / f"part-{part.index:05d}{suffix}"
+        return folder / f"part-{part.index:06d}{suffix}"
 
     def _score_part(self, part: Part) -> dict:
         """Write one part's predictions and rejected rows, then the counts that say it is done."""
@@ -241,7 +241,7 @@ def predictions_schema(model: Model) -> pa.Schema:
     return pa.schema(
         [
             *which,
-            ("prediction", pa.from_numpy_dtype(target.decode(np.zeros(1)).dtype)),
+            ("prediction", target.arrow_type),
             *probability,
             ("model_version", pa.string()),
             ("run_id", pa.string()),

@@ -87,7 +87,7 @@ class Batch(Section):
     database: Location = "sqlite:///data/predictions/ledger.db"
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     workers: int = Field(0, ge=0, le=256, description="0: one for each core")
-    part_rows: int = Field(1_000_000, ge=1, le=100_000_000)
+    part_rows: int = Field(1_000_000, ge=1_000, le=100_000_000)
     memory_mb: int = Field(256, ge=16, description="for the rows in flight, over all workers")
 
 

@@ -1,0 +1,136 @@
+"""The serving artifact answers as its estimator does, whichever form it takes."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from {{ cookiecutter.__package_name }} import export, model
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.predict import native, open_model
+
+
+class Doubled(TransformerMixin, BaseEstimator):
+    """A transformer as a user may write it: no exporter knows it."""
+
+    def fit(self, features, target=None):
+        self.n_features_in_ = features.shape[1]
+        return self
+
+    def transform(self, features):
+        return features * 2
+
+
+@pytest.fixture
+def in_model(monkeypatch):
+    """Doubled as if it stood in model.py."""
+    monkeypatch.setattr(Doubled, "__module__", model.__name__)
+    monkeypatch.setattr(model, "Doubled", Doubled, raising=False)
+
+
+def codes(fitted, matrix):
+    return np.asarray(fitted.predict(matrix), float)
+
+
+def behind(step, fitted, matrix):
+    return make_pipeline(step, fitted).fit(matrix, codes(fitted, matrix))
+
+
+def test_onnx_answers_as_the_estimator_on_known_and_on_drawn_rows(fitted, saved, matrix):
+    served = open_model(saved)
+    assert served.metadata["artifact"] == "model.onnx"
+    assert served.metadata["fallback"] is None
+    drawn = export.draw(matrix, seed=1)
+    for rows in (matrix, drawn):
+        labels, probabilities = served.run(rows)
+        expected, chances = native(fitted)(rows)
+        assert export.disagreement((labels, probabilities), (expected, chances)) <= 0.005
+        assert labels.shape == (len(rows),)
+        if chances is not None:
+            np.testing.assert_allclose(probabilities, chances, atol=1e-3)
+
+
+def test_drawn_rows_keep_the_contract(matrix):
+    drawn = export.draw(matrix, seed=1)
+    assert drawn.shape == (export.DRAWN_ROWS, len(CONTRACT.columns))
+    for index, column in enumerate(CONTRACT.columns):
+        low, high = column.bounds
+        assert low <= drawn[:, index].min() < drawn[:, index].max() <= high
+        if column.type != "float":
+            assert (drawn[:, index] % 1 == 0).all()
+    np.testing.assert_array_equal(drawn, export.draw(matrix, seed=1))
+    assert (drawn != export.draw(matrix, seed=2)).any()
+
+
+def test_the_estimator_is_kept_beside_its_export(fitted, saved, matrix):
+    import skops.io
+
+    file = saved / "native.skops"
+    kept = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
+    np.testing.assert_array_equal(kept.predict(matrix), fitted.predict(matrix))
+
+
+def test_an_export_that_disagrees_is_not_served(fitted, matrix, tmp_path, config, monkeypatch):
+    monkeypatch.setattr(export, "disagreement", lambda served, fitted: 0.5)
+    metadata = export.save(fitted, tmp_path / "m", matrix, matrix, config)
+    assert metadata["artifact"] == "model.skops"
+    assert metadata["disagreement"] == {"holdout": 0.5, "drawn": 0.5}
+    assert "disagrees" in metadata["fallback"]
+    assert not (tmp_path / "m" / "model.onnx").exists()
+
+
+def test_disagreement_counts_rows_with_another_answer(monkeypatch):
+    labels = np.array([0.0, 1.0, 1.0, 0.0])
+    if CONTRACT.target.type in ("category", "boolean"):
+        sure = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.5, 0.5]])
+        other = (np.array([0.0, 0.0, 1.0, 1.0]), sure)
+        assert export.disagreement(other, (labels, sure)) == 0.25, "the last row is a tie"
+        assert export.disagreement((labels, sure), (labels, sure)) == 0
+    else:
+        other = labels + [0, 1e-7, 0.1, 0]
+        assert export.disagreement((other, None), (labels, None)) == 0.25
+        assert export.disagreement((labels, None), (labels, None)) == 0
+
+
+def test_a_class_of_the_users_is_served_from_skops(in_model, fitted, matrix, tmp_path, config):
+    estimator = behind(Doubled(), fitted, matrix)
+    metadata = export.save(estimator, tmp_path / "m", matrix, matrix, config)
+    assert metadata["artifact"] == "model.skops"
+    assert "cannot be exported" in metadata["fallback"]
+    served = open_model(tmp_path / "m")
+    np.testing.assert_array_equal(served.run(matrix)[0], estimator.predict(matrix))
+
+
+def test_a_class_from_elsewhere_is_not_served(fitted, matrix, tmp_path, config):
+    estimator = behind(Doubled(), fitted, matrix)
+    with pytest.raises(ProjectError, match="not trusted.*Doubled"):
+        export.save(estimator, tmp_path / "m", matrix, matrix, config)
+
+
+def test_an_exporter_that_fails_without_a_word_is_no_obstacle(
+    fitted, matrix, tmp_path, config, monkeypatch
+):
+    def fail(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr(export, "_to_onnx", fail)
+    metadata = export.save(fitted, tmp_path / "m", matrix, matrix, config)
+    assert metadata["artifact"] == "model.skops"
+    served = open_model(tmp_path / "m")
+    np.testing.assert_array_equal(served.run(matrix)[0], codes(fitted, matrix))
+
+
+def test_pickle_only_where_the_settings_allow_it(fitted, matrix, tmp_path, config, caplog):
+    estimator = behind(FunctionTransformer(lambda rows: rows * 2), fitted, matrix)
+    with pytest.raises(ProjectError, match="allow_pickle"):
+        export.save(estimator, tmp_path / "m", matrix, matrix, config)
+    models = config.models.model_copy(update={"allow_pickle": True})
+    allowed = config.model_copy(update={"models": models})
+    metadata = export.save(estimator, tmp_path / "m", matrix, matrix, allowed)
+    assert metadata["artifact"] == "model.pkl"
+    assert "cloudpickle" in caplog.text
+    with pytest.raises(ProjectError, match="allow_pickle"):
+        open_model(tmp_path / "m")
+    served = open_model(tmp_path / "m", allow_pickle=True)
+    np.testing.assert_array_equal(served.run(matrix)[0], estimator.predict(matrix))

@@ -1,0 +1,105 @@
+"""Outputs: published whole, known as published, and never at the expense of anything else."""
+
+import shutil
+import sqlite3
+
+import pyarrow as pa
+import pytest
+from {{ cookiecutter.__package_name }} import outputs, tables
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+SCHEMA = pa.schema([("row", pa.int64()), ("run_id", pa.string())])
+
+
+def staged(output, run_id, count):
+    """Two parts in the staging folder, as a run leaves them."""
+    parts = output.staging / run_id / outputs.PARTS
+    parts.mkdir(parents=True)
+    for index in range(2):
+        with tables.writer(parts / f"part-{index:05d}{output.suffix}", SCHEMA) as out:
+            numbers = list(range(index * count, (index + 1) * count))
+            out.write_table(pa.table([numbers, [run_id] * count], schema=SCHEMA))
+    return sorted(parts.iterdir())
+
+
+def publish(output, run_id, count=3):
+    manifest = {"run_id": run_id, "input": {"uri": "x"}}
+    output.published(run_id)
+    output.publish(run_id, staged(output, run_id, count), SCHEMA, manifest)
+    shutil.rmtree(output.staging / run_id)
+
+
+@pytest.fixture(params=["folder", "folder of csv", "file.parquet", "file.csv", "table"])
+def output(request, tmp_path):
+    uri = {"table": f"sqlite:///{tmp_path / 'out.db'}#predictions"}.get(
+        request.param, str(tmp_path / "out" / request.param)
+    )
+    form = "csv" if "csv" in request.param else "parquet"
+    return outputs.open_output(uri, form, tmp_path / "work")
+
+
+def stored(output):
+    uri = str(output)
+    if isinstance(output, outputs.FileOutput):
+        uri = str(output.file)
+    return sorted(zip(*tables.read(uri).select(SCHEMA.names).to_pydict().values(), strict=True))
+
+
+def test_what_was_published_is_there_and_known(output):
+    assert output.published("one") is None
+    publish(output, "one")
+    assert stored(output) == [(n, "one") for n in range(6)]
+    assert output.published("one")["run_id"] == "one"
+    assert output.published("two") is None
+
+
+def test_the_same_run_replaces_itself(output):
+    publish(output, "one", 3)
+    publish(output, "one", 2)
+    assert stored(output) == [(n, "one") for n in range(4)]
+
+
+def test_runs_stand_side_by_side_but_in_a_single_file(output):
+    publish(output, "one", 1)
+    publish(output, "two", 1)
+    single = isinstance(output, outputs.FileOutput)
+    expected = [(0, "two"), (1, "two")]
+    assert stored(output) == (expected if single else sorted([(0, "one"), (1, "one"), *expected]))
+    assert (output.published("one") is None) == single
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    precious = tmp_path / "data" / "raw" / "precious.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine", "utf-8")
+    output = outputs.open_output(str(tmp_path / "data"), "parquet", tmp_path / "work")
+    with pytest.raises(ProjectError, match="raw"):
+        publish(output, "raw")
+    assert precious.read_text("utf-8") == "mine"
+
+
+def test_a_table_that_cannot_be_written_stays_as_it_was(tmp_path):
+    file = tmp_path / "out.db"
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE predictions (row INTEGER, run_id TEXT CHECK (row < 4))")
+    output = outputs.open_output(f"sqlite:///{file}#predictions", "parquet", tmp_path / "work")
+    with pytest.raises(ProjectError, match="CHECK"):
+        publish(output, "one")
+    with sqlite3.connect(file) as database:
+        assert database.execute("SELECT count(*) FROM predictions").fetchone() == (0,)
+    assert output.published("one") is None
+
+
+def test_a_table_needs_a_name(tmp_path):
+    for what in ("", "#", "#a-b", "#a; DROP TABLE b"):
+        with pytest.raises(ProjectError, match="behind the #"):
+            outputs.open_output(f"sqlite:///{tmp_path / 'out.db'}{what}", "parquet", tmp_path)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "x.json"
+    outputs.write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        outputs.write_json(file, {"a": object()})
+    assert outputs.read_json(file) == {"a": 1}
+    assert outputs.read_json(tmp_path / "none.json") is None

@@ -1,0 +1,164 @@
+"""A saved model is verified before anything of it is deserialized, and predicts by contract."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from {{ cookiecutter.__package_name }} import predict
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+
+@pytest.fixture
+def model_folder(saved, tmp_path):
+    """A copy of the saved model that a test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+@pytest.fixture
+def nothing_deserialized(monkeypatch):
+    def refuse(content):
+        raise AssertionError("deserialized before it was verified")
+
+    monkeypatch.setattr(predict, "_pickle", refuse)
+    for name in predict.LOADERS:
+        monkeypatch.setitem(predict.LOADERS, name, refuse)
+
+
+def change(folder, **values):
+    file = folder / predict.METADATA
+    metadata = json.loads(file.read_text("utf-8")) | values
+    kept = {name: value for name, value in metadata.items() if value is not ...}
+    file.write_text(json.dumps(kept), "utf-8")
+
+
+def test_the_saved_model_opens(model_folder):
+    metadata = predict.open_model(model_folder).metadata
+    content = (model_folder / metadata["artifact"]).read_bytes()
+    assert metadata["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda content: b"",
+        lambda content: content + b"\0",
+        lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:],
+    ],
+    ids=["cut", "emptied", "longer", "one bit"],
+)
+def test_a_changed_artifact_is_refused(model_folder, nothing_deserialized, damage):
+    file = model_folder / "model.onnx"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ProjectError, match="not the file that was saved"):
+        predict.open_model(model_folder)
+
+
+def test_a_missing_artifact_is_refused(model_folder, nothing_deserialized):
+    (model_folder / "model.onnx").unlink()
+    with pytest.raises(ProjectError, match="not the file that was saved"):
+        predict.open_model(model_folder)
+
+
+def test_artifact_and_metadata_changed_together_fail_against_the_registry(
+    model_folder, nothing_deserialized
+):
+    recorded = json.loads((model_folder / predict.METADATA).read_text("utf-8"))["sha256"]
+    (model_folder / "model.onnx").write_bytes(b"something else")
+    change(model_folder, sha256=hashlib.sha256(b"something else").hexdigest())
+    with pytest.raises(ProjectError, match="not the file that was saved"):
+        predict.open_model(model_folder, expected=recorded)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"model"', "\xff"])
+def test_damaged_metadata_is_refused(model_folder, nothing_deserialized, text):
+    (model_folder / predict.METADATA).write_text(text, "latin-1")
+    with pytest.raises(ProjectError, match="damaged"):
+        predict.open_model(model_folder)
+
+
+@pytest.mark.parametrize("name", ["name", "artifact", "sha256", "probabilities", "numeric_form"])
+def test_incomplete_metadata_is_refused(model_folder, nothing_deserialized, name):
+    change(model_folder, **{name: ...})
+    with pytest.raises(ProjectError, match="damaged"):
+        predict.open_model(model_folder)
+
+
+@pytest.mark.parametrize("artifact", [5, None, "metadata.json", "../model/model.onnx", "model.txt"])
+def test_an_artifact_of_another_kind_or_place_is_refused(
+    model_folder, nothing_deserialized, artifact
+):
+    content = (model_folder / "model.onnx").read_bytes()
+    (model_folder / "model.txt").write_bytes(content)
+    change(model_folder, artifact=artifact)
+    with pytest.raises(ProjectError):
+        predict.open_model(model_folder)
+
+
+def test_a_model_of_another_contract_is_refused(model_folder, nothing_deserialized):
+    form = [["SOMETHING", "float", []], *CONTRACT.numeric_form[1:]]
+    change(model_folder, numeric_form=form, contract="0.0.1")
+    with pytest.raises(ProjectError, match=r"contract 0\.0\.1.*train again"):
+        predict.open_model(model_folder)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ProjectError, match="holds no model"):
+        predict.open_model(tmp_path)
+
+
+def test_a_pickle_is_not_opened_unless_allowed(model_folder, nothing_deserialized):
+    (model_folder / "model.pkl").write_bytes(b"boom")
+    change(model_folder, artifact="model.pkl", sha256=hashlib.sha256(b"boom").hexdigest())
+    with pytest.raises(ProjectError, match="allow_pickle"):
+        predict.open_model(model_folder)
+
+
+def test_predictions_are_a_list_of_the_targets_own_values(saved, examples, matrix):
+    model = predict.open_model(saved)
+    predictions = predict.make_predictions(model, examples)
+    assert isinstance(predictions, list)
+    codes, _ = model.run(matrix)
+    assert predictions == CONTRACT.target.decode(codes).tolist()
+    assert predictions == model.predict(None, examples)
+
+
+def test_one_row_is_predicted_as_in_a_batch(saved, examples):
+    model = predict.open_model(saved)
+    together = predict.make_predictions(model, examples)
+    for row in (0, len(examples) // 2, len(examples) - 1):
+        columns = {name: [examples[name].iloc[row].item()] for name in CONTRACT.names}
+        alone = predict.make_predictions(model, columns)
+        assert alone == pytest.approx([together[row]])
+
+
+def test_no_rows_give_no_predictions(saved):
+    columns = {name: [] for name in CONTRACT.names}
+    assert predict.make_predictions(predict.open_model(saved), columns) == []
+
+
+def test_a_row_that_breaks_the_contract_is_an_error(saved, examples):
+    columns = {name: [examples[name].iloc[0].item()] for name in CONTRACT.names}
+    broken = columns | {CONTRACT.names[0]: ["not a value"]}
+    with pytest.raises(ProjectError, match=f"row 0, column {CONTRACT.names[0]}: not a value"):
+        predict.make_predictions(predict.open_model(saved), broken)
+    del columns[CONTRACT.names[-1]]
+    with pytest.raises(ProjectError, match=f"{CONTRACT.names[-1]} is missing"):
+        predict.make_predictions(predict.open_model(saved), columns)
+
+
+def test_the_probability_is_the_largest_of_the_row(saved, matrix):
+    model = predict.open_model(saved)
+    _, probabilities = model.run(matrix)
+    _, largest = model.score(matrix)
+    assert (largest is None) == (not model.metadata["probabilities"])
+    if largest is not None:
+        np.testing.assert_array_equal(largest, probabilities.max(axis=1))
+
+
+def test_a_model_outside_a_registry_is_named_by_its_digest(saved):
+    model = predict.open_model(saved)
+    assert model.version == model.metadata["sha256"][:12]
