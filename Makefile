@@ -32,8 +32,13 @@ help: ## Show this help
 demo: $(READY) ## Render the default project, train, score and show the predictions
 	@$(MAKE) --no-print-directory $(DEMO)/digest
 	@$(MAKE) --no-print-directory -C $(DEMO)/$(PROJECT) run PYTHON='$(CURDIR)/$(BIN)/python'
-	@echo "The project, as if it were yours: $(DEMO)/$(PROJECT) (start with its README.md)"
-	@echo "One with your own answers:        make new"
+	@echo
+	@echo "In $(DEMO)/$(PROJECT):"
+	@echo "  README.md          what the project is, and how to put your own data and model in"
+	@echo "  data/predictions/  the predictions; rows that were refused are in data/rejected/"
+	@echo "  mlartifacts/       the model, its metrics and plots; make history lists the versions"
+	@echo "  analysis/          the notebooks"
+	@echo "A project of your own: make new"
 
 # Rendered again when the template is another one. The project's own environment is kept.
 $(DEMO)/digest: build/digest

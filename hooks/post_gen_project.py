@@ -16,6 +16,8 @@ VARIANTS = {
         "src/{package}/contract.py",
         "src/{package}/data.py",
         "src/{package}/model.py",
+        "tests/integration/test_make_predictions.py",
+        "tests/unit/test_model.py",
     ),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }

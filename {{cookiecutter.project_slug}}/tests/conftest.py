@@ -48,7 +48,7 @@ class Project:
         kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
         paths = [str(self.folder / "src"), os.environ.get("PYTHONPATH", "")]
         environment = kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | chosen
-        script = [] if str(words[0]).endswith(".py") else ["-m", PACKAGE]
+        script = [] if words and Path(str(words[0])).suffix == ".py" else ["-m", PACKAGE]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = [sys.executable, *script, *map(str, words)]
         options = {"cwd": self.folder, "env": environment, **pipes, **options}
@@ -140,10 +140,10 @@ def project(tmp_path) -> Project:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Project:
-    """A project in which `train` has run once."""
+    """A project in which `train` has run once; ``training`` is the process that did it."""
     project = Project(tmp_path_factory.mktemp("trained") / "project")
-    done = project.run("train", **QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    project.training = project.run("-v", "train", **QUICK)
+    assert project.training.returncode == 0, project.training.stdout + project.training.stderr
     return project
 
 

@@ -5,6 +5,8 @@ killed goes on where it stopped; two processes never work on the same run.
 """
 
 import argparse
+import json
+import logging
 import re
 import secrets
 from contextlib import contextmanager, suppress
@@ -21,6 +23,7 @@ from .scoring import PLAN, Run
 from .settings import Settings
 from .tables import Window
 
+log = logging.getLogger(__name__)
 NOT_SHOWN = ("source", "model_version", "run_id", "predicted_at")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 
@@ -119,6 +122,7 @@ def score(
 
 def _report(manifest: dict) -> None:
     rows, timings = manifest["rows"], manifest["timings"]
+    log.info("run: %s", json.dumps(manifest))
     print(
         f"Run {manifest['run_id']}: {rows['read']:,} rows read, {rows['predicted']:,} predicted, "
         f"{rows['rejected']:,} rejected in {timings['seconds']:.1f} s with "

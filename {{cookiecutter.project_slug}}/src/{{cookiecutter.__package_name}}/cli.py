@@ -9,7 +9,10 @@ import argparse
 import importlib
 import importlib.util
 import logging
+import os
 import sys
+
+from .errors import ProjectError
 
 # Command: (module, help). Where the module is not part of this project, neither is the command.
 COMMANDS = {
@@ -21,7 +24,10 @@ COMMANDS = {
     "copy": ("versions", "copy a verified model from the registry to a folder"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),
 }
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 2, 130
+# All that log/ may ever take: this many bytes in each of the current and the older files.
+LOG_BYTES, LOG_FILES = 1_000_000, 3
+log = logging.getLogger(__name__)
 
 
 def parser(command: str | None) -> argparse.ArgumentParser:
@@ -46,22 +52,36 @@ def parser(command: str | None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code, 2 for an error that the user can mend."""
-    from .errors import ProjectError
-
     argv = sys.argv[1:] if argv is None else argv
     command = next((word for word in argv if word in COMMANDS), None)
     try:
         arguments = parser(command).parse_args(argv)
-        logging.basicConfig(
-            level=logging.INFO if arguments.verbose else logging.WARNING,
-            format="%(asctime)s %(levelname)s %(message)s",
-        )
-        return arguments.run(arguments)
-    except ProjectError as error:
+        log_to_files(arguments.verbose)
+        log.info("started: %s", " ".join(argv))
+        code = arguments.run(arguments)
+        log.info("finished: %s, exit code %d", command, code)
+        return code
+    except (ProjectError, OSError) as error:
+        log.info("failed: %s", error, exc_info=error)
         print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; what was begun goes on when started again", file=sys.stderr)
         return INTERRUPTED
-    return 2
+
+
+def log_to_files(verbose: bool) -> None:
+    """Log to stderr, and to log/ where the project has that folder and it may be written."""
+    from logging.handlers import RotatingFileHandler
+
+    from .settings import root
+
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.INFO if verbose else logging.WARNING)
+    handlers: list[logging.Handler] = [screen]
+    folder = root() / "log"
+    if os.access(folder, os.W_OK):
+        file = folder / f"{__package__}.log"
+        handlers.append(RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
+    form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers)

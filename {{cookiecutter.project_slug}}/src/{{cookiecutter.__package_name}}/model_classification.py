@@ -43,7 +43,7 @@ def build(seed: int) -> dict[str, Candidate]:
         ),
         "random_forest": Candidate(
             RandomForestClassifier(n_estimators=50, random_state=seed),
-            {"max_depth": [2, 4, 8], "min_samples_leaf": [1, 2, 5]},
+            {"max_depth": [3, 6], "min_samples_leaf": [1, 4]},
         ),
     }
 

@@ -45,7 +45,7 @@ def build(seed: int) -> dict[str, Candidate]:
         ),
         "random_forest": Candidate(
             RandomForestRegressor(n_estimators=50, random_state=seed),
-            {"max_depth": [3, 6, 12], "min_samples_leaf": [2, 5, 10]},
+            {"max_depth": [4, 8], "min_samples_leaf": [5, 10]},
         ),
     }
 

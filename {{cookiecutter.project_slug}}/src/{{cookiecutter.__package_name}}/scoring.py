@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,6 +70,8 @@ class Run:
         parts = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
         self.output.publish(self.run_id, parts, self.schema, manifest)
         shutil.rmtree(self.staging, ignore_errors=True)
+        with suppress(OSError):
+            self.output.staging.rmdir()
         return manifest
 
     def _begin(self) -> dict:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from dotenv import load_dotenv
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     SettingsConfigDict,
@@ -75,6 +75,12 @@ class Training(Section):
     maximum: dict[str, float] = {}
     # Share of rows on which the exported model may answer otherwise than the fitted estimator.
     max_disagreement: float = Field(0.005, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _metric_has_a_direction(self):
+        if (self.metric in self.minimum) == (self.metric in self.maximum):
+            raise ValueError(f"{self.metric} needs a threshold, in minimum or in maximum")
+        return self
 
 
 class Batch(Section):

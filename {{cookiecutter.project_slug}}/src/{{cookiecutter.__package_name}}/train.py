@@ -157,19 +157,18 @@ def decide(
     if chosen.name == model.BASELINE:
         problems.append("no candidate beats the baseline")
     if problems:
-        reason = "; ".join(problems)
-        registry.set_verdict(version, "rejected", reason, config)
-        print(f"Rejected: {reason}.")
-        return 1
-    registry.set_challenger(version, config)
-    better, reason = compare(metrics, split, config)
-    if better or force:
-        registry.promote(version, reason, config)
-        print(f"Promoted to champion: {reason}.")
+        verdict, reason = "rejected", "; ".join(problems)
     else:
-        registry.set_verdict(version, "kept as challenger", reason, config)
-        print(f"Kept as challenger: {reason}.")
-    return 0
+        registry.set_challenger(version, config)
+        better, reason = compare(metrics, split, config)
+        verdict = "promoted" if better or force else "kept as challenger"
+    if verdict == "promoted":
+        registry.promote(version, reason, config)
+    else:
+        registry.set_verdict(version, verdict, reason, config)
+    log.info("version %s %s: %s", version, verdict, reason)
+    print(f"{verdict.capitalize()}: {reason}.")
+    return 1 if problems else 0
 
 
 def shortfalls(metrics: dict[str, float], config: Training) -> list[str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from {{ cookiecutter.__package_name }} import export, model
@@ -34,7 +34,7 @@ def codes(fitted, matrix):
 
 
 def behind(step, fitted, matrix):
-    return make_pipeline(step, fitted).fit(matrix, codes(fitted, matrix))
+    return make_pipeline(step, clone(fitted)).fit(matrix, codes(fitted, matrix))
 
 
 def test_onnx_answers_as_the_estimator_on_known_and_on_drawn_rows(fitted, saved, matrix):

@@ -1,0 +1,407 @@
+"""The batch job, as real processes that meet bad data, full disks and sudden death.
+
+Whatever happens: rows read = rows predicted + rows rejected, a reader never sees half a run, and
+the same command finishes what was begun.
+"""
+
+import json
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import threading
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from {{ cookiecutter.__package_name }} import predict, tables
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+
+from conftest import wait_for
+
+FIRST = CONTRACT.names[0]
+PART = 1000
+BAD = "not a value"
+
+
+@pytest.fixture
+def score(project, saved):
+    """score(*words, **settings): the command with the saved model, in a project of its own."""
+
+    def run(*words, **options):
+        return project.run("score", "--model", saved, *words, **options)
+
+    run.project = project
+    run.start = lambda *words, **options: project.start(
+        "score", "--model", saved, *words, **{"BATCH__PART_ROWS": PART, **options}
+    )
+    run.predictions = project.folder / "data/predictions"
+    run.rejected = project.folder / "data/rejected"
+    run.staging = run.predictions / ".staging"
+    return run
+
+
+def spoil(table: pa.Table, *numbers: int) -> pa.Table:
+    """The table as a CSV file has it, with a bad value in the first feature of some rows."""
+    texts = [str(value) for value in table[FIRST].to_pylist()]
+    for number in numbers:
+        texts[number] = BAD
+    return table.set_column(table.column_names.index(FIRST), FIRST, pa.array(texts))
+
+
+def finished(staging) -> list:
+    return sorted(staging.glob("part-*[0-9].json"))
+
+
+def content(uri) -> dict:
+    """Everything a run published but the time and its id."""
+    table = tables.read(str(uri))
+    return table.drop_columns(["predicted_at"]).to_pydict()
+
+
+def one_sentence(done) -> str:
+    """The only line on stderr; no traceback."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def nothing_published(score) -> bool:
+    return not [path for path in score.predictions.glob("*") if path.name[0] != "."]
+
+
+def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
+    table = rows(2500)
+    pyarrow.csv.write_csv(spoil(table, 3, 1700), score.project.folder / "in.csv")
+    done = score("--input", "in.csv", "--run-id", "one", BATCH__PART_ROWS=PART)
+    assert done.returncode == 0, done.stderr
+
+    manifest = json.loads((score.predictions / "one" / "_manifest.json").read_text("utf-8"))
+    assert manifest["rows"] == {"read": 2500, "predicted": 2498, "rejected": 2}
+    assert manifest["parts"] == 3
+    assert manifest["run_id"] == "one"
+    assert manifest["contract"] == CONTRACT.version
+    assert manifest["model"]["sha256"] == predict.read_metadata(saved)["sha256"]
+    assert manifest["input"]["sha256"] == tables.digest([score.project.folder / "in.csv"])
+
+    refused = pyarrow.csv.read_csv(score.rejected / "one.csv").to_pylist()
+    assert [(row["row"], row["column"], row["value"]) for row in refused] == [
+        (3, FIRST, BAD),
+        (1700, FIRST, BAD),
+    ]
+    assert all(row["reason"].startswith("is not") for row in refused)
+    assert all(row["source"].endswith("in.csv") for row in refused)
+
+    predictions = tables.read(str(score.predictions / "one"))
+    kept = [number for number in range(2500) if number not in (3, 1700)]
+    if not CONTRACT.key:
+        assert predictions["row"].to_pylist() == kept
+    model = predict.open_model(saved)
+    expected = predict.make_predictions(model, table.take(kept))
+    assert predictions["prediction"].to_pylist() == pytest.approx(expected)
+    assert set(predictions["run_id"].to_pylist()) == {"one"}
+    assert set(predictions["model_version"].to_pylist()) == {model.version}
+    assert ("probability" in predictions.column_names) == model.metadata["probabilities"]
+    assert not list(score.staging.iterdir())
+
+
+def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
+    folder, table = score.project.folder, rows(300)
+    (folder / "both").mkdir()
+    pq.write_table(table, folder / "in.parquet")
+    pyarrow.csv.write_csv(table, folder / "in.csv")
+    pq.write_table(table.slice(0, 100), folder / "both/a.parquet")
+    pyarrow.csv.write_csv(table.slice(100), folder / "both/b.csv")
+    found = []
+    for number, (source, target) in enumerate(
+        [
+            ("in.parquet", "out.csv"),
+            ("in.csv", "out.parquet"),
+            ("both", "folder"),
+            ("in.parquet", f"sqlite:///{folder}/out.db#predictions"),
+        ]
+    ):
+        form = ["--format", "csv"] if target == "folder" else []
+        words = ["--input", source, "--output", target, "--run-id", f"run-{number}", *form]
+        done = score(*words)
+        assert done.returncode == 0, (words, done.stderr)
+        uri = target if "://" in target else str(folder / target)
+        found.append(tables.read(uri)["prediction"].to_pylist())
+    assert len(found[0]) == 300
+    assert all(each == pytest.approx(found[0]) for each in found)
+
+
+def test_a_table_in_a_database_is_scored_into_another(score, rows):
+    url = f"sqlite:///{score.project.folder}/shop.db"
+    table = rows(1500)
+    with sqlite3.connect(score.project.folder / "shop.db") as database:
+        fill(database, table)
+    words = ["--input", f"{url}#orders", "--output", f"{url}#predictions", "--run-id", "one"]
+    done = score(*words)
+    assert done.returncode == 0, done.stderr
+    assert "1,500 predicted" in done.stdout
+    again = score(*words)
+    assert "published already" in again.stdout
+    assert tables.read(f"{url}#predictions").num_rows == 1500
+    forced = score(*words, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert tables.read(f"{url}#predictions").num_rows == 1500
+
+
+def fill(database, table: pa.Table) -> None:
+    """A table ``orders`` with a number of its own for every row."""
+    names = ", ".join(f'"{name}"' for name in table.column_names)
+    marks = ", ".join("?" * (table.num_columns + 1))
+    database.execute(f"CREATE TABLE orders (number INTEGER, {names})")
+    numbers = range(table.num_rows)
+    values = zip(numbers, *table.to_pydict().values(), strict=True)
+    database.executemany(f"INSERT INTO orders VALUES ({marks})", list(values))
+
+
+def test_the_same_run_again_does_nothing_until_forced(score, rows):
+    source = score.project.folder / "in.csv"
+    pyarrow.csv.write_csv(spoil(rows(100), 5), source)
+    words = ["--input", "in.csv", "--run-id", "one"]
+    assert score(*words).returncode == 0
+    part = next((score.predictions / "one").glob("part-*"))
+    before = part.read_bytes()
+
+    pyarrow.csv.write_csv(rows(50), source)
+    again = score(*words)
+    assert (again.returncode, "published already" in again.stdout) == (0, True)
+    assert part.read_bytes() == before
+
+    forced = score(*words, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert len(content(score.predictions / "one")["prediction"]) == 50
+    assert not (score.rejected / "one.csv").exists(), "nothing was rejected this time"
+    pyarrow.csv.write_csv(rows(50), score.project.folder / "other.csv")
+    taken = score("--input", "other.csv", "--run-id", "one")
+    assert "taken" in one_sentence(taken)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("gone.csv", None, "gone.csv does not exist"),
+        ("empty.csv", b"", "empty.csv cannot be read"),
+        ("not.parquet", b"no parquet", "not.parquet cannot be read"),
+        ("other.csv", b"SOMETHING\n1\n", f"column .*{FIRST}.* missing"),
+        ("ragged.csv", "{header}\n1\n", "ragged.csv cannot be read"),
+        ("twice.csv", "{header},{first}\n", f"{FIRST}.*twice"),
+        ("bad.csv", "{header}\n{bad}\n", "1 of 1 rows break the contract"),
+    ],
+)
+def test_an_input_that_cannot_be_scored_is_one_sentence(score, name, text, sentence):
+    header = ",".join([*CONTRACT.needed, "EXTRA"])
+    bad = ",".join([BAD] * (len(CONTRACT.needed) + 1))
+    if isinstance(text, str):
+        for mark, value in (("{header}", header), ("{bad}", bad), ("{first}", FIRST)):
+            text = text.replace(mark, value)
+        text = text.encode()
+    if text is not None:
+        (score.project.folder / name).write_bytes(text)
+    said = one_sentence(score("--input", name, "--run-id", "one"))
+    assert pytest.importorskip("re").search(sentence, said), said
+    assert nothing_published(score)
+
+
+def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, rows):
+    source = score.project.folder / "in.csv"
+    pyarrow.csv.write_csv(spoil(rows(100), 1, 2, 3, 4, 5), source)
+    words = ["--input", "in.csv", "--run-id", "one"]
+    said = one_sentence(score(*words, BATCH__MAX_REJECTED_SHARE=0.04))
+    assert "5 of 100" in said
+    assert nothing_published(score)
+    assert pyarrow.csv.read_csv(score.rejected / "one.csv").num_rows == 5
+    assert score(*words, BATCH__MAX_REJECTED_SHARE=0.05).returncode == 0
+    pyarrow.csv.write_csv(rows(100), source)
+    assert score(*words, "--force").returncode == 0
+    assert not (score.rejected / "one.csv").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(score, rows):
+    pq.write_table(rows(10), score.project.folder / "in.parquet")
+    (score.project.folder / "file").write_text("in the way", "utf-8")
+    for setting in ("OUTPUT", "REJECTED", "WORK"):
+        pyarrow.csv.write_csv(spoil(rows(100), 1), score.project.folder / "in.csv")
+        done = score("--input", "in.csv", **{f"BATCH__{setting}": "file/below"})
+        assert "file" in one_sentence(done)
+        assert nothing_published(score)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(score, rows):
+    pq.write_table(rows(5000), score.project.folder / "in.parquet", row_group_size=PART)
+    words = ["--input", "in.parquet", "--run-id", "one", "--format", "csv"]
+
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    full = score.start(*words, preexec_fn=no_room)
+    _, err = full.communicate(timeout=60)
+    assert (full.returncode, len(err.splitlines())) == (2, 1), err
+    assert "too large" in err
+    assert nothing_published(score)
+    done = score(*words)
+    assert done.returncode == 0, done.stderr
+    assert len(content(score.predictions / "one")["prediction"]) == 5000
+
+
+def test_an_input_that_vanishes_midway_is_one_sentence(score, rows):
+    folder = score.project.folder / "in"
+    folder.mkdir()
+    for name in "abcdefgh":
+        pyarrow.csv.write_csv(rows(20_000), folder / f"{name}.csv")
+    process = score.start("--input", folder, "--run-id", "one")
+    wait_for(lambda: finished(score.staging / "one"), process)
+    process.send_signal(signal.SIGSTOP)
+    (folder / "h.csv").unlink()
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, len(err.splitlines())) == (2, 1), err
+    assert "h.csv" in err
+    assert nothing_published(score)
+
+
+@pytest.fixture
+def many(score, rows):
+    """A folder of both formats with two bad rows: 120 parts."""
+    folder = score.project.folder / "many"
+    folder.mkdir()
+    pyarrow.csv.write_csv(spoil(rows(60_000), 7, 59_999), folder / "a.csv")
+    pq.write_table(rows(60_000), folder / "b.parquet", row_group_size=PART)
+    return folder
+
+
+def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(score, many):
+    plain = score.start("--input", many, "--run-id", "one", "--output", "plain")
+    assert plain.wait(60) == 0, plain.communicate()
+    refused = (score.rejected / "one.csv").read_bytes()
+    (score.rejected / "one.csv").unlink()
+
+    words = ["--input", many, "--run-id", "one"]
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)  # noqa: S311
+    staging, before = score.staging / "one", 0
+    for _ in range(4):
+        process = score.start(*words)
+        enough = before + moments.randint(1, 20)
+        wait_for(lambda enough=enough: len(finished(staging)) >= enough, process)
+        process.kill()
+        process.communicate()
+        assert nothing_published(score), f"seed {seed}"
+        before = len(finished(staging))
+    kept = {path.name: path.stat().st_mtime_ns for path in finished(staging)}
+    parts = {name.replace(".json", ".parquet") for name in kept}
+    times = {name: (staging / "parts" / name).stat().st_mtime_ns for name in parts}
+
+    done = score.start(*words)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, (seed, err)
+    assert "120,000 rows read, 119,998 predicted, 2 rejected" in out
+    published = score.predictions / "one"
+    assert content(published) == content(score.project.folder / "plain/one"), f"seed {seed}"
+    assert (score.rejected / "one.csv").read_bytes() == refused, f"seed {seed}"
+    assert len(times) >= 4
+    assert times == {name: (published / name).stat().st_mtime_ns for name in parts}, (
+        "finished parts are not scored again"
+    )
+
+
+def test_killed_without_an_id_the_same_command_finishes_that_run(score, many):
+    process = score.start("--input", many)
+    wait_for(lambda: list(score.staging.glob("*/part-*[0-9].json")), process)
+    process.kill()
+    process.communicate()
+    [staging] = score.staging.iterdir()
+    done = score("--input", "many")
+    assert done.returncode == 0, done.stderr
+    assert f"Run {staging.name}: 120,000 rows read" in done.stdout
+
+
+def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
+    target = score.project.folder / "out.csv"
+    pq.write_table(rows(10), score.project.folder / "few.parquet")
+    first = score("--input", "few.parquet", "--output", target, "--run-id", "one")
+    assert first.returncode == 0, first.stderr
+    old = target.read_bytes()
+    process = score.start("--input", many, "--output", target, "--run-id", "two")
+    unfinished = lambda: [p for p in target.parent.glob(".*two*") if p.is_file()]  # noqa: E731
+    wait_for(lambda: unfinished() or target.read_bytes() != old, process)
+    process.kill()
+    process.communicate()
+    if target.read_bytes() != old:
+        assert len(content(target)["prediction"]) == 119_998
+    done = score("--input", many, "--output", target, "--run-id", "two")
+    assert done.returncode == 0, done.stderr
+    assert len(content(target)["prediction"]) == 119_998
+    assert not unfinished()
+
+
+def test_a_changed_input_is_scored_anew_after_a_kill(score, many, rows):
+    words = ["--input", many, "--run-id", "one"]
+    process = score.start(*words)
+    wait_for(lambda: finished(score.staging / "one"), process)
+    process.kill()
+    process.communicate()
+    pyarrow.csv.write_csv(rows(500), many / "a.csv")
+    done = score(*words)
+    assert done.returncode == 0, done.stderr
+    assert len(content(score.predictions / "one")["prediction"]) == 60_500
+
+
+def test_a_second_process_with_the_same_id_is_refused(score, many):
+    words = ["--input", many, "--run-id", "one"]
+    first = score.start(*words)
+    wait_for(lambda: finished(score.staging / "one"), first)
+    first.send_signal(signal.SIGSTOP)
+    second = score(*words)
+    first.send_signal(signal.SIGCONT)
+    assert "at work in another process" in one_sentence(second)
+    assert first.wait(60) == 0, first.communicate()
+    assert len(content(score.predictions / "one")["prediction"]) == 119_998
+
+
+def test_a_reader_never_sees_half_a_run(score, many):
+    seen, stop = set(), threading.Event()
+
+    def read():
+        while not stop.is_set():
+            # As a dataset reader does: names with a leading dot or underscore are none of its own.
+            files = [p for p in score.predictions.glob("*/*.parquet") if p.parent.name[0] != "."]
+            seen.add(sum(pq.read_metadata(path).num_rows for path in files))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        process = score.start("--input", many, "--run-id", "one")
+        wait_for(lambda: (score.predictions / "one").exists(), process)
+        process.communicate(timeout=60)
+        wait_for(lambda: len(seen) > 1)
+    finally:
+        stop.set()
+        reader.join()
+    assert seen == {0, 119_998}
+
+
+def test_an_empty_table_gives_an_empty_run(score, rows):
+    pyarrow.csv.write_csv(rows(1).slice(0, 0), score.project.folder / "in.csv")
+    done = score("--input", "in.csv", "--run-id", "one")
+    assert done.returncode == 0, done.stderr
+    assert "0 rows read" in done.stdout
+    assert tables.read(str(score.predictions / "one")).num_rows == 0
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(score, rows):
+    pq.write_table(rows(10), score.project.folder / "in.parquet")
+    before = sorted((score.project.folder / "data/raw").iterdir())
+    done = score("--input", "in.parquet", "--output", "data", "--run-id", "raw")
+    assert "raw" in one_sentence(done)
+    assert sorted((score.project.folder / "data/raw").iterdir()) == before
+    shutil.rmtree(score.project.folder / "data/raw")
+    done = score("--input", "in.parquet", "--output", "data", "--run-id", "raw")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,148 @@
+"""Incremental scoring: every file and every row exactly once, also after sudden death."""
+
+import sqlite3
+
+import pyarrow.csv
+import pytest
+from {{ cookiecutter.__package_name }} import tables
+
+from conftest import wait_for
+
+BY_NUMBER = ("--incremental", "--watermark", "number")
+
+
+@pytest.fixture
+def score(project, saved):
+    """score(*words): the command with the saved model; score.start leaves it running."""
+
+    def run(*words):
+        return project.run("score", "--model", saved, *words)
+
+    run.start = lambda *words: project.start("score", "--model", saved, *words)
+    run.folder = project.folder
+    run.predictions = project.folder / "data/predictions"
+    run.ledger = run.predictions / "ledger.db"
+    run.published = lambda: sorted(
+        path.name for path in run.predictions.iterdir() if (path / "_manifest.json").exists()
+    )
+    return run
+
+
+def fill(file, table, first=0):
+    """Rows of a table ``orders``, numbered from ``first``; the number is the watermark."""
+    names = ", ".join(f'"{name}"' for name in table.column_names)
+    marks = ", ".join("?" * (table.num_columns + 1))
+    with sqlite3.connect(file) as database:
+        database.execute(f"CREATE TABLE IF NOT EXISTS orders (number INTEGER, {names})")
+        numbers = range(first, first + table.num_rows)
+        values = list(zip(numbers, *table.to_pydict().values(), strict=True))
+        database.executemany(f"INSERT INTO orders VALUES ({marks})", values)
+
+
+def count(score):
+    return tables.read(str(score.predictions)).num_rows
+
+
+def ok(done):
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def killed_before_done(score, *words):
+    """Kill -9 between publishing and marking the claim as done.
+
+    The ledger is locked as soon as the claim is in it, so that the process waits right there.
+    """
+    before = set(score.published()) if score.predictions.exists() else set()
+    process = score.start(*words)
+
+    def claimed():
+        if not score.ledger.exists():
+            return False
+        with sqlite3.connect(score.ledger) as ledger:
+            try:
+                query = "SELECT count(*) FROM score_claims WHERE NOT done"
+                return ledger.execute(query).fetchone()[0]
+            except sqlite3.OperationalError:
+                return False
+
+    wait_for(claimed, process)
+    lock = sqlite3.connect(score.ledger, isolation_level=None, timeout=30)
+    lock.execute("BEGIN IMMEDIATE")
+    wait_for(lambda: set(score.published()) - before, process)
+    process.kill()
+    process.communicate()
+    assert lock.execute("SELECT count(*) FROM score_claims WHERE NOT done").fetchone() != (0,)
+    lock.rollback()
+    lock.close()
+
+
+def test_every_file_once_however_the_folder_is_named(score, rows):
+    folder = score.folder / "in"
+    folder.mkdir()
+    pyarrow.csv.write_csv(rows(30), folder / "a.csv")
+    assert "30 rows read" in ok(score("--input", "in", "--incremental"))
+    for name in ("in", "./in/", folder, folder.as_uri()):
+        assert "Nothing new" in ok(score("--input", name, "--incremental"))
+    pyarrow.csv.write_csv(rows(40), folder / "b.csv")
+    assert "40 rows read" in ok(score("--input", "in", "--incremental"))
+    assert count(score) == 70
+
+
+def test_files_once_also_when_killed_between_publishing_and_done(score, rows):
+    folder = score.folder / "in"
+    folder.mkdir()
+    pyarrow.csv.write_csv(rows(30), folder / "a.csv")
+    killed_before_done(score, "--input", "in", "--incremental")
+    pyarrow.csv.write_csv(rows(5), folder / "b.csv")
+    out = ok(score("--input", "in", "--incremental"))
+    assert "published already" in out
+    assert "5 rows read" in out
+    assert count(score) == 35
+    assert "Nothing new" in ok(score("--input", "in", "--incremental"))
+
+
+def test_a_claim_that_failed_is_finished_by_the_next_call(score, rows):
+    folder = score.folder / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("WRONG\n1\n", "utf-8")
+    assert score("--input", "in", "--incremental").returncode == 2
+    pyarrow.csv.write_csv(rows(30), folder / "a.csv")
+    assert "30 rows read" in ok(score("--input", "in", "--incremental"))
+    assert count(score) == 30
+
+
+def test_rows_past_the_watermark_once(score, rows):
+    file = score.folder / "shop.db"
+    uri = f"sqlite:///{file}#orders"
+    fill(file, rows(100))
+    assert "100 rows read" in ok(score("--input", uri, *BY_NUMBER))
+    assert "Nothing new" in ok(score("--input", uri, *BY_NUMBER))
+    with sqlite3.connect(file) as database:
+        database.execute("DELETE FROM orders WHERE number > 50")
+    assert "Nothing new" in ok(score("--input", uri, *BY_NUMBER))
+    fill(file, rows(20), first=100)
+    killed_before_done(score, "--input", uri, *BY_NUMBER)
+    fill(file, rows(3), first=120)
+    out = ok(score("--input", uri, *BY_NUMBER))
+    assert "published already" in out
+    assert "3 rows read" in out
+    assert count(score) == 123
+
+
+def test_an_empty_table_has_nothing_new(score, rows):
+    file = score.folder / "shop.db"
+    fill(file, rows(1).slice(0, 0))
+    assert "Nothing new" in ok(score("--input", f"sqlite:///{file}#orders", *BY_NUMBER))
+
+
+def test_two_calls_at_once_score_nothing_twice(score, rows):
+    folder = score.folder / "in"
+    folder.mkdir()
+    pyarrow.csv.write_csv(rows(30), folder / "a.csv")
+    calls = [score.start("--input", "in", "--incremental") for _ in range(2)]
+    ended = [(call.communicate(timeout=60), call.returncode) for call in calls]
+    for (_, err), code in ended:
+        assert code == 0 or (code == 2 and len(err.splitlines()) == 1), err
+    assert 0 in [code for _, code in ended]
+    assert count(score) == 30

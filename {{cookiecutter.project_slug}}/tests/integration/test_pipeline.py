@@ -1,0 +1,98 @@
+"""From the training table to published predictions, and what happens to the champion."""
+
+import json
+
+import pytest
+from {{ cookiecutter.__package_name }} import registry, settings, tables, train
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.predict import make_predictions
+
+CHAMPION = f"models:/{settings.PACKAGE}@champion"
+# Set by command-line training of the session; the tests here train in this process, faster.
+FAST = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
+
+
+@pytest.fixture
+def config(copied, monkeypatch):
+    for name, value in FAST.items():
+        monkeypatch.setenv(name, value)
+    return settings.load()
+
+
+def with_training(config, **changes):
+    return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+
+def test_train_register_load_score(copied, examples):
+    """The session's training was `train` on the command line; its champion scores."""
+    done = copied.run("score", "--run-id", "first")
+    assert done.returncode == 0, done.stderr
+    predictions = tables.read(str(copied.folder / "data/predictions/first"))
+    source = copied.folder / "data/raw/example.csv"
+    rows = tables.read(str(source))
+    assert predictions.num_rows == rows.num_rows
+    model = registry.load_model(CHAMPION, settings.load())
+    assert predictions["prediction"].to_pylist() == make_predictions(model, rows)
+    assert set(predictions["model_version"].to_pylist()) == {"1"}
+
+
+def test_training_leaves_metrics_plots_and_the_split(copied):
+    config = settings.load()
+    [row] = registry.history(config)
+    assert row["version"] == 1
+    assert row["verdict"] == "promoted"
+    assert {config.training.metric, "disagreement_holdout", "disagreement_drawn"} <= set(
+        row["metrics"]
+    )
+    assert sum(name.startswith("cv_") for name in row["metrics"]) >= 3
+    pictures = {path.name for path in copied.folder.glob("mlartifacts/**/*.png")}
+    assert "feature_importance.png" in pictures
+    assert len(pictures) == 2
+    held = tables.read(f"{config.batch.work}/split.parquet")["holdout"].to_pylist()
+    assert 0 < sum(held) < len(held)
+
+
+def test_a_second_training_keeps_the_champion(config, capsys):
+    assert train.train(with_training(config, margin=unreachable(config))) == 0
+    assert "Kept as challenger" in capsys.readouterr().out
+    newest, oldest = registry.history(config)
+    assert (newest["aliases"], newest["verdict"]) == ("challenger", "kept as challenger")
+    assert oldest["aliases"] == "champion"
+    assert "does not beat" in newest["reason"]
+
+
+def unreachable(config):
+    """A margin that no challenger reaches."""
+    [row] = registry.history(config)
+    return 4 * abs(row["metrics"][config.training.metric]) + 1
+
+
+def test_force_promotes_and_rollback_takes_it_back(config, capsys):
+    unbeatable = with_training(config, margin=unreachable(config))
+    assert train.train(unbeatable, force=True) == 0
+    assert str(registry.find("champion", config).version) == "2"
+    assert registry.rollback(config) == ("2", "1")
+    assert str(registry.find("champion", config).version) == "1"
+
+
+def test_a_model_that_misses_a_threshold_is_rejected(copied):
+    config = settings.load()
+    metric = config.training.metric
+    done = copied.run("train", **FAST, TRAINING__MINIMUM=json.dumps({metric: 1e9}))
+    assert (done.returncode, "Rejected" in done.stdout) == (1, True), done.stderr
+    assert done.stderr == "", "nothing but what is asked for"
+    newest, oldest = registry.history(config)
+    assert (newest["aliases"], newest["verdict"]) == ("", "rejected")
+    assert f"{metric} " in newest["reason"]
+    assert (oldest["version"], oldest["aliases"]) == (1, "champion")
+
+
+def test_the_holdout_rows_stay_the_same_when_the_table_grows(config, examples):
+    """A champion is never compared on rows that it was fitted on."""
+    half = examples.iloc[: len(examples) // 2]
+    small, large = train.split_table(half, config), train.split_table(examples, config)
+    held = {row.tobytes() for row in small.holdout}
+    assert held <= {row.tobytes() for row in large.holdout}
+    assert not held & {row.tobytes() for row in large.training}
+    assert len(large.holdout) + len(large.training) == len(examples)
+    assert small.holdout.shape[1] == len(CONTRACT.columns)
