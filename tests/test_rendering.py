@@ -16,7 +16,7 @@ WINDOWS_REFUSES = re.compile(
     r'[<>:"|?*\\\x00-\x1f]|[ .](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.[^/]*)?(/|$)', re.I
 )
 EMAIL = re.compile(r"[\w.+-]+@(?!example\.(?:com|org)\b|users\.noreply\.)[\w-]+\.[a-z]{2,}\b")
-MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+|work|tmp)/")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+|work)/")
 
 
 def notebook(text):

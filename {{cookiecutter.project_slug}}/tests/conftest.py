@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from {{ cookiecutter.__package_name }} import data, export, model, settings
+from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.schema import as_batch
 
@@ -36,8 +36,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("src", "config", "data/raw"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)
+            shutil.copytree(CHECKOUT / name, folder / name)
 
     def start(self, *words: object, **options) -> subprocess.Popen:
         """``python -m <package> WORDS``, or a script if the first word ends in .py.
@@ -138,12 +137,28 @@ def project(tmp_path) -> Project:
     return Project(tmp_path / "project")
 
 
+@pytest.fixture
+def call(project, monkeypatch, capsys):
+    """call(*words, **settings): as Project.run, but in this process, which is much faster."""
+    use(project.folder, monkeypatch)
+    monkeypatch.chdir(project.folder)
+
+    def run(*words: object, **chosen: object) -> subprocess.CompletedProcess:
+        with monkeypatch.context() as patch:
+            for name, value in chosen.items():
+                patch.setenv(name, str(value))
+            code = cli.main([str(word) for word in words])
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Project:
-    """A project in which `train` has run once; ``training`` is the process that did it."""
+    """A project in which `train` has run once."""
     project = Project(tmp_path_factory.mktemp("trained") / "project")
-    project.training = project.run("-v", "train", **QUICK)
-    assert project.training.returncode == 0, project.training.stdout + project.training.stderr
+    done = project.run("train", **QUICK)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return project
 
 

@@ -6,6 +6,7 @@ the same command finishes what was begun.
 
 import json
 import random
+import re
 import resource
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from {{ cookiecutter.__package_name }} import predict, tables
+from {{ cookiecutter.__package_name }} import predict, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 from conftest import wait_for
@@ -27,16 +28,23 @@ BAD = "not a value"
 
 
 @pytest.fixture
-def score(project, saved):
-    """score(*words, **settings): the command with the saved model, in a project of its own."""
+def score(project, call, saved):
+    """score(*words, **settings): the command with the saved model, in a project of its own.
+
+    It runs in this process; score.run and score.start make real ones.
+    """
+    small = {"BATCH__PART_ROWS": PART}
 
     def run(*words, **options):
-        return project.run("score", "--model", saved, *words, **options)
+        return call("score", "--model", saved, *words, **small | options)
 
-    run.project = project
-    run.start = lambda *words, **options: project.start(
-        "score", "--model", saved, *words, **{"BATCH__PART_ROWS": PART, **options}
+    run.run = lambda *words, **options: project.run(
+        "score", "--model", saved, *words, **small | options
     )
+    run.start = lambda *words, **options: project.start(
+        "score", "--model", saved, *words, **small | options
+    )
+    run.folder = project.folder
     run.predictions = project.folder / "data/predictions"
     run.rejected = project.folder / "data/rejected"
     run.staging = run.predictions / ".staging"
@@ -76,8 +84,8 @@ def nothing_published(score) -> bool:
 
 def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     table = rows(2500)
-    pyarrow.csv.write_csv(spoil(table, 3, 1700), score.project.folder / "in.csv")
-    done = score("--input", "in.csv", "--run-id", "one", BATCH__PART_ROWS=PART)
+    pyarrow.csv.write_csv(spoil(table, 3, 1700), score.folder / "in.csv")
+    done = score.run("--input", "in.csv", "--run-id", "one")
     assert done.returncode == 0, done.stderr
 
     manifest = json.loads((score.predictions / "one" / "_manifest.json").read_text("utf-8"))
@@ -86,7 +94,7 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert manifest["run_id"] == "one"
     assert manifest["contract"] == CONTRACT.version
     assert manifest["model"]["sha256"] == predict.read_metadata(saved)["sha256"]
-    assert manifest["input"]["sha256"] == tables.digest([score.project.folder / "in.csv"])
+    assert manifest["input"]["sha256"] == tables.digest([score.folder / "in.csv"])
 
     refused = pyarrow.csv.read_csv(score.rejected / "one.csv").to_pylist()
     assert [(row["row"], row["column"], row["value"]) for row in refused] == [
@@ -106,11 +114,11 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert set(predictions["run_id"].to_pylist()) == {"one"}
     assert set(predictions["model_version"].to_pylist()) == {model.version}
     assert ("probability" in predictions.column_names) == model.metadata["probabilities"]
-    assert not list(score.staging.iterdir())
+    assert not score.staging.exists()
 
 
 def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
-    folder, table = score.project.folder, rows(300)
+    folder, table = score.folder, rows(300)
     (folder / "both").mkdir()
     pq.write_table(table, folder / "in.parquet")
     pyarrow.csv.write_csv(table, folder / "in.csv")
@@ -136,9 +144,9 @@ def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
 
 
 def test_a_table_in_a_database_is_scored_into_another(score, rows):
-    url = f"sqlite:///{score.project.folder}/shop.db"
+    url = f"sqlite:///{score.folder}/shop.db"
     table = rows(1500)
-    with sqlite3.connect(score.project.folder / "shop.db") as database:
+    with sqlite3.connect(score.folder / "shop.db") as database:
         fill(database, table)
     words = ["--input", f"{url}#orders", "--output", f"{url}#predictions", "--run-id", "one"]
     done = score(*words)
@@ -163,7 +171,7 @@ def fill(database, table: pa.Table) -> None:
 
 
 def test_the_same_run_again_does_nothing_until_forced(score, rows):
-    source = score.project.folder / "in.csv"
+    source = score.folder / "in.csv"
     pyarrow.csv.write_csv(spoil(rows(100), 5), source)
     words = ["--input", "in.csv", "--run-id", "one"]
     assert score(*words).returncode == 0
@@ -179,7 +187,7 @@ def test_the_same_run_again_does_nothing_until_forced(score, rows):
     assert forced.returncode == 0, forced.stderr
     assert len(content(score.predictions / "one")["prediction"]) == 50
     assert not (score.rejected / "one.csv").exists(), "nothing was rejected this time"
-    pyarrow.csv.write_csv(rows(50), score.project.folder / "other.csv")
+    pyarrow.csv.write_csv(rows(50), score.folder / "other.csv")
     taken = score("--input", "other.csv", "--run-id", "one")
     assert "taken" in one_sentence(taken)
 
@@ -204,14 +212,20 @@ def test_an_input_that_cannot_be_scored_is_one_sentence(score, name, text, sente
             text = text.replace(mark, value)
         text = text.encode()
     if text is not None:
-        (score.project.folder / name).write_bytes(text)
+        (score.folder / name).write_bytes(text)
     said = one_sentence(score("--input", name, "--run-id", "one"))
-    assert pytest.importorskip("re").search(sentence, said), said
+    assert re.search(sentence, said), said
+    assert nothing_published(score)
+
+
+def test_a_missing_column_ends_the_process_with_one_sentence(score):
+    (score.folder / "in.csv").write_text("SOMETHING\n1\n", "utf-8")
+    assert "missing" in one_sentence(score.run("--input", "in.csv", "--run-id", "one"))
     assert nothing_published(score)
 
 
 def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, rows):
-    source = score.project.folder / "in.csv"
+    source = score.folder / "in.csv"
     pyarrow.csv.write_csv(spoil(rows(100), 1, 2, 3, 4, 5), source)
     words = ["--input", "in.csv", "--run-id", "one"]
     said = one_sentence(score(*words, BATCH__MAX_REJECTED_SHARE=0.04))
@@ -225,18 +239,20 @@ def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, r
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(score, rows):
-    pq.write_table(rows(10), score.project.folder / "in.parquet")
-    (score.project.folder / "file").write_text("in the way", "utf-8")
-    for setting in ("OUTPUT", "REJECTED", "WORK"):
-        pyarrow.csv.write_csv(spoil(rows(100), 1), score.project.folder / "in.csv")
-        done = score("--input", "in.csv", **{f"BATCH__{setting}": "file/below"})
+    (score.folder / "file").write_text("in the way", "utf-8")
+    pyarrow.csv.write_csv(spoil(rows(100), 1), score.folder / "in.csv")
+    for setting, how in (("OUTPUT", score.run), ("REJECTED", score), ("WORK", score)):
+        done = how("--input", "in.csv", **{f"BATCH__{setting}": "file/below"})
         assert "file" in one_sentence(done)
         assert nothing_published(score)
 
 
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(score, rows):
-    pq.write_table(rows(5000), score.project.folder / "in.parquet", row_group_size=PART)
+    pq.write_table(rows(5000), score.folder / "in.parquet", row_group_size=PART)
     words = ["--input", "in.parquet", "--run-id", "one", "--format", "csv"]
+    log = score.folder / "log" / f"{settings.PACKAGE}.log"
+    log.parent.mkdir()
+    log.write_text("full\n" * 1700, "utf-8")
 
     def no_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
@@ -252,7 +268,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(scor
 
 
 def test_an_input_that_vanishes_midway_is_one_sentence(score, rows):
-    folder = score.project.folder / "in"
+    folder = score.folder / "in"
     folder.mkdir()
     for name in "abcdefgh":
         pyarrow.csv.write_csv(rows(20_000), folder / f"{name}.csv")
@@ -270,7 +286,7 @@ def test_an_input_that_vanishes_midway_is_one_sentence(score, rows):
 @pytest.fixture
 def many(score, rows):
     """A folder of both formats with two bad rows: 120 parts."""
-    folder = score.project.folder / "many"
+    folder = score.folder / "many"
     folder.mkdir()
     pyarrow.csv.write_csv(spoil(rows(60_000), 7, 59_999), folder / "a.csv")
     pq.write_table(rows(60_000), folder / "b.parquet", row_group_size=PART)
@@ -304,7 +320,7 @@ def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(s
     assert done.returncode == 0, (seed, err)
     assert "120,000 rows read, 119,998 predicted, 2 rejected" in out
     published = score.predictions / "one"
-    assert content(published) == content(score.project.folder / "plain/one"), f"seed {seed}"
+    assert content(published) == content(score.folder / "plain/one"), f"seed {seed}"
     assert (score.rejected / "one.csv").read_bytes() == refused, f"seed {seed}"
     assert len(times) >= 4
     assert times == {name: (published / name).stat().st_mtime_ns for name in parts}, (
@@ -324,8 +340,8 @@ def test_killed_without_an_id_the_same_command_finishes_that_run(score, many):
 
 
 def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
-    target = score.project.folder / "out.csv"
-    pq.write_table(rows(10), score.project.folder / "few.parquet")
+    target = score.folder / "out.csv"
+    pq.write_table(rows(10), score.folder / "few.parquet")
     first = score("--input", "few.parquet", "--output", target, "--run-id", "one")
     assert first.returncode == 0, first.stderr
     old = target.read_bytes()
@@ -359,7 +375,7 @@ def test_a_second_process_with_the_same_id_is_refused(score, many):
     first = score.start(*words)
     wait_for(lambda: finished(score.staging / "one"), first)
     first.send_signal(signal.SIGSTOP)
-    second = score(*words)
+    second = score.run(*words)
     first.send_signal(signal.SIGCONT)
     assert "at work in another process" in one_sentence(second)
     assert first.wait(60) == 0, first.communicate()
@@ -389,7 +405,7 @@ def test_a_reader_never_sees_half_a_run(score, many):
 
 
 def test_an_empty_table_gives_an_empty_run(score, rows):
-    pyarrow.csv.write_csv(rows(1).slice(0, 0), score.project.folder / "in.csv")
+    pyarrow.csv.write_csv(rows(1).slice(0, 0), score.folder / "in.csv")
     done = score("--input", "in.csv", "--run-id", "one")
     assert done.returncode == 0, done.stderr
     assert "0 rows read" in done.stdout
@@ -397,11 +413,11 @@ def test_an_empty_table_gives_an_empty_run(score, rows):
 
 
 def test_a_folder_that_is_no_run_is_never_replaced(score, rows):
-    pq.write_table(rows(10), score.project.folder / "in.parquet")
-    before = sorted((score.project.folder / "data/raw").iterdir())
+    pq.write_table(rows(10), score.folder / "in.parquet")
+    before = sorted((score.folder / "data/raw").iterdir())
     done = score("--input", "in.parquet", "--output", "data", "--run-id", "raw")
     assert "raw" in one_sentence(done)
-    assert sorted((score.project.folder / "data/raw").iterdir()) == before
-    shutil.rmtree(score.project.folder / "data/raw")
+    assert sorted((score.folder / "data/raw").iterdir()) == before
+    shutil.rmtree(score.folder / "data/raw")
     done = score("--input", "in.parquet", "--output", "data", "--run-id", "raw")
     assert done.returncode == 0, done.stderr

@@ -12,11 +12,11 @@ BY_NUMBER = ("--incremental", "--watermark", "number")
 
 
 @pytest.fixture
-def score(project, saved):
-    """score(*words): the command with the saved model; score.start leaves it running."""
+def score(project, call, saved):
+    """score(*words): the command with the saved model; score.start makes a real process."""
 
     def run(*words):
-        return project.run("score", "--model", saved, *words)
+        return call("score", "--model", saved, *words)
 
     run.start = lambda *words: project.start("score", "--model", saved, *words)
     run.folder = project.folder

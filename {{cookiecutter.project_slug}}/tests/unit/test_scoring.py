@@ -1,0 +1,81 @@
+"""The pieces of a run: which rows are scored, and which command goes on with which run."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from {{ cookiecutter.__package_name }} import batch, predict, scoring
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.schema import Checked
+
+
+class Answers:
+    """A model that answers with the first feature; it has no probabilities."""
+
+    version = "7"
+
+    def score(self, matrix):
+        return matrix[:, 0].astype(float), None
+
+
+def checked(values, invalid=()):
+    found = Checked(np.array(values, np.float32).reshape(-1, 1))
+    if len(invalid):
+        found.reject(np.array(invalid), "A", pa.array(["?"] * len(invalid)), "is bad")
+    return found
+
+
+def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
+    rows, values, probability = scoring.score_valid(Answers(), checked([1, 2, 3, 4], [1]))
+    assert rows.tolist() == [0, 2, 3]
+    assert values.tolist() == [1, 3, 4]
+    assert probability is None
+
+
+def test_a_prediction_that_is_no_number_rejects_its_row():
+    batch_of_rows = checked([1, np.nan, np.inf, 4])
+    rows, values, _ = scoring.score_valid(Answers(), batch_of_rows)
+    assert rows.tolist() == [0, 3]
+    assert values.tolist() == [1, 4]
+    violations = batch_of_rows.violations.to_pylist()
+    assert [(row["row"], row["column"]) for row in violations] == [
+        (1, "prediction"),
+        (2, "prediction"),
+    ]
+    assert batch_of_rows.valid.tolist() == [True, False, False, True]
+
+
+def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
+    rows, values, _ = scoring.score_valid(None, checked([1, 2], [0, 1]))
+    assert len(rows) == len(values) == 0
+
+
+def test_predictions_name_their_row(saved):
+    model = predict.open_model(saved)
+    names = scoring.predictions_schema(model).names
+    which = [CONTRACT.key.name] if CONTRACT.key else ["source", "row"]
+    assert names[: len(which)] == which
+    assert names[-3:] == ["model_version", "run_id", "predicted_at"]
+    assert ("probability" in names) == model.metadata["probabilities"]
+
+
+def test_predictions_have_the_targets_own_type(saved):
+    model = predict.open_model(saved)
+    kind = scoring.predictions_schema(model).field("prediction").type
+    expected = CONTRACT.target.decode(np.zeros(1))
+    assert kind == pa.from_numpy_dtype(expected.dtype)
+
+
+def test_run_ids_are_new_each_time_and_fit_the_rule():
+    one, two = batch.new_run_id(), batch.new_run_id()
+    assert one != two
+    assert batch.RUN_ID.fullmatch(one)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a/b", "../a", ".a", "a" * 101, "a\n", "ação", "a:b"])
+def test_run_ids_that_are_no_file_names_are_refused(bad):
+    assert not batch.RUN_ID.fullmatch(bad)
+
+
+@pytest.mark.parametrize("good", ["1", "2026-11-22", "daily.2026", "A" * 100])
+def test_run_ids_of_the_users_own(good):
+    assert batch.RUN_ID.fullmatch(good)
