@@ -13,7 +13,9 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +29,7 @@ from .outputs import PARTS, read_json, write_json
 from .predict import Model
 from .schema import VIOLATIONS, Checked
 from .settings import Settings
-from .tables import Part, Window
+from .tables import REPEATED, Part, Window
 
 PLAN = "plan.json"
 REJECTED = pa.schema([("source", pa.string()), *VIOLATIONS])
@@ -238,18 +240,18 @@ class Run:
 def predictions_schema(model: Model) -> pa.Schema:
     """The columns of the predictions; a row is named by its key, or by its source and number."""
     key, target = CONTRACT.key, CONTRACT.target
-    which = [(key.name, key.arrow_type)] if key else [("source", pa.string()), ("row", pa.int64())]
+    which = [(key.name, key.arrow_type)] if key else [("source", REPEATED), ("row", pa.int64())]
     probability = [("probability", pa.float32())] if model.metadata["probabilities"] else []
-    return pa.schema(
-        [
-            *which,
-            ("prediction", target.arrow_type),
-            *probability,
-            ("model_version", pa.string()),
-            ("run_id", pa.string()),
-            ("predicted_at", pa.timestamp("us", "UTC")),
-        ]
-    )
+    fields = [
+        *which,
+        ("prediction", target.arrow_type),
+        *probability,
+        ("model_version", REPEATED),
+        ("run_id", REPEATED),
+        ("predicted_at", pa.timestamp("us", "UTC")),
+    ]
+    # A column that is never null is quicker to write.
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 
 
 def score_valid(model: Model, checked: Checked):
@@ -278,4 +280,12 @@ def _column(values, count: int, kind: pa.DataType) -> pa.Array:
         return values
     if isinstance(values, np.ndarray):
         return pa.array(values, kind)
-    return pa.repeat(pa.scalar(values, kind), count)
+    return _repeated(values, count, kind)
+
+
+# Most batches are of one length, so that a run's constant columns are made once.
+@lru_cache(maxsize=16)
+def _repeated(value: Any, count: int, kind: pa.DataType) -> pa.Array:
+    if kind == REPEATED:
+        return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [value])
+    return pa.repeat(pa.scalar(value, kind), count)

@@ -24,6 +24,8 @@ from .settings import absolute
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
 SQL_FETCH_ROWS = 10_000
+# Text that is the same in many rows, kept once; readers of a file see plain text.
+REPEATED = pa.dictionary(pa.int32(), pa.string())
 READERS = {".parquet": pq.read_table, ".csv": csv.read_csv}
 
 
@@ -292,14 +294,25 @@ def _sql_batches(uri: str, columns: list[str], window: Window | None = None):
 
 @contextmanager
 def writer(path: Path, schema: pa.Schema):
-    """A parquet or csv file, written batch by batch; floats gain nothing from a dictionary."""
+    """A parquet or csv file, written batch by batch.
+
+    Parquet keeps text as a dictionary, whole numbers and times as differences, and floats, which
+    gain from neither, as they are.
+    """
     if path.suffix == ".csv":
         with csv.CSVWriter(path, schema) as opened:
             yield opened
-    else:
-        repeated = [f.name for f in schema if not pa.types.is_floating(f.type)]
-        with pq.ParquetWriter(path, schema, use_dictionary=repeated) as opened:
-            yield opened
+        return
+    texts = [f.name for f in schema if f.type in (pa.string(), REPEATED)]
+    steps = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_temporal(f.type)]
+    with pq.ParquetWriter(
+        path,
+        schema,
+        use_dictionary=texts,
+        column_encoding=dict.fromkeys(steps, "DELTA_BINARY_PACKED"),
+        store_schema=False,
+    ) as opened:
+        yield opened
 
 
 def merge(found: list[Path], target: Path, schema: pa.Schema) -> None:
@@ -312,8 +325,9 @@ def merge(found: list[Path], target: Path, schema: pa.Schema) -> None:
                         part.readline()
                     shutil.copyfileobj(part, out)
         return
+    repeated = [field.name for field in schema if field.type == REPEATED]
     with writer(target, schema) as out:
         for path in found:
-            with pq.ParquetFile(path) as part:
+            with pq.ParquetFile(path, read_dictionary=repeated) as part:
                 for batch in part.iter_batches(BATCH_ROWS):
                     out.write_batch(batch)
