@@ -26,7 +26,7 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## Show this help
 	@echo "Usage: make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS"
+	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS, SECTIONS"
 
 .PHONY: demo
 demo: $(READY) ## Render the default project, train, score and show the predictions
@@ -100,6 +100,10 @@ lock: $(READY) ## Refresh every locked requirement, the rendered project's too
 	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock >/dev/null
 	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock PYTHON='$(CURDIR)/$(BIN)/python'
 	@cp build/lock/$(PROJECT)/requirements*.txt '$(TEMPLATE)/'
+
+.PHONY: bench
+bench: $(READY) ## Measure a rendered project beside its peers; SECTIONS=... only some of them
+	@$(BIN)/python bench/run.py $(SECTIONS)
 
 .PHONY: clean
 clean: ## Remove the environment and everything that was rendered here

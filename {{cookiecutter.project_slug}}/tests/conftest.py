@@ -3,6 +3,7 @@
 Tests never write to this project's own folders: they work in copies of it.
 """
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.schema import as_batch
@@ -81,7 +83,9 @@ def wait_for(condition, process: subprocess.Popen | None = None):
 def use(folder: Path, monkeypatch) -> None:
     """Make ``folder`` the project of this process."""
     monkeypatch.setattr(settings, "root", lambda: folder)
-    if f"{PACKAGE}.mlflow_artifacts" in sys.modules or (folder / "mlflow.db").exists():
+    if (folder / "mlflow.db").exists():
+        # MLflow imports mlflow_artifacts by its entry point, and must be the first to do so.
+        importlib.import_module("mlflow.artifacts")
         monkeypatch.setattr(f"{PACKAGE}.mlflow_artifacts.root", lambda: folder)
 
 
@@ -155,10 +159,10 @@ def call(project, monkeypatch, capsys):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Project:
-    """A project in which `train` has run once."""
+    """A project in which `train` has run once; ``training`` is that process."""
     project = Project(tmp_path_factory.mktemp("trained") / "project")
-    done = project.run("train", **QUICK)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    project.training = project.run("train", **QUICK)
+    assert project.training.returncode == 0, project.training.stdout + project.training.stderr
     return project
 
 

@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,8 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.force,
     )
     if arguments.incremental:
-        from .incremental import score_new
-
         score_new(request, arguments.watermark, config)
     elif arguments.watermark:
         raise ProjectError("--watermark goes with --incremental.")
@@ -75,6 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.show:
             show(manifest, arguments.show)
     return 0
+
+
+def score_new(request: Request, column: str | None, config: Settings) -> None:
+    """Score what was not scored before, in one run, or in two where one was interrupted."""
+    from .incremental import work
+
+    if request.run_id or request.force:
+        raise ProjectError("--incremental chooses its own run ids: leave --run-id and --force out.")
+    if Path(request.output).suffix in tables.READERS:
+        raise ProjectError("--incremental adds to its output: give a folder or a table.")
+    for run_id, paths, window in work(request.input, column, config.batch.database, new_run_id()):
+        score(replace(request, run_id=run_id), config, paths, window)
 
 
 def show(manifest: dict, count: int) -> None:

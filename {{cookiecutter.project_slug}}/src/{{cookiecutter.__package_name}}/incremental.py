@@ -1,53 +1,57 @@
 """Incremental scoring: only the files, or the rows past a watermark, that were not scored yet."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from . import tables
-from .batch import Request, new_run_id, score
 from .errors import ProjectError
 from .ledger import Ledger, text, window
-from .settings import Settings
+from .tables import Window
 
 
-def score_new(request: Request, column: str | None, config: Settings) -> None:
-    """Finish what an interrupted call has claimed, then claim and score what is new.
+class Work(NamedTuple):
+    """One run: its id, and the files or the window of rows that it claimed."""
 
-    :param column: the watermark column of a table; None for files.
+    run_id: str
+    paths: list[Path]
+    window: Window | None
+
+
+def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator[Work]:
+    """What an interrupted call has left, then what is new, claimed under ``run_id``.
+
+    A claim counts as done when the caller asks for the next, so its predictions must be published
+    by then.
+
+    :param column: the watermark column of a table; None for the files of a folder.
     """
-    folder = tables.local_path(request.input)
+    folder = tables.local_path(uri)
     if (folder is None) != (column is not None):
         raise ProjectError("--incremental takes a folder, or a table with --watermark COLUMN.")
-    if request.run_id or request.force:
-        raise ProjectError("--incremental chooses its own run ids: leave --run-id and --force out.")
-    if Path(request.output).suffix in tables.READERS:
-        raise ProjectError("--incremental adds to its output: give a folder or a table.")
-    ledger = Ledger(config.batch.database, tables.redacted(request.input))
-    if unfinished := ledger.unfinished():
-        _score_claim(ledger, request, column, config, *unfinished)
-    new = _new_rows(ledger, request.input, column) if column else _new_files(ledger, folder)
-    items, until = new
-    if not items:
+    if folder and not folder.is_dir():
+        raise ProjectError(f"{folder} is no folder.")
+    ledger = Ledger(ledger_uri, tables.redacted(uri))
+    claimed = ledger.unfinished()
+    if claimed:
+        yield _work(folder, column, *claimed)
+        ledger.done(claimed[0])
+    items, until = _new_files(ledger, folder) if folder else _new_rows(ledger, uri, column)
+    if items:
+        ledger.claim(run_id, items, until)
+        yield _work(folder, column, run_id, items, until)
+        ledger.done(run_id)
+    elif not claimed:
         print(f"Nothing new in {ledger.source}.")
-        return
-    run_id = new_run_id()
-    ledger.claim(run_id, items, until)
-    _score_claim(ledger, request, column, config, run_id, items, until)
 
 
-def _score_claim(ledger, request, column, config, run_id, items, until) -> None:
-    request = replace(request, run_id=run_id)
-    if column:
-        score(request, config, [], window(column, items[0], until))
-    else:
-        folder = tables.local_path(request.input)
-        score(request, config, [folder / item for item in items])
-    ledger.done(run_id)
+def _work(folder, column, run_id: str, items: list[str], until: str | None) -> Work:
+    if folder:
+        return Work(run_id, [folder / item for item in items], None)
+    return Work(run_id, [], window(column, items[0], until))
 
 
 def _new_files(ledger: Ledger, folder: Path) -> tuple[list[str], None]:
-    if not folder.is_dir():
-        raise ProjectError(f"{folder} is no folder.")
     names = [path.relative_to(folder).as_posix() for path in tables.data_files(folder)]
     known = ledger.items()
     return [name for name in names if name not in known], None

@@ -4,9 +4,9 @@ import signal
 
 import pyarrow.csv
 import pytest
-from {{ cookiecutter.__package_name }} import cli, settings
-
 from conftest import wait_for
+
+from {{ cookiecutter.__package_name }} import cli, settings
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -71,11 +71,6 @@ def test_an_unknown_environment_is_explained(project):
     assert done.returncode == 2
     assert "known are: nonprod, prod" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_history_of_an_empty_registry(folder, capsys):
-    assert cli.main(["history"]) == 0
-    assert "no model is registered" in capsys.readouterr().out
 
 
 def test_history_and_promote(copied, capsys):

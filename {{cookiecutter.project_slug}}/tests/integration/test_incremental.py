@@ -4,9 +4,9 @@ import sqlite3
 
 import pyarrow.csv
 import pytest
-from {{ cookiecutter.__package_name }} import tables
-
 from conftest import wait_for
+
+from {{ cookiecutter.__package_name }} import tables
 
 BY_NUMBER = ("--incremental", "--watermark", "number")
 

@@ -6,12 +6,12 @@ import shutil
 import mlflow
 import numpy as np
 import pytest
+from conftest import use
+
 from {{ cookiecutter.__package_name }} import registry, settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.predict import make_predictions
-
-from conftest import use
 
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
 # What somebody writes who knows MLflow and not this project.

@@ -1,6 +1,7 @@
 """The champion answers with a list, and knows flowers that nobody mistakes."""
 
 import pytest
+
 from {{ cookiecutter.__package_name }} import registry, settings
 from {{ cookiecutter.__package_name }}.predict import make_predictions
 

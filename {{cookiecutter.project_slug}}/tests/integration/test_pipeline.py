@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from {{ cookiecutter.__package_name }} import cli, registry, settings, tables, train
 from {{ cookiecutter.__package_name }}.predict import make_predictions
 
@@ -33,6 +34,12 @@ def test_train_register_load_score(copied, examples):
     model = registry.load_model(CHAMPION, settings.load())
     assert predictions["prediction"].to_pylist() == make_predictions(model, rows)
     assert set(predictions["model_version"].to_pylist()) == {"1"}
+
+
+def test_training_says_what_became_of_the_model_and_nothing_else(trained):
+    assert "there is no champion yet" in trained.training.stdout
+    assert settings.load().training.metric in trained.training.stdout
+    assert trained.training.stderr == ""
 
 
 def test_training_leaves_metrics_plots_and_the_split(copied):
@@ -76,7 +83,8 @@ def test_force_promotes_and_rollback_takes_it_back(config, capsys):
 
 def test_a_model_that_misses_a_threshold_is_rejected(config, monkeypatch, capsys):
     metric = config.training.metric
-    monkeypatch.setenv("TRAINING__MINIMUM", json.dumps({metric: 1e9}))
+    bounds, never = ("MINIMUM", 1e9) if metric in config.training.minimum else ("MAXIMUM", -1)
+    monkeypatch.setenv(f"TRAINING__{bounds}", json.dumps({metric: never}))
     assert cli.main(["train"]) == 1
     assert "Rejected" in capsys.readouterr().out
     newest, oldest = registry.history(config)

@@ -7,10 +7,12 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from {{ cookiecutter.__package_name }} import tables
-
+import sqlalchemy as sa
 from conftest import wait_for
+
+from {{ cookiecutter.__package_name }} import tables
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
@@ -41,68 +43,70 @@ def postgresql():
             run(binary, "-D", data, "-m", "immediate", "stop")
 
 
-def fill(url, table: pa.Table, first=0):
-    import sqlalchemy as sa
+def execute(url, statement):
+    with tables.connect(url) as connection:
+        connection.execute(sa.text(statement))
 
-    kinds = {pa.int64(): sa.BigInteger, pa.float64(): sa.Double, pa.string(): sa.Text}
-    columns = [sa.Column(f.name, kinds.get(f.type, sa.Text)) for f in table.schema]
+
+def fill(url, table: pa.Table, first=0):
+    """Rows of a table ``orders``; its watermark is a decimal number."""
+    kinds = {pa.int64(): sa.BigInteger, pa.float64(): sa.Double}
+    columns = [sa.Column(field.name, kinds.get(field.type, sa.Text)) for field in table.schema]
     number = sa.Column("number", sa.Numeric(12, 2))
     orders = sa.Table("orders", sa.MetaData(), number, *columns)
+    numbered = [{"number": first + at, **row} for at, row in enumerate(table.to_pylist())]
     with tables.connect(url) as connection:
         orders.create(connection, checkfirst=True)
-        numbered = [
-            {"number": first + number, **row} for number, row in enumerate(table.to_pylist())
-        ]
-        connection.execute(orders.insert(), numbered)
+        connection.execute(orders.insert().values(numbered))
 
 
-def test_from_table_to_table_by_watermark_exactly_once(postgresql, project, saved, rows):
+def test_from_table_to_table_by_watermark_exactly_once(postgresql, call, saved, rows):
     words = ["score", "--model", saved, "--input", f"{postgresql}#orders"]
     words += ["--output", f"{postgresql}#predictions", "--incremental", "--watermark", "number"]
 
     def score():
-        done = project.run(*words, BATCH__DATABASE=postgresql)
+        done = call(*words, BATCH__DATABASE=postgresql)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    fill(postgresql, rows(2000))
-    assert "2,000 predicted" in score()
+    fill(postgresql, rows(1500))
+    assert "1,500 predicted" in score()
     assert "Nothing new" in score()
-    fill(postgresql, rows(10), first=2000)
+    fill(postgresql, rows(10), first=1500)
     assert "10 predicted" in score()
     stored = tables.read(f"{postgresql}#predictions")
-    assert stored.num_rows == 2010
+    assert stored.num_rows == 1510
     assert len(set(stored["run_id"].to_pylist())) == 2
     assert tables.read(f"{postgresql}#score_runs").num_rows == 2
 
 
-def test_a_reader_never_sees_half_a_run_and_a_killed_one_leaves_nothing(
-    postgresql, project, saved, rows, tmp_path
-):
-    import pyarrow.parquet as pq
+SLEEP = """
+CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+CREATE TRIGGER sleep BEFORE INSERT ON score_runs EXECUTE FUNCTION sleep()
+"""
 
-    pq.write_table(rows(20_000), tmp_path / "in.parquet", row_group_size=5_000)
-    words = ["score", "--model", saved, "--input", tmp_path / "in.parquet"]
-    words += ["--output", f"{postgresql}#big", "--run-id", "big"]
-    process = project.start(*words)
 
-    def count():
-        try:
-            return tables.read(f"{postgresql}#SELECT count(*) AS n FROM big")["n"][0].as_py()
-        except tables.ProjectError:
-            return None
+def test_a_run_killed_while_it_publishes_leaves_nothing(postgresql, project, call, saved, rows):
+    pq.write_table(rows(500), project.folder / "in.parquet")
+    words = ["score", "--model", saved, "--input", "in.parquet", "--output", f"{postgresql}#kept"]
 
-    wait_for(lambda: busy(postgresql), process)
-    assert count() in (None, 0)
+    def stored(run_id):
+        query = f"SELECT count(*) AS n FROM kept WHERE run_id = '{run_id}'"
+        return tables.read(f"{postgresql}#{query}")["n"][0].as_py()
+
+    assert call(*words, "--run-id", "one").returncode == 0
+    assert stored("one") == 500
+    execute(postgresql, SLEEP)
+    process = project.start(*words, "--run-id", "two")
+    sleeping = f"{postgresql}#SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    pids = wait_for(lambda: tables.read(sleeping)["pid"].to_pylist(), process)
+    assert stored("two") == 0, "a reader sees nothing of a run that is not whole"
     process.kill()
     process.communicate()
-    assert count() in (None, 0)
-    done = project.run(*words)
+    execute(postgresql, f"SELECT pg_terminate_backend({pids[0]}, 10000)")
+    execute(postgresql, "DROP FUNCTION sleep CASCADE")
+    assert (stored("one"), stored("two")) == (500, 0)
+    done = call(*words, "--run-id", "two")
     assert done.returncode == 0, done.stderr
-    assert count() == 20_000
-
-
-def busy(url):
-    """Whether another connection is inserting."""
-    query = "SELECT count(*) AS n FROM pg_stat_activity WHERE query LIKE 'INSERT INTO big%'"
-    return tables.read(f"{url}#{query}")["n"][0].as_py()
+    assert (stored("one"), stored("two")) == (500, 500)

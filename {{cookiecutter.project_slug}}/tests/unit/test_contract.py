@@ -1,10 +1,10 @@
 """This project's own contract: documented as it is, and kept by its example data."""
 
 import numpy as np
+from conftest import CHECKOUT
+
 from {{ cookiecutter.__package_name }} import cli, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-
-from conftest import CHECKOUT
 
 
 def test_the_page_about_the_contract_is_up_to_date(capsys):

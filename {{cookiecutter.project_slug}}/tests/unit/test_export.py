@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+
 from {{ cookiecutter.__package_name }} import export, model
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -88,7 +89,7 @@ def test_disagreement_counts_rows_with_another_answer(monkeypatch):
         assert export.disagreement(other, (labels, sure)) == 0.25, "the last row is a tie"
         assert export.disagreement((labels, sure), (labels, sure)) == 0
     else:
-        other = labels + [0, 1e-7, 0.1, 0]
+        other = labels + np.array([0, 1e-7, 0.1, 0])
         assert export.disagreement((other, None), (labels, None)) == 0.25
         assert export.disagreement((labels, None), (labels, None)) == 0
 
@@ -104,7 +105,7 @@ def test_a_class_of_the_users_is_served_from_skops(in_model, fitted, matrix, tmp
 
 def test_a_class_from_elsewhere_is_not_served(fitted, matrix, tmp_path, config):
     estimator = behind(Doubled(), fitted, matrix)
-    with pytest.raises(ProjectError, match="not trusted.*Doubled"):
+    with pytest.raises(ProjectError, match=r"not trusted.*Doubled"):
         export.save(estimator, tmp_path / "m", matrix, matrix, config)
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+
 from {{ cookiecutter.__package_name }} import ledger
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 

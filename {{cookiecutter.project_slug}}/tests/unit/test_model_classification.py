@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
+
 from {{ cookiecutter.__package_name }} import model
 
 SURE = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], np.float32)

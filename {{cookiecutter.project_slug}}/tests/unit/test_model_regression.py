@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
+
 from {{ cookiecutter.__package_name }} import model
 
 

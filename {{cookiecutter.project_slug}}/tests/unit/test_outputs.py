@@ -5,6 +5,7 @@ import sqlite3
 
 import pyarrow as pa
 import pytest
+
 from {{ cookiecutter.__package_name }} import outputs, tables
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from {{ cookiecutter.__package_name }} import predict
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError

@@ -1,10 +1,10 @@
 """Versions and their aliases: promote, roll back, tell the history."""
 
 import pytest
-from {{ cookiecutter.__package_name }} import registry, settings
-from {{ cookiecutter.__package_name }}.errors import ProjectError
-
 from conftest import use
+
+from {{ cookiecutter.__package_name }} import cli, registry, settings
+from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +82,10 @@ def test_history_is_newest_first(config):
     assert all(row["created"].endswith("Z") for row in rows)
 
 
-def test_an_empty_registry_has_no_history_and_no_champion(folder):
+def test_an_empty_registry_has_no_history_and_no_champion(folder, capsys):
     empty = settings.load()
-    assert registry.history(empty) == []
+    assert cli.main(["history"]) == 0
+    assert "no model is registered" in capsys.readouterr().out
     assert registry.find(registry.CHAMPION, empty) is None
     with pytest.raises(ProjectError, match="train"):
         registry.load_model(f"models:/{settings.PACKAGE}@champion", empty)

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from {{ cookiecutter.__package_name }} import batch, predict, scoring
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.schema import Checked
@@ -19,8 +20,8 @@ class Answers:
 
 def checked(values, invalid=()):
     found = Checked(np.array(values, np.float32).reshape(-1, 1))
-    if len(invalid):
-        found.reject(np.array(invalid), "A", pa.array(["?"] * len(invalid)), "is bad")
+    if invalid:
+        found.reject(np.array(invalid), "A", pa.array(["?"] * len(values)), "is bad")
     return found
 
 

@@ -1,13 +1,15 @@
 """Settings: which file counts, what overrides it, and what is refused."""
 
 import pytest
+
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
 def write(folder, name, text):
     file = folder / "config" / f"{name}.toml"
-    file.write_text(f'[training]\nmetric = "anything"\n{text}\n', "utf-8")
+    training = '[training]\nmetric = "f1"\nminimum = { f1 = 0.5 }'
+    file.write_text(f"{training}\n{text}\n", "utf-8")
 
 
 def test_nonprod_is_the_default_environment(folder):
@@ -64,6 +66,7 @@ def test_other_variables_in_dotenv_are_none_of_our_business(folder):
         ('[batch]\nworkers = "many"', "batch.workers"),
         ("holdout_share = 0", "training.holdout_share"),
         ("folds = 1", "training.folds"),
+        ('maximum = "low"', "training.maximum"),
     ],
 )
 def test_unknown_keys_and_values_out_of_range_are_named(folder, text, named):
@@ -87,7 +90,7 @@ def test_a_file_that_is_not_toml_is_named(folder):
 
 def test_an_unknown_environment_is_refused_with_the_known_ones(folder, monkeypatch):
     monkeypatch.setenv("ENVIRONMENT", "production")
-    with pytest.raises(ProjectError, match="production.*known are: nonprod, prod"):
+    with pytest.raises(ProjectError, match=r"production.*known are: nonprod, prod"):
         settings.load()
 
 

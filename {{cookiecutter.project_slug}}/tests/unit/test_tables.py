@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+
 from {{ cookiecutter.__package_name }} import tables
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 

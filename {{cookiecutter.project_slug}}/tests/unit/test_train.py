@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from {{ cookiecutter.__package_name }} import model, train
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError

@@ -1,0 +1,257 @@
+"""Render a project and measure it beside its peers: ``run.py [--ccds FOLDER] [SECTION …]``.
+
+Every command is a whole process. The commands of a section take turns, ROUNDS times, and the
+median counts, so that whatever else the machine does falls on all of them alike.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TEMPLATE = HERE.parent
+BUILD = TEMPLATE / "build" / "bench"
+BIN = Path(sys.executable).parent
+PROJECT = BUILD / "iris-flower-prediction"
+PACKAGE = "iris_flower_prediction"
+STORE = f"sqlite:///{BUILD / 'mlflow.db'}"
+MILLION = 1_000_000
+SIZES = (1, 10, 30)
+ROUNDS = 3
+SPARK = ["pyspark>=4.3,<4.4", "mlflow>=3.17,<3.18", "pandas>=2.3,<3", "scikit-learn", "skops"]
+
+# The environments: what the image installs, what development installs, and Spark's.
+SERVING, DEVELOPMENT, SPARKS = (BUILD / f"venv-{name}" for name in ("serving", "dev", "spark"))
+Command = list[str | Path]
+
+
+def environment() -> dict[str, str]:
+    """Compiled modules must be kept, as on any user's machine."""
+    skipped = ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PYTHONPATH")
+    return {key: value for key, value in os.environ.items() if key not in skipped}
+
+
+def call(*command: str | Path, cwd: Path = TEMPLATE) -> str:
+    done = subprocess.run(command, cwd=cwd, env=environment(), text=True, stdout=subprocess.PIPE)
+    if done.returncode:
+        sys.exit(f"failed: {' '.join(map(str, command))}")
+    return done.stdout
+
+
+def measure(command: Command, cwd: Path = BUILD) -> dict[str, float]:
+    """Wall and CPU seconds and peak memory (MB) of a whole process, and what it says of itself."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment(), text=True, stdout=subprocess.PIPE, stderr=errors
+        )
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if status:
+            errors.seek(0)
+            sys.exit(f"failed: {' '.join(map(str, command))}\n{errors.read()}")
+    figures = {
+        "wall": time.perf_counter() - began,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "memory": usage.ru_maxrss / 1024,
+    }
+    said = output.rstrip().rpartition("\n")[2]
+    return figures | json.loads(said) if said.startswith("{") else figures
+
+
+def in_turns(commands: dict[str, Command], clean: list[Path], rounds: int = ROUNDS) -> dict:
+    """Medians of each command's figures; ``clean`` is removed before each process."""
+    found: dict[str, list[dict]] = {name: [] for name in commands}
+    for number in range(rounds):
+        for name, command in commands.items():
+            for path in clean:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            found[name].append(measure(command))
+            print(f"  {number + 1}/{rounds} {name}: {found[name][-1]}", file=sys.stderr)
+    return {
+        name: {key: statistics.median(each[key] for each in runs) for key in runs[0]}
+        for name, runs in found.items()
+    }
+
+
+def prepare() -> None:
+    """Project, environments, models and inputs; kept until the template is another one."""
+    shutil.rmtree(PROJECT, ignore_errors=True)
+    call(BIN / "cookiecutter", TEMPLATE, "--no-input", "--default-config", "--output-dir", BUILD)
+    for folder, name in ((SERVING, "requirements"), (DEVELOPMENT, "requirements-dev")):
+        install(folder, "--require-hashes", "--requirement", PROJECT / f"{name}.txt")
+        install(folder, "--no-deps", "--editable", PROJECT)
+    install(SPARKS, *SPARK)
+    models = [BUILD / name for name in ("logistic", "forest", "mlflow", "mlflow.db")]
+    for path in models:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    sizes = [f"{size}.parquet={size * MILLION}" for size in SIZES] + ["ten.parquet=10"]
+    missing = [size for size in sizes if not (BUILD / size.partition("=")[0]).exists()]
+    call(DEVELOPMENT / "bin/python", HERE / "prepare.py", BUILD, STORE, *missing)
+
+
+def install(folder: Path, *what: str | Path) -> None:
+    if not folder.exists():
+        call(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
+    call(BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", folder, *what)
+
+
+def script(python: Path, name: str, *arguments: str | Path) -> Command:
+    return [python / "bin/python", HERE / f"{name}.py", *arguments]
+
+
+def scoring(model: str) -> dict:
+    """10 million rows through everything but Spark, and whether the predictions agree."""
+    source, folder = BUILD / "10.parquet", BUILD / model
+    out = {name: BUILD / f"out-{name}" for name in ("ours", "pandas", "mlflow", "floor")}
+    one_file = BUILD / "out-ours.parquet"
+    commands = {
+        "ours": script(SERVING, "ours", source, out["ours"], folder),
+        "ours, to one file": script(SERVING, "ours", source, one_file, folder),
+        "pandas": script(DEVELOPMENT, "with_pandas", source, out["pandas"], folder),
+        "mlflow": script(DEVELOPMENT, "with_mlflow", source, out["mlflow"], folder, STORE),
+    }
+    found = agreement(commands, source, out)
+    kept = BUILD / "out-kept"
+    shutil.rmtree(kept, ignore_errors=True)
+    out["ours"].rename(kept)
+    floor = {"floor": script(SERVING, "floor", source, out["floor"], folder, kept)}
+    results = in_turns(floor | commands, [*out.values(), one_file])
+    results["floor"]["bytes"] = size(out["floor"]) if out["floor"].exists() else 0
+    results["ours"]["bytes"] = size(kept)
+    return results | {"agreement": found}
+
+
+def spark() -> dict:
+    """1 million rows through Spark and through ours."""
+    source, folder = BUILD / "1.parquet", BUILD / "logistic"
+    out = {name: BUILD / f"out-{name}" for name in ("ours", "spark")}
+    commands = {
+        "ours": script(SERVING, "ours", source, out["ours"], folder),
+        "spark": script(SPARKS, "with_spark", source, out["spark"], folder, STORE),
+    }
+    found = agreement(commands, source, out)
+    return in_turns(commands, list(out.values())) | {"agreement": found}
+
+
+def agreement(commands: dict[str, Command], source: Path, out: dict[str, Path]) -> dict:
+    """Rows, and on how many each peer predicts otherwise than ours; the runs warm everything up."""
+    found = {}
+    for path in out.values():
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for name, command in commands.items():
+        if name not in out:
+            continue
+        measure(command)
+        if name != "ours":
+            compare = script(SERVING, "agreement", source, out["ours"], out[name])
+            found[name] = measure(compare)["disagree"]
+    return found
+
+
+def size(path: Path) -> int:
+    files = path.rglob("*.parquet") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def memory() -> dict:
+    """Peak memory of ours by the number of rows."""
+    out = BUILD / "out-ours"
+    commands = {
+        f"{model}, {rows} million": script(
+            SERVING, "ours", BUILD / f"{rows}.parquet", out, BUILD / model
+        )
+        for model in ("logistic",)
+        for rows in SIZES
+    }
+    return in_turns(commands, [out])
+
+
+def command_line() -> dict:
+    """What every call costs: help, and ten rows with a model folder."""
+    out = BUILD / "out-ours"
+    commands: dict[str, Command] = {}
+    for name, python in (("image's requirements", SERVING), ("development", DEVELOPMENT)):
+        module = [python / "bin/python", "-m", PACKAGE]
+        ten = ["--input", BUILD / "ten.parquet", "--output", out, "--model", BUILD / "logistic"]
+        commands[f"--help, {name}"] = [*module, "--help"]
+        commands[f"score ten rows, {name}"] = [*module, "score", *ten]
+    return in_turns(commands, [out], 5)
+
+
+def rendering(ccds: str | None) -> dict:
+    """The whole command: this template, an empty one, and cookiecutter-data-science."""
+    empty, out = BUILD / "empty", BUILD / "out-rendered"
+    (empty / "{{cookiecutter.name}}").mkdir(parents=True, exist_ok=True)
+    (empty / "cookiecutter.json").write_text('{"name": "empty"}\n')
+    (empty / "{{cookiecutter.name}}" / "README.md").write_text("# empty\n")
+    options = ["--no-input", "--default-config", "--output-dir", out]
+    commands: dict[str, Command] = {
+        "this template": [BIN / "cookiecutter", TEMPLATE, *options],
+        "an empty template": [BIN / "cookiecutter", empty, *options],
+    }
+    if ccds:
+        install(BUILD / "venv-ccds", "cookiecutter-data-science==2.3.0")
+        ours = BUILD / "venv-ccds" / "bin/ccds"
+        commands["cookiecutter-data-science"] = [ours, ccds, *options]
+    return in_turns(commands, [out], 5)
+
+
+def demo() -> dict:
+    """``make demo`` in a copy of the template: the first time, and again."""
+    copy = BUILD / "demo"
+    shutil.rmtree(copy, ignore_errors=True)
+    left_out = shutil.ignore_patterns(".venv", "build", ".git", "__pycache__", ".*_cache")
+    shutil.copytree(TEMPLATE, copy, ignore=left_out)
+    make = ["make", "demo", f"PYTHON={sys.executable}"]
+    return {name: measure(make, copy) for name in ("first, package cache warm", "again")}
+
+
+def main() -> None:
+    sections = {
+        "logistic": lambda: scoring("logistic"),
+        "forest": lambda: scoring("forest"),
+        "spark": spark,
+        "memory": memory,
+        "command line": command_line,
+        "rendering": lambda: rendering(arguments.ccds),
+        "demo": demo,
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ccds", help="a clone of cookiecutter-data-science to render as well")
+    parser.add_argument("section", nargs="*", help=f"of {', '.join(sections)}; all by default")
+    arguments = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    prepare()
+    results = BUILD / "results.json"
+    found = json.loads(results.read_text()) if results.exists() else {}
+    for name in arguments.section or sections:
+        print(name, file=sys.stderr)
+        found[name] = sections[name]()
+        results.write_text(json.dumps(found, indent=2) + "\n")
+        print(table(name, found[name]))
+
+
+def table(name: str, rows: dict) -> str:
+    """Markdown, with the seconds that the issue of speed is about in the first columns."""
+    columns = ("work", "work_cpu", "wall", "cpu", "memory")
+    lines = [f"\n### {name}\n", "| | " + " | ".join(columns) + " |", "|---|" + "---:|" * 5]
+    for label, figures in rows.items():
+        if label == "agreement":
+            lines.append(f"\nRows predicted otherwise than ours: {figures}")
+            continue
+        shown = [f"{figures[each]:.2f}" if each in figures else "" for each in columns[:4]]
+        lines.append(f"| {label} | " + " | ".join(shown) + f" | {figures['memory']:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
