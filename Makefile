@@ -31,7 +31,7 @@ help: ## Show this help
 .PHONY: demo
 demo: $(READY) ## Render the default project, train, score and show the predictions
 	@$(MAKE) --no-print-directory $(DEMO)/digest
-	@$(MAKE) --no-print-directory -C $(DEMO)/$(PROJECT) run PYTHON='$(CURDIR)/$(BIN)/python'
+	@$(MAKE) --no-print-directory -C $(DEMO)/$(PROJECT) run PYTHON=../../../$(BIN)/python
 	@echo
 	@echo "In $(DEMO)/$(PROJECT):"
 	@echo "  README.md          what the project is, and how to put your own data and model in"
@@ -98,7 +98,7 @@ lock: $(READY) ## Refresh every locked requirement, the rendered project's too
 	@rm -f .pre-commit-config.yaml.old '$(TEMPLATE)/.pre-commit-config.yaml.old'
 	@rm -rf build/lock
 	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock >/dev/null
-	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock PYTHON='$(CURDIR)/$(BIN)/python'
+	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock PYTHON=../../../$(BIN)/python
 	@cp build/lock/$(PROJECT)/requirements*.txt '$(TEMPLATE)/'
 
 .PHONY: bench

@@ -1,4 +1,4 @@
-"""Render a project and measure it beside its peers: ``run.py [--ccds FOLDER] [SECTION …]``.
+"""Render a project and measure it beside its peers: ``run.py [OPTIONS] [SECTION …]``.
 
 Every command is a whole process. The commands of a section take turns, ROUNDS times, and the
 median counts, so that whatever else the machine does falls on all of them alike.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -67,13 +68,12 @@ def measure(command: Command, cwd: Path = BUILD) -> dict[str, float]:
     return figures | json.loads(said) if said.startswith("{") else figures
 
 
-def in_turns(commands: dict[str, Command], clean: list[Path], rounds: int = ROUNDS) -> dict:
+def in_turns(commands: dict[str, Command], clean: Collection[Path], rounds: int = ROUNDS) -> dict:
     """Medians of each command's figures; ``clean`` is removed before each process."""
     found: dict[str, list[dict]] = {name: [] for name in commands}
     for number in range(rounds):
         for name, command in commands.items():
-            for path in clean:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove(clean)
             found[name].append(measure(command))
             print(f"  {number + 1}/{rounds} {name}: {found[name][-1]}", file=sys.stderr)
     return {
@@ -83,16 +83,14 @@ def in_turns(commands: dict[str, Command], clean: list[Path], rounds: int = ROUN
 
 
 def prepare() -> None:
-    """Project, environments, models and inputs; kept until the template is another one."""
+    """Render the project, make environments and models anew; inputs are kept, they never change."""
     shutil.rmtree(PROJECT, ignore_errors=True)
     call(BIN / "cookiecutter", TEMPLATE, "--no-input", "--default-config", "--output-dir", BUILD)
     for folder, name in ((SERVING, "requirements"), (DEVELOPMENT, "requirements-dev")):
         install(folder, "--require-hashes", "--requirement", PROJECT / f"{name}.txt")
         install(folder, "--no-deps", "--editable", PROJECT)
     install(SPARKS, *SPARK)
-    models = [BUILD / name for name in ("logistic", "forest", "mlflow", "mlflow.db")]
-    for path in models:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    remove(BUILD / name for name in ("logistic", "forest", "mlflow", "mlflow.db"))
     sizes = [f"{size}.parquet={size * MILLION}" for size in SIZES] + ["ten.parquet=10"]
     missing = [size for size in sizes if not (BUILD / size.partition("=")[0]).exists()]
     call(DEVELOPMENT / "bin/python", HERE / "prepare.py", BUILD, STORE, *missing)
@@ -108,26 +106,25 @@ def script(python: Path, name: str, *arguments: str | Path) -> Command:
     return [python / "bin/python", HERE / f"{name}.py", *arguments]
 
 
-def scoring(model: str) -> dict:
-    """10 million rows through everything but Spark, and whether the predictions agree."""
-    source, folder = BUILD / "10.parquet", BUILD / model
-    out = {name: BUILD / f"out-{name}" for name in ("ours", "pandas", "mlflow", "floor")}
-    one_file = BUILD / "out-ours.parquet"
+def scoring(model: str, millions: int) -> dict:
+    """Rows through everything but Spark, and whether the predictions agree."""
+    source, folder = BUILD / f"{millions}.parquet", BUILD / model
+    out = {name: BUILD / f"out-{name}" for name in ("ours", "pandas", "mlflow")}
+    one_file, floor, kept = BUILD / "out-ours.parquet", BUILD / "out-floor", BUILD / "out-kept"
     commands = {
+        "floor": script(SERVING, "floor", source, floor, folder, kept),
         "ours": script(SERVING, "ours", source, out["ours"], folder),
         "ours, to one file": script(SERVING, "ours", source, one_file, folder),
         "pandas": script(DEVELOPMENT, "with_pandas", source, out["pandas"], folder),
         "mlflow": script(DEVELOPMENT, "with_mlflow", source, out["mlflow"], folder, STORE),
     }
-    found = agreement(commands, source, out)
-    kept = BUILD / "out-kept"
-    shutil.rmtree(kept, ignore_errors=True)
+    other = agreement(commands, source, out)
+    remove([kept])
     out["ours"].rename(kept)
-    floor = {"floor": script(SERVING, "floor", source, out["floor"], folder, kept)}
-    results = in_turns(floor | commands, [*out.values(), one_file])
-    results["floor"]["bytes"] = size(out["floor"]) if out["floor"].exists() else 0
-    results["ours"]["bytes"] = size(kept)
-    return results | {"agreement": found}
+    measure(commands["floor"])
+    written = {"ours": size(kept), "floor": size(floor)}
+    results = in_turns(commands, [*out.values(), floor, one_file])
+    return results | {"predicted otherwise than ours": other, "bytes written": written}
 
 
 def spark() -> dict:
@@ -139,22 +136,24 @@ def spark() -> dict:
         "spark": script(SPARKS, "with_spark", source, out["spark"], folder, STORE),
     }
     found = agreement(commands, source, out)
-    return in_turns(commands, list(out.values())) | {"agreement": found}
+    return in_turns(commands, out.values()) | {"predicted otherwise than ours": found}
 
 
 def agreement(commands: dict[str, Command], source: Path, out: dict[str, Path]) -> dict:
     """Rows, and on how many each peer predicts otherwise than ours; the runs warm everything up."""
     found = {}
-    for path in out.values():
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    for name, command in commands.items():
-        if name not in out:
-            continue
-        measure(command)
-        if name != "ours":
-            compare = script(SERVING, "agreement", source, out["ours"], out[name])
-            found[name] = measure(compare)["disagree"]
+    remove(out.values())
+    measure(commands["ours"])
+    for name in out.keys() - {"ours"}:
+        measure(commands[name])
+        compare = script(SERVING, "agreement", source, out["ours"], out[name])
+        found[name] = measure(compare)["disagree"]
     return found
+
+
+def remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def size(path: Path) -> int:
@@ -164,12 +163,9 @@ def size(path: Path) -> int:
 
 def memory() -> dict:
     """Peak memory of ours by the number of rows."""
-    out = BUILD / "out-ours"
+    out, model = BUILD / "out-ours", BUILD / "logistic"
     commands = {
-        f"{model}, {rows} million": script(
-            SERVING, "ours", BUILD / f"{rows}.parquet", out, BUILD / model
-        )
-        for model in ("logistic",)
+        f"{rows} million": script(SERVING, "ours", BUILD / f"{rows}.parquet", out, model)
         for rows in SIZES
     }
     return in_turns(commands, [out])
@@ -217,8 +213,8 @@ def demo() -> dict:
 
 def main() -> None:
     sections = {
-        "logistic": lambda: scoring("logistic"),
-        "forest": lambda: scoring("forest"),
+        "logistic": lambda: scoring("logistic", arguments.millions),
+        "forest": lambda: scoring("forest", arguments.millions),
         "spark": spark,
         "memory": memory,
         "command line": command_line,
@@ -227,6 +223,9 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ccds", help="a clone of cookiecutter-data-science to render as well")
+    parser.add_argument(
+        "--millions", type=int, choices=SIZES, default=10, help="of rows for both models (10)"
+    )
     parser.add_argument("section", nargs="*", help=f"of {', '.join(sections)}; all by default")
     arguments = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -241,12 +240,12 @@ def main() -> None:
 
 
 def table(name: str, rows: dict) -> str:
-    """Markdown, with the seconds that the issue of speed is about in the first columns."""
+    """Markdown; the first columns are the seconds without imports and loading."""
     columns = ("work", "work_cpu", "wall", "cpu", "memory")
     lines = [f"\n### {name}\n", "| | " + " | ".join(columns) + " |", "|---|" + "---:|" * 5]
     for label, figures in rows.items():
-        if label == "agreement":
-            lines.append(f"\nRows predicted otherwise than ours: {figures}")
+        if "wall" not in figures:
+            lines.append(f"\n{label}: {figures}")
             continue
         shown = [f"{figures[each]:.2f}" if each in figures else "" for each in columns[:4]]
         lines.append(f"| {label} | " + " | ".join(shown) + f" | {figures['memory']:.0f} |")

@@ -22,7 +22,7 @@ from {{ cookiecutter.__package_name }}.schema import as_batch
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
 # Training of the tests: the same pipeline with fewer tries.
-QUICK = {"TRAINING__FOLDS": "3", "TRAINING__SEARCHES": "2"}
+QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 SECONDS = 120
 
 
@@ -36,7 +36,7 @@ class Project:
     """A copy of this project in a folder of its own; commands run in it as real processes."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.started = folder, []
         for name in ("src", "config", "data/raw"):
             shutil.copytree(CHECKOUT / name, folder / name)
 
@@ -53,7 +53,14 @@ class Project:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = [sys.executable, *script, *map(str, words)]
         options = {"cwd": self.folder, "env": environment, **pipes, **options}
-        return subprocess.Popen(command, **options)
+        self.started.append(subprocess.Popen(command, **options))
+        return self.started[-1]
+
+    def stop(self) -> None:
+        """End what a failed test has left behind, stopped processes too."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
 
     def run(self, *words: object, **options) -> subprocess.CompletedProcess:
         process = self.start(*words, **options)
@@ -64,7 +71,7 @@ class Project:
         """The same project with everything it has made so far, in another place."""
         shutil.copytree(self.folder, folder)
         other = object.__new__(Project)
-        other.folder = folder
+        other.folder, other.started = folder, []
         return other
 
 
@@ -137,8 +144,10 @@ def saved(fitted, matrix, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path) -> Project:
-    return Project(tmp_path / "project")
+def project(tmp_path):
+    project = Project(tmp_path / "project")
+    yield project
+    project.stop()
 
 
 @pytest.fixture

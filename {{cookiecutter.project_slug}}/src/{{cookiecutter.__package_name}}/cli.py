@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parser(command).parse_args(argv)
         log_to_files(arguments.verbose)
-        log.info("started: %s", " ".join(argv))
+        log.info("started: %s", command)
         code = arguments.run(arguments)
         log.info("finished: %s, exit code %d", command, code)
         return code
@@ -79,6 +79,7 @@ def log_to_files(verbose: bool) -> None:
     screen = logging.StreamHandler()
     screen.setLevel(logging.INFO if verbose else logging.WARNING)
     handlers: list[logging.Handler] = [screen]
+    logging.raiseExceptions = False  # a full disk must not bury the command's own error
     folder = root() / "log"
     if os.access(folder, os.W_OK):
         file = folder / f"{__package__}.log"

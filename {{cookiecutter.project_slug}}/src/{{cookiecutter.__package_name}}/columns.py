@@ -174,7 +174,7 @@ class Column:
     def range(self) -> str:
         """The allowed values, or the ends of the range, as text."""
         ends = ["" if end is None else str(end) for end in (self.minimum, self.maximum)]
-        return ", ".join(map(str, self.allowed)) or (" … ".join(ends) if any(ends) else "")
+        return ", ".join(map(str, self.allowed)) or (" … ".join(ends).strip() if any(ends) else "")
 
     @property
     def _numbered(self) -> bool:

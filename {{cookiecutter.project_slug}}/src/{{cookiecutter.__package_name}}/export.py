@@ -111,11 +111,14 @@ def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:
 
 
 def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
-    content = _to_skops(estimator)
-    if content:
+    if content := _to_skops(estimator):
         metadata = _write(estimator, folder, "model.skops", content)
-        open_model(folder)
-        return metadata
+        try:
+            open_model(folder)
+            return metadata
+        except Exception as error:  # what skops writes, such as a lambda, it need not read again
+            log.warning("skops cannot open the estimator again: %s", reason(error))
+            (folder / "model.skops").unlink()
     if not allow_pickle:
         raise ProjectError(
             f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded: "

@@ -32,7 +32,13 @@ from .settings import Settings
 from .tables import REPEATED, Part, Window
 
 PLAN = "plan.json"
-REJECTED = pa.schema([("source", pa.string()), *VIOLATIONS])
+REJECTED = pa.schema(
+    [
+        ("source", pa.string()),
+        *([(CONTRACT.key.name, pa.string())] if CONTRACT.key else []),
+        *VIOLATIONS,
+    ]
+)
 # What a row in flight takes for each of its columns: as text, as number, encoded, predicted.
 BYTES_PER_CELL = 48
 
@@ -182,11 +188,18 @@ class Run:
             columns[CONTRACT.key.name] = checked.keys.take(pa.array(rows))
         arrays = [_column(columns[field.name], len(rows), field.type) for field in self.schema]
         predictions = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-        violations = checked.violations
-        where = _column(source, violations.num_rows, pa.string())
-        numbers = pc.add(violations["row"], first)
-        violations = violations.set_column(0, "row", numbers).add_column(0, "source", where)
+        violations = self._located(checked.violations, batch, source, first)
         return predictions, violations, batch.num_rows - len(rows)
+
+    def _located(self, violations: pa.Table, batch: pa.RecordBatch, source: str, first: int):
+        """Violations with the source, the key and the number of the row in the source."""
+        columns = {name: violations[name] for name in violations.column_names}
+        columns["source"] = _column(source, violations.num_rows, pa.string())
+        if CONTRACT.key:
+            keys = batch.column(CONTRACT.key.name).take(violations["row"].combine_chunks())
+            columns[CONTRACT.key.name] = keys.cast(pa.string())
+        columns["row"] = pc.add(violations["row"], first)
+        return pa.table([columns[name] for name in REJECTED.names], schema=REJECTED)
 
     def _gather_rejected(self, counts: Counter) -> Path | None:
         """Publish the rejected rows; more than the configured share of them stops the run."""

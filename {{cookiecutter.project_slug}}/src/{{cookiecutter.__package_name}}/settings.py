@@ -79,7 +79,7 @@ class Training(Section):
     @model_validator(mode="after")
     def _metric_has_a_direction(self):
         if (self.metric in self.minimum) == (self.metric in self.maximum):
-            raise ValueError(f"{self.metric} needs a threshold, in minimum or in maximum")
+            raise ValueError(f"{self.metric} needs one threshold, in minimum or in maximum")
         return self
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from .errors import ProjectError, reason
 from .schema import array
-from .settings import absolute
+from .settings import absolute, root
 
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
@@ -87,10 +87,14 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def read(uri: str) -> pa.Table:
-    """A whole table in memory, for training data."""
+    """A whole table in memory, for training data; a relative path starts at the project."""
+    uri = absolute(uri, root())
     if local_path(uri) is None:
-        return pa.Table.from_batches(list(_sql_batches(uri, sql_columns(uri))))
-    tables = [READERS[path.suffix](path) for path in files(uri)]
+        names = sql_columns(uri)
+        tables = [pa.table({name: pa.nulls(0) for name in names})]
+        tables += [pa.Table.from_batches([batch]) for batch in _sql_batches(uri, names)]
+    else:
+        tables = [READERS[path.suffix](path) for path in files(uri)]
     return pa.concat_tables(tables, promote_options="permissive")
 
 

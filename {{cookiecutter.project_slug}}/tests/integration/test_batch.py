@@ -347,7 +347,10 @@ def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
     assert first.returncode == 0, first.stderr
     old = target.read_bytes()
     process = score.start("--input", many, "--output", target, "--run-id", "two")
-    unfinished = lambda: [p for p in target.parent.glob(".*two*") if p.is_file()]  # noqa: E731
+
+    def unfinished():
+        return [path for path in target.parent.glob(".*two*") if path.is_file()]
+
     wait_for(lambda: unfinished() or target.read_bytes() != old, process)
     process.kill()
     process.communicate()

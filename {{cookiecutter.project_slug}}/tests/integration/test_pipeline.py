@@ -3,18 +3,17 @@
 import json
 
 import pytest
+from conftest import QUICK
 
 from {{ cookiecutter.__package_name }} import cli, registry, settings, tables, train
 from {{ cookiecutter.__package_name }}.predict import make_predictions
 
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
-# Set by command-line training of the session; the tests here train in this process, faster.
-FAST = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 
 
 @pytest.fixture
 def config(copied, monkeypatch):
-    for name, value in FAST.items():
+    for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     return settings.load()
 

@@ -99,12 +99,12 @@ def test_a_run_killed_while_it_publishes_leaves_nothing(postgresql, project, cal
     assert stored("one") == 500
     execute(postgresql, SLEEP)
     process = project.start(*words, "--run-id", "two")
-    sleeping = f"{postgresql}#SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-    pids = wait_for(lambda: tables.read(sleeping)["pid"].to_pylist(), process)
+    query = "SELECT max(pid) AS pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    pid = wait_for(lambda: tables.read(f"{postgresql}#{query}")["pid"][0].as_py(), process)
     assert stored("two") == 0, "a reader sees nothing of a run that is not whole"
     process.kill()
     process.communicate()
-    execute(postgresql, f"SELECT pg_terminate_backend({pids[0]}, 10000)")
+    execute(postgresql, f"SELECT pg_terminate_backend({pid}, 10000)")
     execute(postgresql, "DROP FUNCTION sleep CASCADE")
     assert (stored("one"), stored("two")) == (500, 0)
     done = call(*words, "--run-id", "two")

@@ -94,6 +94,22 @@ def test_read_gives_the_whole_table(sources, name):
     assert table.select(["A", "B", "C"]).to_pydict() == numbered(1000).to_pydict()
 
 
+def test_read_of_a_table_without_rows_has_its_columns(sources):
+    empty = tables.read(sources["table"].replace("#numbers", "#SELECT * FROM numbers WHERE A < 0"))
+    assert (empty.num_rows, empty.column_names) == (0, ["A", "B", "C"])
+
+
+def test_read_of_a_table_whose_first_values_are_missing(tmp_path):
+    count = tables.SQL_FETCH_ROWS + 1
+    with sqlite3.connect(tmp_path / "one.db") as database:
+        database.execute("CREATE TABLE late (A INTEGER, B REAL)")
+        values = [(n, None if n < count - 1 else 0.5) for n in range(count)]
+        database.executemany("INSERT INTO late VALUES (?, ?)", values)
+    table = tables.read(f"sqlite:///{tmp_path / 'one.db'}#late")
+    assert table["A"].to_pylist() == list(range(count))
+    assert table["B"].null_count == count - 1
+
+
 def test_a_bad_csv_cell_stays_text(tmp_path):
     file = tmp_path / "x.csv"
     file.write_text('A,B\n1,"a\nb"\noops,\n', "utf-8")
