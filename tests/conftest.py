@@ -25,6 +25,8 @@ FLAVORS = [
     {"problem_type": problem, "deployment_flavor": flavor}
     for problem, flavor in product(CHOICES["problem_type"], CHOICES["deployment_flavor"])
 ]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = {"python_version": RUNNING} if RUNNING in CHOICES["python_version"] else {}
 HOSTILE = {
     "quotes": """She said "it's" 'done' `now` \"\"\" '''""",
     "backslash": r"C:\new\table ends in \\",
@@ -154,3 +156,27 @@ def refuse(tmp_path):
         return done.stdout
 
     return render
+
+
+@pytest.fixture(scope="session")
+def install(bake, tmp_path_factory):
+    """Renders a project, commits it and makes its environment, once for every set of answers."""
+    projects = {}
+
+    def install(**answers):
+        key = tuple(answers.values())
+        if key not in projects:
+            project = bake(**answers, **PYTHON).copy_to(tmp_path_factory.mktemp("generated"))
+            project.run("git", "init", "--quiet", "--initial-branch=main")
+            commit(project)
+            project.run("make", "setup", f"PYTHON={sys.executable}")
+            projects[key] = project
+        return projects[key]
+
+    return install
+
+
+def commit(project):
+    project.run("git", "add", "--all")
+    identity = ("-c", "user.name=A team", "-c", "user.email=team@example.com")
+    project.run("git", *identity, "commit", "--quiet", "--message", "Render")

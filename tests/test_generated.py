@@ -1,17 +1,14 @@
 """Does a rendered project work: its environment, tests, linters, hooks, jobs, notebooks?"""
 
 import re
-import sys
 
 import nbformat
 import pre_gen_project
 import pytest
-from conftest import CHOICES, FLAVORS, HOSTILE, Project, label, run
+from conftest import FLAVORS, HOSTILE, Project, label, run
 
 pytestmark = pytest.mark.slow
 
-RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
-PYTHON = {"python_version": RUNNING} if RUNNING in CHOICES["python_version"] else {}
 EVERY_FLAVOR = pytest.mark.parametrize(
     "answers",
     [pytest.param(answers, marks=pytest.mark.xdist_group(label(answers))) for answers in FLAVORS],
@@ -28,30 +25,6 @@ for name, distributions in packages_distributions().items():
     if wanted & {each.lower() for each in distributions} and re.match("[a-z]", name):
         print(name.lower())
 """
-
-
-@pytest.fixture(scope="session")
-def install(bake, tmp_path_factory):
-    """Renders a project, commits it and makes its environment, once for every set of answers."""
-    projects = {}
-
-    def install(**answers):
-        key = tuple(answers.values())
-        if key not in projects:
-            project = bake(**answers, **PYTHON).copy_to(tmp_path_factory.mktemp("generated"))
-            project.run("git", "init", "--quiet", "--initial-branch=main")
-            commit(project)
-            project.run("make", "setup", f"PYTHON={sys.executable}")
-            projects[key] = project
-        return projects[key]
-
-    return install
-
-
-def commit(project):
-    project.run("git", "add", "--all")
-    identity = ("-c", "user.name=A team", "-c", "user.email=team@example.com")
-    project.run("git", *identity, "commit", "--quiet", "--message", "Render")
 
 
 def in_environment(project, *command, cwd=None):

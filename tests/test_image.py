@@ -15,6 +15,11 @@ if not ENGINE:
     pytestmark.append(pytest.mark.skip(reason="no container engine: apt-get install podman"))
 # As a cautious operator runs it: no network, no rights, nothing to write to but what is mounted.
 LOCKED_DOWN = ("--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL")
+PREDICTIONS = """
+import sys
+import pyarrow.parquet as parquet
+print(parquet.read_table(sys.argv[1])["prediction"].to_pylist())
+"""
 BOUNDED = ("--memory=512m", "--pids-limit=64")
 
 
@@ -54,13 +59,12 @@ def test_the_image_scores_as_the_project_does(project, inside, tmp_path):
     output = tmp_path / "here.csv"
     arguments = ("score", "--model", str(tmp_path / "model"), "--output", str(output))
     run(here, "-m", project.package, *arguments, cwd=project.path)
-    code = "import sys, pyarrow.parquet as p; print(p.read_table(sys.argv[1])['prediction'].to_pylist())"
-    found = run(here, "-c", code, str(tmp_path / "data/predictions/image"), cwd=tmp_path)
+    found = run(here, "-c", PREDICTIONS, str(tmp_path / "data/predictions/image"), cwd=tmp_path)
     lines = output.read_text("utf-8").splitlines()[1:]
     assert json.loads(found) == [int(line.split(",")[2]) for line in lines]
 
 
-def test_the_image_holds_no_rights_no_compiler_and_no_training_packages(project, inside):
+def test_the_image_holds_no_rights_no_compiler_and_no_training_packages(inside):
     shell = (*BOUNDED, "--entrypoint=sh")
     assert inside("-c", "id -u", options=shell).strip() == "10001"
     tools = "for tool in gcc cc make pip; do command -v $tool; done; true"
@@ -77,10 +81,10 @@ def test_the_image_says_what_it_is(project):
     assert "@" in labels["org.opencontainers.image.authors"]
 
 
-def test_the_image_refuses_a_registry_it_cannot_read_in_one_sentence(project, inside):
+def test_the_image_refuses_a_registry_it_cannot_read_in_one_sentence(inside):
     with pytest.raises(AssertionError, match="exited 2") as refused:
         inside("score")
-    assert re.search(r"(?m)^error: .*mlflow", str(refused.value))
+    assert re.search(r"error: .*needs mlflow", str(refused.value))
     assert "Traceback" not in str(refused.value)
 
 

@@ -365,13 +365,15 @@ def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
 def test_a_changed_input_is_scored_anew_after_a_kill(score, many, rows):
     words = ["--input", many, "--run-id", "one"]
     process = score.start(*words)
-    wait_for(lambda: finished(score.staging / "one"), process)
+    wait_for(lambda: len(finished(score.staging / "one")) > 2, process)
     process.kill()
     process.communicate()
-    pyarrow.csv.write_csv(rows(500), many / "a.csv")
-    done = score(*words)
-    assert done.returncode == 0, done.stderr
-    assert len(content(score.predictions / "one")["prediction"]) == 40_500
+    pyarrow.csv.write_csv(rows(1500).slice(1000), many / "a.csv")
+    for output in ("data/predictions", "plain"):
+        done = score(*words, "--output", output)
+        assert done.returncode == 0, done.stderr
+        assert "40,500 rows read" in done.stdout
+    assert content(score.predictions / "one") == content(score.folder / "plain/one")
 
 
 def test_a_second_process_with_the_same_id_is_refused(score, many):

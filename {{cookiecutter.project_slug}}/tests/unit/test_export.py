@@ -103,10 +103,11 @@ def test_a_class_of_the_users_is_served_from_skops(in_model, fitted, matrix, tmp
     np.testing.assert_array_equal(served.run(matrix)[0], estimator.predict(matrix))
 
 
-def test_a_class_from_elsewhere_is_not_served(fitted, matrix, tmp_path, config):
+def test_a_class_from_elsewhere_is_not_served(fitted, matrix, tmp_path, config, caplog):
     estimator = behind(Doubled(), fitted, matrix)
-    with pytest.raises(ProjectError, match=r"not trusted.*Doubled"):
+    with pytest.raises(ProjectError, match=r"classes in model\.py"):
         export.save(estimator, tmp_path / "m", matrix, matrix, config)
+    assert "not trusted: test_export.Doubled" in caplog.text
 
 
 def test_an_exporter_that_fails_without_a_word_is_no_obstacle(

@@ -6,6 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+import skops.io
+from sklearn.base import BaseEstimator
 
 from {{ cookiecutter.__package_name }} import predict
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
@@ -115,6 +117,18 @@ def test_a_pickle_is_not_opened_unless_allowed(model_folder, nothing_deserialize
     (model_folder / "model.pkl").write_bytes(b"boom")
     change(model_folder, artifact="model.pkl", sha256=hashlib.sha256(b"boom").hexdigest())
     with pytest.raises(ProjectError, match="allow_pickle"):
+        predict.open_model(model_folder)
+
+
+class Foreign(BaseEstimator):
+    """A class that is neither scikit-learn's nor this project's."""
+
+
+def test_a_skops_file_with_foreign_types_is_refused(model_folder):
+    content = skops.io.dumps(Foreign())
+    (model_folder / "model.skops").write_bytes(content)
+    change(model_folder, artifact="model.skops", sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(ProjectError, match=r"not trusted.*Foreign"):
         predict.open_model(model_folder)
 
 
