@@ -217,7 +217,7 @@ def main() -> None:
         "forest": lambda: scoring("forest", arguments.millions),
         "spark": spark,
         "memory": memory,
-        "command line": command_line,
+        "cli": command_line,
         "rendering": lambda: rendering(arguments.ccds),
         "demo": demo,
     }

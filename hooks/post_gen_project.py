@@ -24,7 +24,20 @@ VARIANTS = {
 
 # (question, some of its answers): files and folders that stay with these answers only.
 ONLY = {
-    ("deployment_flavor", ("batch",)): ("src/{package}/batch.py",),
+    ("deployment_flavor", ("batch",)): (
+        "docs/batch.md",
+        "src/{package}/batch.py",
+        "src/{package}/incremental.py",
+        "src/{package}/ledger.py",
+        "src/{package}/outputs.py",
+        "src/{package}/scoring.py",
+        "tests/integration/test_batch.py",
+        "tests/integration/test_incremental.py",
+        "tests/integration/test_postgresql.py",
+        "tests/unit/test_ledger.py",
+        "tests/unit/test_outputs.py",
+        "tests/unit/test_scoring.py",
+    ),
 }
 
 

@@ -25,7 +25,6 @@ data/predictions/.gitkeep
 data/processed/.gitkeep
 data/raw/example.csv
 data/rejected/.gitkeep
-docs/batch.md
 docs/bring-your-own-data.md
 docs/commands.md
 docs/contract.md
@@ -39,21 +38,18 @@ requirements.txt
 src/{package}/__init__.py
 src/{package}/__main__.py
 src/{package}/cli.py
+src/{package}/columns.py
 src/{package}/contract.py
 src/{package}/data.py
 src/{package}/errors.py
 src/{package}/export.py
-src/{package}/incremental.py
-src/{package}/ledger.py
 src/{package}/mlflow_artifacts.py
 src/{package}/mlflow_model.py
 src/{package}/model.py
-src/{package}/outputs.py
 src/{package}/plots.py
 src/{package}/predict.py
 src/{package}/registry.py
 src/{package}/schema.py
-src/{package}/scoring.py
 src/{package}/settings.py
 src/{package}/tables.py
 src/{package}/train.py
@@ -65,15 +61,30 @@ tests/integration/test_make_predictions.py
 tests/integration/test_pipeline.py
 tests/unit/test_contract.py
 tests/unit/test_export.py
-tests/unit/test_ledger.py
 tests/unit/test_model.py
-tests/unit/test_outputs.py
 tests/unit/test_predict.py
+tests/unit/test_registry.py
 tests/unit/test_schema.py
 tests/unit/test_settings.py
 tests/unit/test_tables.py
+tests/unit/test_train.py
 """
-ONLY = {"batch": "src/{package}/batch.py"}
+ONLY = {
+    "batch": """
+docs/batch.md
+src/{package}/batch.py
+src/{package}/incremental.py
+src/{package}/ledger.py
+src/{package}/outputs.py
+src/{package}/scoring.py
+tests/integration/test_batch.py
+tests/integration/test_incremental.py
+tests/integration/test_postgresql.py
+tests/unit/test_ledger.py
+tests/unit/test_outputs.py
+tests/unit/test_scoring.py
+"""
+}
 
 
 @pytest.mark.parametrize("answers", FLAVORS, ids=label)

@@ -281,6 +281,7 @@ def test_an_input_that_vanishes_midway_is_one_sentence(score, rows):
     _, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.splitlines())) == (2, 1), err
     assert "h.csv" in err
+    assert "Run one goes on when started again" in err
     assert nothing_published(score)
 
 

@@ -7,7 +7,7 @@ from {{ cookiecutter.__package_name }} import cli, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 
-def test_the_page_about_the_contract_is_up_to_date(capsys):
+def test_the_page_about_the_contract_is_up_to_date(folder, capsys):
     assert cli.main(["contract"]) == 0
     table = capsys.readouterr().out.strip()
     assert table.startswith("| column |")
