@@ -9,8 +9,9 @@ import os
 import shutil
 import threading
 import time
-from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -32,6 +33,8 @@ from .settings import Settings
 from .tables import REPEATED, Part, Window
 
 PLAN = "plan.json"
+# Parts that are read and written at a time; their batches are scored by all the workers.
+PARTS_AT_ONCE = 2
 REJECTED = pa.schema(
     [
         ("source", pa.string()),
@@ -74,7 +77,8 @@ class Run:
         self.started = datetime.fromisoformat(plan["started"])
         counts = self._score_parts(plan["rows_per_part"])
         rejected = self._gather_rejected(counts)
-        manifest = self._manifest(counts, rejected, time.perf_counter() - began)
+        sha256 = tables.digest(self.paths) if self.paths else None
+        manifest = self._manifest(counts, rejected, sha256, time.perf_counter() - began)
         parts = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
         self.output.publish(self.run_id, parts, self.schema, manifest)
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -100,7 +104,7 @@ class Run:
             return before
         shutil.rmtree(self.staging, ignore_errors=True)
         (self.staging / PARTS).mkdir(parents=True)
-        in_flight = (self.workers + 2) * BYTES_PER_CELL * (len(CONTRACT.columns) + 2)
+        in_flight = (PARTS_AT_ONCE + 2) * BYTES_PER_CELL * (len(CONTRACT.columns) + 2)
         rows = max(1, (self.config.batch.memory_mb << 20) // in_flight)
         plan["rows_per_part"] = min(rows, self.config.batch.part_rows)
         plan["started"] = datetime.now(UTC).isoformat()
@@ -114,7 +118,8 @@ class Run:
         total = tables.row_count(self.paths)
         with (
             tqdm(total=total, desc="Scoring", unit=" rows", unit_scale=True, disable=None) as bar,
-            ThreadPoolExecutor(self.workers) as pool,
+            ThreadPoolExecutor(self.workers) as self.scorers,
+            ThreadPoolExecutor(PARTS_AT_ONCE) as pool,
         ):
 
             def add(found: dict) -> None:
@@ -128,7 +133,7 @@ class Run:
                         add(found)
                         continue
                     pending.add(pool.submit(self._score_part, part))
-                    if len(pending) > self.workers:
+                    if len(pending) > PARTS_AT_ONCE:
                         finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                         for each in finished:
                             add(each.result())
@@ -156,20 +161,30 @@ class Run:
         with ExitStack() as stack:
             out = stack.enter_context(tables.writer(target, self.schema))
             refused = None
-            for batch in part.batches():
-                if self.stop.is_set():
-                    raise ProjectError(f"run {self.run_id} was stopped.")
-                first = part.start + counts["read"]
-                predictions, violations, bad = self._score_batch(batch, part.source, first)
+            for predictions, violations, bad in self._scored(part):
                 if violations.num_rows:
                     refused = refused or stack.enter_context(tables.writer(rejected, REJECTED))
                     refused.write_table(violations)
                 out.write_batch(predictions)
-                counts["read"] += batch.num_rows
+                counts["read"] += predictions.num_rows + bad
                 counts["predicted"] += predictions.num_rows
                 counts["rejected"] += bad
         write_json(self._path(part, ".json"), counts)
         return counts
+
+    def _scored(self, part: Part) -> Iterator[tuple[pa.RecordBatch, pa.Table, int]]:
+        """The part's batches after scoring, in their order, at most ``workers`` of them ahead."""
+        ahead: deque[Future] = deque()
+        first = part.start
+        for batch in part.batches():
+            if self.stop.is_set():
+                raise ProjectError(f"run {self.run_id} was stopped.")
+            ahead.append(self.scorers.submit(self._score_batch, batch, part.source, first))
+            first += batch.num_rows
+            if len(ahead) > self.workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
     def _score_batch(self, batch: pa.RecordBatch, source: str, first: int):
         """Predictions of the valid rows, violations of the others, and how many those are."""
@@ -222,14 +237,16 @@ class Run:
             )
         return target
 
-    def _manifest(self, counts: Counter, rejected: Path | None, seconds: float) -> dict:
+    def _manifest(
+        self, counts: Counter, rejected: Path | None, sha256: str | None, seconds: float
+    ) -> dict:
         model = self.model
         return {
             "run_id": self.run_id,
             "input": {
                 "uri": tables.redacted(self.uri),
                 "files": [str(path) for path in self.paths],
-                "sha256": tables.digest(self.paths) if self.paths else None,
+                "sha256": sha256,
             },
             "output": str(self.output),
             "model": {

@@ -314,6 +314,8 @@ def writer(path: Path, schema: pa.Schema):
         schema,
         use_dictionary=texts,
         column_encoding=dict.fromkeys(steps, "DELTA_BINARY_PACKED"),
+        # The smallest and largest of a repeated text tell nobody anything, and take time to find.
+        write_statistics=[f.name for f in schema if f.type != REPEATED],
         store_schema=False,
     ) as opened:
         yield opened
@@ -321,6 +323,9 @@ def writer(path: Path, schema: pa.Schema):
 
 def merge(found: list[Path], target: Path, schema: pa.Schema) -> None:
     """One file of many of the same format, in their order, in bounded memory."""
+    if len(found) == 1:
+        shutil.copyfile(found[0], target)
+        return
     if target.suffix == ".csv":
         with target.open("wb") as out:
             for number, path in enumerate(found):
