@@ -77,7 +77,7 @@ class Column:
     @cached_property
     def arrow_type(self) -> pa.DataType:
         """The type of the column's values in a table."""
-        return pa.int64() if self._numbered else ARROW_TYPES[self.type]
+        return pa.int64() if self.numbered else ARROW_TYPES[self.type]
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
@@ -109,7 +109,7 @@ class Column:
             kind = pa.float64() if number else self.arrow_type
             typed, unreadable = self.read(values, kind)
             return _floats(typed), unreadable
-        kind = pa.float64() if self._numbered else pa.string()
+        kind = pa.float64() if self.numbered else pa.string()
         typed, unreadable = self.read(values, kind)
         codes = _floats(pc.index_in(typed, value_set=pa.array(self.allowed).cast(kind)))
         return codes, unreadable | (np.isnan(codes) & ~mask(typed.is_null(nan_is_null=True)))
@@ -177,7 +177,8 @@ class Column:
         return ", ".join(map(str, self.allowed)) or (" … ".join(ends).strip() if any(ends) else "")
 
     @property
-    def _numbered(self) -> bool:
+    def numbered(self) -> bool:
+        """Whether it is a category of numbers, such as 0, 1, 2."""
         return bool(self.allowed) and isinstance(self.allowed[0], int)
 
     def _shown(self, bound: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .contract import CONTRACT
-from .errors import ProjectError, reason
+from .errors import ProjectError, brief
 from .predict import METADATA, Scores, native, open_model
 from .settings import PACKAGE, Settings
 
@@ -56,7 +56,7 @@ def save(
         served = max(disagreement) <= config.training.max_disagreement
         why = "its export disagrees with it too often"
     except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
-        served, why = False, f"it cannot be exported: {reason(error)}"
+        served, why = False, f"it cannot be exported: {brief(error)}"
     if served:
         (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
     else:
@@ -117,7 +117,7 @@ def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
             open_model(folder)
             return metadata
         except Exception as error:  # what skops writes, such as a lambda, it need not read again
-            log.warning("skops cannot open the estimator again: %s", reason(error))
+            log.warning("skops cannot open the estimator again: %s", brief(error))
             (folder / "model.skops").unlink()
     if not allow_pickle:
         raise ProjectError(

@@ -12,12 +12,12 @@ import os
 import shutil
 import tempfile
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .contract import CONTRACT
-from .errors import ProjectError, reason
+from .errors import ProjectError, brief
 from .predict import METADATA, Model, open_model, read_metadata
 from .settings import PACKAGE, Settings
 from .tables import local_path, redacted
@@ -84,7 +84,7 @@ def client(settings: Settings):
     try:
         return mlflow.MlflowClient()
     except Exception as error:
-        raise ProjectError(f"models.tracking_uri {redacted(uri)}: {reason(error)}.") from None
+        raise ProjectError(f"models.tracking_uri {redacted(uri)}: {brief(error)}.") from None
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,6 @@ class Record:
     params: dict
     metrics: dict[str, float]
     files: list[Path]
-    tags: dict[str, str] = field(default_factory=dict)
 
 
 def register(folder: Path, record: Record, settings: Settings) -> str:
@@ -115,7 +114,7 @@ def register(folder: Path, record: Record, settings: Settings) -> str:
     name = metadata["name"]
     if not tracking.search_registered_models(f"name = '{name}'"):
         tracking.create_registered_model(name)
-    tags = {"sha256": metadata["sha256"], "contract": metadata["contract"], **record.tags}
+    tags = {"sha256": metadata["sha256"], "contract": metadata["contract"]}
     created = tracking.create_model_version(
         name, f"models:/{logged.model_id}", run.info.run_id, tags, model_id=logged.model_id
     )
@@ -237,15 +236,11 @@ def _signature():
     types = {"float": "double", "integer": "long", "date": "datetime", "boolean": "boolean"}
 
     def spec(column) -> ColSpec:
-        kind = "long" if _whole(column) else types.get(column.type, "string")
+        kind = "long" if column.numbered else types.get(column.type, "string")
         return ColSpec(kind, column.name, required=not column.nullable)
 
     target = spec(CONTRACT.target)
     return Schema([spec(column) for column in CONTRACT.columns]), Schema([ColSpec(target.type)])
-
-
-def _whole(column) -> bool:
-    return bool(column.allowed) and all(isinstance(value, int) for value in column.allowed)
 
 
 def _folder(connection_string: str) -> Path:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from .errors import ProjectError, reason
+from .errors import ProjectError, brief
 from .schema import array
 from .settings import absolute, root
 
@@ -206,7 +206,7 @@ def _readable(path: Path):
         yield
     except pa.ArrowInvalid as error:
         kind = path.suffix[1:]
-        raise ProjectError(f"{path} cannot be read as {kind}: {reason(error)}.") from None
+        raise ProjectError(f"{path} cannot be read as {kind}: {brief(error)}.") from None
 
 
 @contextmanager
@@ -232,7 +232,7 @@ def connect(uri: str, create: bool = False):
         finally:
             engine.dispose()
     except (ModuleNotFoundError, SQLAlchemyError) as error:
-        raise ProjectError(f"{redacted(uri)}: {reason(error)}.") from None
+        raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 
 
 def redacted(uri: str) -> str:
