@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
-from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
+from {{ cookiecutter.__package_name }} import cli, data, export, model, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.schema import as_batch
 
@@ -24,6 +25,15 @@ PACKAGE = settings.PACKAGE
 # Training of the tests: the same pipeline with fewer tries.
 QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 SECONDS = 120
+SQL_TYPES = {
+    pa.float64(): sa.Double,
+    pa.int64(): sa.BigInteger,
+    pa.bool_(): sa.Boolean,
+    pa.date32(): sa.Date,
+    pa.timestamp("ns"): sa.DateTime,
+    pa.timestamp("us"): sa.DateTime,
+    pa.timestamp("s"): sa.DateTime,
+}
 
 
 def is_setting(name: str) -> bool:
@@ -87,6 +97,17 @@ def wait_for(condition, process: subprocess.Popen | None = None):
     raise AssertionError("waited in vain")
 
 
+def fill(url: str, table: pa.Table, first: int = 0, number=sa.BigInteger) -> None:
+    """Add rows to the SQL table ``orders``, numbered from ``first``: its watermark ``number``."""
+    columns = [sa.Column(f.name, SQL_TYPES.get(f.type, sa.Text)) for f in table.schema]
+    orders = sa.Table("orders", sa.MetaData(), sa.Column("number", number), *columns)
+    numbered = [{"number": first + at, **row} for at, row in enumerate(table.to_pylist())]
+    with tables.connect(url, create=True) as connection:
+        orders.create(connection, checkfirst=True)
+        if numbered:
+            connection.execute(orders.insert(), numbered)
+
+
 def use(folder: Path, monkeypatch) -> None:
     """Make ``folder`` the project of this process."""
     monkeypatch.setattr(settings, "root", lambda: folder)
@@ -118,8 +139,9 @@ def config(folder) -> settings.Settings:
 
 @pytest.fixture(scope="session")
 def examples():
-    """The training table."""
-    return data.load()
+    """The training table, or some of its rows where it is long."""
+    table = data.load().reset_index(drop=True)
+    return table.sample(min(len(table), 2000), random_state=0).sort_index(ignore_index=True)
 
 
 @pytest.fixture(scope="session")

@@ -232,11 +232,15 @@ def _log_model(folder: Path, artifact: str):
 def _signature():
     """Inputs and output of the model, from the contract, in MLflow's types."""
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
     types = {"float": "double", "integer": "long", "date": "datetime", "boolean": "boolean"}
 
     def spec(column) -> ColSpec:
         kind = "long" if column.numbered else types.get(column.type, "string")
+        if kind == "long" and column.nullable:
+            # pandas makes whole numbers with gaps floats, which MLflow would refuse as "long".
+            kind = AnyType()
         return ColSpec(kind, column.name, required=not column.nullable)
 
     target = spec(CONTRACT.target)

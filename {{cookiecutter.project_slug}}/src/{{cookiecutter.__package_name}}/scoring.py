@@ -75,9 +75,8 @@ class Run:
         began = time.perf_counter()
         plan = self._begin()
         self.started = datetime.fromisoformat(plan["started"])
-        counts = self._score_parts(plan["rows_per_part"])
+        counts, sha256 = self._score_parts(plan["rows_per_part"])
         rejected = self._gather_rejected(counts)
-        sha256 = tables.digest(self.paths) if self.paths else None
         manifest = self._manifest(counts, rejected, sha256, time.perf_counter() - began)
         parts = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
         self.output.publish(self.run_id, parts, self.schema, manifest)
@@ -111,8 +110,8 @@ class Run:
         write_json(self.staging / PLAN, plan)
         return plan
 
-    def _score_parts(self, rows_per_part: int) -> Counter:
-        """Score the missing parts with a bounded number of them in memory."""
+    def _score_parts(self, rows_per_part: int) -> tuple[Counter, str | None]:
+        """Score the missing parts, a bounded number of them in memory; hash the input meanwhile."""
         counts: Counter = Counter(parts=0, read=0, predicted=0, rejected=0)
         parts = tables.parts(self.uri, self.paths, CONTRACT.needed, rows_per_part, self.window)
         total = tables.row_count(self.paths)
@@ -127,6 +126,7 @@ class Run:
                 bar.update(found["read"])
 
             pending: set = set()
+            digest = self.scorers.submit(tables.digest, self.paths, self.stop)
             try:
                 for part in parts:
                     if (found := read_json(self._path(part, ".json"))) is not None:
@@ -139,6 +139,7 @@ class Run:
                             add(each.result())
                 for each in pending:
                     add(each.result())
+                sha256 = digest.result() if self.paths else None
             except BaseException:
                 self.stop.set()
                 pool.shutdown(cancel_futures=True)
@@ -147,7 +148,7 @@ class Run:
             empty = self.staging / PARTS / f"part-000000{self.output.suffix}"
             with tables.writer(empty, self.schema):
                 pass
-        return counts
+        return counts, sha256
 
     def _path(self, part: Part, suffix: str) -> Path:
         folder = self.staging / PARTS if suffix == self.output.suffix else self.staging

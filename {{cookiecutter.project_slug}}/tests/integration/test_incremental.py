@@ -4,7 +4,7 @@ import sqlite3
 
 import pyarrow.csv
 import pytest
-from conftest import wait_for
+from conftest import fill, wait_for
 
 from {{ cookiecutter.__package_name }} import tables
 
@@ -26,17 +26,6 @@ def score(project, call, saved):
         path.name for path in run.predictions.iterdir() if (path / "_manifest.json").exists()
     )
     return run
-
-
-def fill(file, table, first=0):
-    """Rows of a table ``orders``, numbered from ``first``; the number is the watermark."""
-    names = ", ".join(f'"{name}"' for name in table.column_names)
-    marks = ", ".join("?" * (table.num_columns + 1))
-    with sqlite3.connect(file) as database:
-        database.execute(f"CREATE TABLE IF NOT EXISTS orders (number INTEGER, {names})")
-        numbers = range(first, first + table.num_rows)
-        values = list(zip(numbers, *table.to_pydict().values(), strict=True))
-        database.executemany(f"INSERT INTO orders VALUES ({marks})", values)
 
 
 def count(score):
@@ -115,15 +104,15 @@ def test_a_claim_that_failed_is_finished_by_the_next_call(score, rows):
 def test_rows_past_the_watermark_once(score, rows):
     file = score.folder / "shop.db"
     uri = f"sqlite:///{file}#orders"
-    fill(file, rows(100))
+    fill(uri, rows(100))
     assert "100 rows read" in ok(score("--input", uri, *BY_NUMBER))
     assert "Nothing new" in ok(score("--input", uri, *BY_NUMBER))
     with sqlite3.connect(file) as database:
         database.execute("DELETE FROM orders WHERE number > 50")
     assert "Nothing new" in ok(score("--input", uri, *BY_NUMBER))
-    fill(file, rows(20), first=100)
+    fill(uri, rows(20), first=100)
     killed_before_done(score, "--input", uri, *BY_NUMBER)
-    fill(file, rows(3), first=120)
+    fill(uri, rows(3), first=120)
     out = ok(score("--input", uri, *BY_NUMBER))
     assert "published already" in out
     assert "3 rows read" in out
@@ -131,9 +120,9 @@ def test_rows_past_the_watermark_once(score, rows):
 
 
 def test_an_empty_table_has_nothing_new(score, rows):
-    file = score.folder / "shop.db"
-    fill(file, rows(1).slice(0, 0))
-    assert "Nothing new" in ok(score("--input", f"sqlite:///{file}#orders", *BY_NUMBER))
+    uri = f"sqlite:///{score.folder / 'shop.db'}#orders"
+    fill(uri, rows(1).slice(0, 0))
+    assert "Nothing new" in ok(score("--input", uri, *BY_NUMBER))
 
 
 def test_two_calls_at_once_score_nothing_twice(score, rows):

@@ -31,8 +31,7 @@ def typed(examples):
     kinds = {"float": "float64", "integer": "int64", "boolean": "bool", "date": "datetime64[ns]"}
     table = examples[CONTRACT.names].copy()
     for column in CONTRACT.columns:
-        whole = column.allowed and all(isinstance(value, int) for value in column.allowed)
-        kind = "int64" if whole else kinds.get(column.type)
+        kind = "int64" if column.numbered else kinds.get(column.type)
         if kind and table[column.name].notna().all():
             table[column.name] = table[column.name].astype(kind)
     return table

@@ -6,11 +6,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from conftest import wait_for
+from conftest import fill, wait_for
 
 from {{ cookiecutter.__package_name }} import tables
 
@@ -48,16 +47,7 @@ def execute(url, statement):
         connection.execute(sa.text(statement))
 
 
-def fill(url, table: pa.Table, first=0):
-    """Rows of a table ``orders``; its watermark is a decimal number."""
-    kinds = {pa.int64(): sa.BigInteger, pa.float64(): sa.Double}
-    columns = [sa.Column(field.name, kinds.get(field.type, sa.Text)) for field in table.schema]
-    number = sa.Column("number", sa.Numeric(12, 2))
-    orders = sa.Table("orders", sa.MetaData(), number, *columns)
-    numbered = [{"number": first + at, **row} for at, row in enumerate(table.to_pylist())]
-    with tables.connect(url) as connection:
-        orders.create(connection, checkfirst=True)
-        connection.execute(orders.insert().values(numbered))
+DECIMAL = sa.Numeric(12, 2)
 
 
 def test_from_table_to_table_by_watermark_exactly_once(postgresql, call, saved, rows):
@@ -69,10 +59,10 @@ def test_from_table_to_table_by_watermark_exactly_once(postgresql, call, saved, 
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    fill(postgresql, rows(1500))
+    fill(postgresql, rows(1500), number=DECIMAL)
     assert "1,500 predicted" in score()
     assert "Nothing new" in score()
-    fill(postgresql, rows(10), first=1500)
+    fill(postgresql, rows(10), first=1500, number=DECIMAL)
     assert "10 predicted" in score()
     stored = tables.read(f"{postgresql}#predictions")
     assert stored.num_rows == 1510

@@ -12,7 +12,8 @@ def test_the_page_about_the_contract_is_up_to_date(folder, capsys):
     table = capsys.readouterr().out.strip()
     assert table.startswith("| column |")
     page = (CHECKOUT / "docs" / "contract.md").read_text("utf-8")
-    assert table in page, "docs/contract.md: paste the output of the command `contract`"
+    up_to_date = table in page
+    assert up_to_date, f"put this table into docs/contract.md:\n\n{table}"
 
 
 def test_the_training_table_keeps_the_contract(examples, matrix):

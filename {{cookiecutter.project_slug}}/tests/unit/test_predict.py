@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -30,6 +31,10 @@ def nothing_deserialized(monkeypatch):
         monkeypatch.setitem(predict.LOADERS, name, refuse)
 
 
+def artifact(folder):
+    return folder / json.loads((folder / predict.METADATA).read_text("utf-8"))["artifact"]
+
+
 def change(folder, **values):
     file = folder / predict.METADATA
     metadata = json.loads(file.read_text("utf-8")) | values
@@ -54,14 +59,14 @@ def test_the_saved_model_opens(model_folder):
     ids=["cut", "emptied", "longer", "one bit"],
 )
 def test_a_changed_artifact_is_refused(model_folder, nothing_deserialized, damage):
-    file = model_folder / "model.onnx"
+    file = artifact(model_folder)
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(ProjectError, match="not the file that was saved"):
         predict.open_model(model_folder)
 
 
 def test_a_missing_artifact_is_refused(model_folder, nothing_deserialized):
-    (model_folder / "model.onnx").unlink()
+    artifact(model_folder).unlink()
     with pytest.raises(ProjectError, match="not the file that was saved"):
         predict.open_model(model_folder)
 
@@ -70,7 +75,7 @@ def test_artifact_and_metadata_changed_together_fail_against_the_registry(
     model_folder, nothing_deserialized
 ):
     recorded = json.loads((model_folder / predict.METADATA).read_text("utf-8"))["sha256"]
-    (model_folder / "model.onnx").write_bytes(b"something else")
+    artifact(model_folder).write_bytes(b"something else")
     change(model_folder, sha256=hashlib.sha256(b"something else").hexdigest())
     with pytest.raises(ProjectError, match="not the file that was saved"):
         predict.open_model(model_folder, expected=recorded)
@@ -90,13 +95,12 @@ def test_incomplete_metadata_is_refused(model_folder, nothing_deserialized, name
         predict.open_model(model_folder)
 
 
-@pytest.mark.parametrize("artifact", [5, None, "metadata.json", "../model/model.onnx", "model.txt"])
-def test_an_artifact_of_another_kind_or_place_is_refused(
-    model_folder, nothing_deserialized, artifact
-):
-    content = (model_folder / "model.onnx").read_bytes()
-    (model_folder / "model.txt").write_bytes(content)
-    change(model_folder, artifact=artifact)
+@pytest.mark.parametrize("name", [5, None, "metadata.json", "../model/model.onnx", "model.txt"])
+def test_an_artifact_of_another_kind_or_place_is_refused(model_folder, nothing_deserialized, name):
+    content = artifact(model_folder).read_bytes()
+    for copy in ("model.txt", "model.onnx"):
+        (model_folder / copy).write_bytes(content)
+    change(model_folder, artifact=name)
     with pytest.raises(ProjectError):
         predict.open_model(model_folder)
 
@@ -145,7 +149,7 @@ def test_one_row_is_predicted_as_in_a_batch(saved, examples):
     model = predict.open_model(saved)
     together = predict.make_predictions(model, examples)
     for row in (0, len(examples) // 2, len(examples) - 1):
-        columns = {name: [examples[name].iloc[row].item()] for name in CONTRACT.names}
+        columns = examples[CONTRACT.names].iloc[[row]].to_dict("list")
         alone = predict.make_predictions(model, columns)
         assert alone == pytest.approx([together[row]])
 
@@ -156,12 +160,13 @@ def test_no_rows_give_no_predictions(saved):
 
 
 def test_a_row_that_breaks_the_contract_is_an_error(saved, examples):
-    columns = {name: [examples[name].iloc[0].item()] for name in CONTRACT.names}
-    broken = columns | {CONTRACT.names[0]: ["not a value"]}
-    with pytest.raises(ProjectError, match=f"row 0, column {CONTRACT.names[0]}: not a value"):
+    columns = examples[CONTRACT.names].iloc[[0]].to_dict("list")
+    first, last = CONTRACT.names[0], CONTRACT.names[-1]
+    broken = columns | {first: ["not a value"]}
+    with pytest.raises(ProjectError, match=rf"row 0, column {re.escape(first)}: not a value"):
         predict.make_predictions(predict.open_model(saved), broken)
-    del columns[CONTRACT.names[-1]]
-    with pytest.raises(ProjectError, match=f"{CONTRACT.names[-1]} is missing"):
+    del columns[last]
+    with pytest.raises(ProjectError, match=f"{re.escape(last)} is missing"):
         predict.make_predictions(predict.open_model(saved), columns)
 
 
