@@ -43,6 +43,7 @@ src/{package}/contract.py
 src/{package}/data.py
 src/{package}/errors.py
 src/{package}/export.py
+src/{package}/locks.py
 src/{package}/mlflow_artifacts.py
 src/{package}/mlflow_model.py
 src/{package}/model.py

@@ -198,6 +198,13 @@ def trained(tmp_path_factory) -> Project:
 
 
 @pytest.fixture
+def untouched(trained, monkeypatch) -> Project:
+    """The trained project itself as this process's project, for tests that change nothing in it."""
+    use(trained.folder, monkeypatch)
+    return trained
+
+
+@pytest.fixture
 def copied(trained, tmp_path, monkeypatch) -> Project:
     """A copy of the trained project that a test may change; it is this process's project."""
     copy = trained.copy_to(tmp_path / "copied")

@@ -9,15 +9,14 @@ import json
 import logging
 import re
 import secrets
-from contextlib import contextmanager, suppress
+import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from . import registry, settings, tables
 from .errors import ProjectError
+from .locks import only_one
 from .outputs import open_output, read_json
 from .scoring import PLAN, Run
 from .settings import Settings
@@ -43,15 +42,32 @@ class Request:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     where = "parquet or csv file, folder of them, or SQLAlchemy URL#TABLE"
-    add("--input", metavar="URI", help=f"{where} or URL#QUERY (default: batch.input)")
-    add("--output", metavar="URI", help=f"{where} (default: batch.output)")
-    add("--model", metavar="URI", help="models:/name@alias or a folder (default: models.uri)")
+    add("--input", type=_given, metavar="URI", help=f"{where} or URL#QUERY (default: batch.input)")
+    add("--output", type=_given, metavar="URI", help=f"{where} (default: batch.output)")
+    add(
+        "--model",
+        type=_given,
+        metavar="URI",
+        help="models:/name@alias or a folder (default: models.uri)",
+    )
     add("--format", choices=["parquet", "csv"], default="parquet", help="of the files in a folder")
-    add("--run-id", metavar="ID", help="the same id again does nothing (default: a new one)")
+    add(
+        "--run-id",
+        type=_given,
+        metavar="ID",
+        help="the same id again does nothing (default: a new one)",
+    )
     add("--force", action="store_true", help="repeat a run that was published already")
     add("--incremental", action="store_true", help="only files or rows not scored before")
     add("--show", type=int, default=0, metavar="N", help="print the first N predictions")
     add("--watermark", metavar="COLUMN", help="of a table: rows beyond its last value are new")
+
+
+def _given(text: str) -> str:
+    """An option's value; an empty one, from a variable that is not set, is no default."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.run_id,
         arguments.force,
     )
+    if arguments.show and (arguments.incremental or tables.local_path(request.output) is None):
+        raise ProjectError("--show goes with one run that writes files.")
     if arguments.incremental:
         score_new(request, arguments.watermark, config)
     elif arguments.watermark:
@@ -90,9 +108,7 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
 def show(manifest: dict, count: int) -> None:
     """Print the first predictions of a run that wrote files."""
     output = open_output(manifest["output"], "parquet", Path())
-    if (path := output.path(manifest["run_id"])) is None:
-        raise ProjectError(f"--show goes with files; look into {output} yourself.")
-    for row in tables.head(path, count):
+    for row in tables.head(output.path(manifest["run_id"]), count):
         shown = {name: value for name, value in row.items() if name not in NOT_SHOWN}
         print("    " + "  ".join(f"{name} {value}" for name, value in shown.items()))
 
@@ -112,8 +128,9 @@ def score(
     output = open_output(request.output, request.format, work)
     run_id = request.run_id or _unfinished(output, request) or new_run_id()
     if not RUN_ID.fullmatch(run_id):
-        raise ProjectError(f"run id {run_id!r}: use letters, digits, dots and hyphens.")
-    with _only_one(run_id, work):
+        problem = "use at most 100 letters, digits, dots and hyphens, a letter or digit first"
+        raise ProjectError(f"run id {run_id[:100]!r}: {problem}.")
+    with only_one(run_id, work, f"run {run_id}"):
         published = output.published(run_id)
         if published and not request.force:
             if published["input"]["uri"] != tables.redacted(request.input):
@@ -121,11 +138,18 @@ def score(
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
         paths = tables.files(request.input) if paths is None else paths
+        _keep_apart(paths, tables.local_path(request.output))
+        rejected = Path(config.batch.rejected) / f"{run_id}.csv"
+        if rejected.exists() and not published and not (output.staging / run_id).exists():
+            raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
         model = registry.load_model(request.model, config)
         try:
             manifest = Run(run_id, request.input, output, model, config, paths, window).execute()
         except OSError as error:
             raise ProjectError(f"{error}. Run {run_id} goes on when started again.") from error
+        except KeyboardInterrupt:
+            print(f"Run {run_id} goes on when started again.", file=sys.stderr)
+            raise
     _report(manifest)
     return manifest
 
@@ -146,6 +170,13 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
+def _keep_apart(paths: list[Path], output: Path | None) -> None:
+    """Refuse an output that would replace its own input, or be read as input the next time."""
+    for path in paths:
+        if output and (output == path or output in path.parents):
+            raise ProjectError(f"{path} is both input and output: choose another output.")
+
+
 def _unfinished(output, request: Request) -> str | None:
     """The id of a run over the same input that was killed: the same command finishes it."""
     for file in sorted(output.staging.glob(f"*/{PLAN}")):
@@ -154,22 +185,3 @@ def _unfinished(output, request: Request) -> str | None:
         if plan and (plan["input"], plan["output"]) == same:
             return file.parent.name
     return None
-
-
-@contextmanager
-def _only_one(run_id: str, work: Path):
-    """Hold the run's lock; the system releases it when the process dies, however it dies."""
-    file = work / ".locks" / run_id
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ProjectError(f"run {run_id} is at work in another process.") from None
-    try:
-        yield
-    finally:
-        # Removed while it is held: whoever waits on the removed file is told so by FileLock.
-        with suppress(PermissionError):
-            file.unlink(missing_ok=True)
-        lock.release()

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import tables
+from .contract import CONTRACT
 from .errors import ProjectError
 from .ledger import Ledger, text, window
+from .settings import root
 from .tables import Window
 
 
@@ -31,10 +33,15 @@ def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator
         raise ProjectError("--incremental takes a folder, or a table with --watermark COLUMN.")
     if folder and not folder.is_dir():
         raise ProjectError(f"{folder} is no folder.")
-    ledger = Ledger(ledger_uri, tables.redacted(uri))
+    if column and column not in tables.sql_columns(uri):
+        raise ProjectError(f"{tables.redacted(uri)}: there is no column {column}.")
+    # Inside the project without its folder: a moved project has scored what it has scored.
+    ledger = Ledger(ledger_uri, tables.redacted(uri).replace(f"{root()}/", "", 1))
     claimed = ledger.unfinished()
     if claimed:
-        yield _work(folder, column, *claimed)
+        left = _work(folder, column, *claimed)
+        if column or left.paths:
+            yield left
         ledger.done(claimed[0])
     items, until = _new_files(ledger, folder) if folder else _new_rows(ledger, uri, column)
     if items:
@@ -47,18 +54,29 @@ def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator
 
 def _work(folder, column, run_id: str, items: list[str], until: str | None) -> Work:
     if folder:
-        return Work(run_id, [folder / item for item in items], None)
+        # A file that has gone since it was claimed has no rows to score.
+        paths = [folder / item for item in items if (folder / item).exists()]
+        return Work(run_id, paths, None)
     return Work(run_id, [], window(column, items[0], until))
 
 
 def _new_files(ledger: Ledger, folder: Path) -> tuple[list[str], None]:
-    names = [path.relative_to(folder).as_posix() for path in tables.data_files(folder)]
     known = ledger.items()
-    return [name for name in names if name not in known], None
+    paths = {path.relative_to(folder).as_posix(): path for path in tables.data_files(folder)}
+    new = {name: path for name, path in paths.items() if name not in known}
+    if new:
+        # Before they are claimed: what cannot be scored can still be mended or taken away.
+        for where, names in tables.column_names(str(folder), list(new.values())).items():
+            CONTRACT.require(names, where)
+    return list(new), None
 
 
 def _new_rows(ledger: Ledger, uri: str, column: str) -> tuple[list[str], str | None]:
     after, until = ledger.watermark(), tables.sql_maximum(uri, column)
-    if until is None or (after is not None and until <= after):
-        return [], None
+    try:
+        if until is None or (after is not None and until <= after):
+            return [], None
+    except TypeError:
+        problem = f"{column} is of another type than the watermark so far, {after!r}."
+        raise ProjectError(f"{ledger.source}: {problem}") from None
     return [text(after)], text(until)

@@ -5,6 +5,7 @@ leaves the run's manifest with the predictions, so that a run that was published
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -96,9 +97,10 @@ class TableOutput:
         from sqlalchemy import select
 
         runs = _runs_table(self.schema_name)
+        mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
         with connect(self.uri, create=True) as connection:
             runs.create(connection, checkfirst=True)
-            found = connection.scalar(select(runs.c.manifest).where(runs.c.run_id == run_id))
+            found = connection.scalar(select(runs.c.manifest).where(mine))
         return json.loads(found) if found else None
 
     def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
@@ -107,13 +109,14 @@ class TableOutput:
         runs, table = _runs_table(self.schema_name), self._predictions(schema)
         with connect(self.uri) as connection:
             table.create(connection, checkfirst=True)
-            for written in (table, runs):
-                connection.execute(delete(written).where(written.c.run_id == run_id))
+            connection.execute(delete(table).where(table.c.run_id == run_id))
+            mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
+            connection.execute(delete(runs).where(mine))
             for path in parts:
                 with pq.ParquetFile(path) as part:
                     for batch in part.iter_batches(BATCH_ROWS):
                         connection.execute(insert(table), batch.to_pylist())
-            row = {"run_id": run_id, "manifest": json.dumps(manifest)}
+            row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}
             connection.execute(insert(runs), row)
 
     def _predictions(self, schema: pa.Schema):
@@ -136,19 +139,26 @@ def open_output(uri: str, file_format: str, work: Path):
 def write_json(path: Path, content: dict) -> None:
     """Write a whole file or leave the old one."""
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 
 def read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    """What ``write_json`` wrote; None where there is nothing, or nothing that can be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _runs_table(schema: str):
     from sqlalchemy import Column, MetaData, String, Table, Text
 
-    columns = Column("run_id", String(200), primary_key=True), Column("manifest", Text)
-    return Table("score_runs", MetaData(), *columns, schema=schema or None)
+    keys = [Column(name, String(200), primary_key=True) for name in ("run_id", "table_name")]
+    return Table("score_runs", MetaData(), *keys, Column("manifest", Text), schema=schema or None)
 
 
 def _sql_type(kind: pa.DataType):

@@ -6,6 +6,7 @@ deserialized before its digest was checked.
 """
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .contract import CONTRACT
-from .errors import ProjectError
+from .errors import ProjectError, brief
 
 METADATA = "metadata.json"
 RECORDED = {
@@ -30,6 +31,10 @@ RECORDED = {
 }
 # Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
 Scores = tuple[np.ndarray, np.ndarray | None]
+
+
+class ContractChanged(ProjectError):
+    """The model was trained on other columns than contract.py now has."""
 
 
 class Model:
@@ -90,14 +95,19 @@ def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = F
             f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
         )
     if metadata["numeric_form"] != CONTRACT.numeric_form:
-        raise ProjectError(
+        raise ContractChanged(
             f"{folder} was trained on contract {metadata['contract']}, whose columns differ from "
             f"those of contract {CONTRACT.version} in contract.py: train again."
         )
     load = LOADERS[file.name]
     if load is _pickle and not allow_pickle:
         raise ProjectError(f"{file} has to be unpickled; models.allow_pickle = true allows it.")
-    return Model(metadata, load(content))
+    try:
+        return Model(metadata, load(content))
+    except ProjectError:
+        raise
+    except Exception as error:
+        raise ProjectError(f"{file} cannot be opened: {brief(error)}.") from error
 
 
 def read_metadata(folder: Path) -> dict:
@@ -142,11 +152,27 @@ def _skops(content: bytes) -> Callable[[np.ndarray], Scores]:
     import skops.io
 
     types = skops.io.get_untrusted_types(data=content)
-    trusted = ("sklearn.", "numpy.", "scipy.", f"{__package__}.")
-    foreign = [name for name in types if not name.startswith(trusted)]
+    foreign = [name for name in types if not _trusted(name)]
     if foreign:
         raise ProjectError(f"the model holds types that are not trusted: {', '.join(foreign)}.")
     return native(skops.io.loads(content, trusted=types))
+
+
+def _trusted(name: str) -> bool:
+    """Whether a skops file may name it: what model.py defines, and scikit-learn's classes.
+
+    A function is not trusted, wherever it comes from: called with arguments of the file's choice it
+    could run anything. skops itself knows which of numpy's and scipy's are harmless.
+    """
+    module, _, attribute = name.rpartition(".")
+    if module == f"{__package__}.model":
+        return True
+    if not module.startswith("sklearn."):
+        return False
+    try:
+        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+    except ImportError:
+        return False
 
 
 def _pickle(content: bytes) -> Callable[[np.ndarray], Scores]:

@@ -22,6 +22,8 @@ from .predict import METADATA, Model, open_model, read_metadata
 from .settings import PACKAGE, Settings
 from .tables import local_path, redacted
 
+# What MLflow answers for a model, a version or an alias that is not there.
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 CHAMPION, CHALLENGER = "champion", "challenger"
 # The script that MLflow runs to load the model: code, so that nothing has to be unpickled.
 LOADER = """\
@@ -30,6 +32,10 @@ from {package}.mlflow_model import RegisteredModel
 
 set_model(RegisteredModel())
 """
+
+
+class NoSuchModel(ProjectError):
+    """The registry answers, and has no such model."""
 
 
 def load_model(connection_string: str, settings: Settings) -> Model:
@@ -80,6 +86,8 @@ def client(settings: Settings):
     import mlflow
 
     uri = settings.models.tracking_uri
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     try:
         return mlflow.MlflowClient()
@@ -125,6 +133,15 @@ def set_challenger(version: str, settings: Settings) -> None:
     client(settings).set_registered_model_alias(PACKAGE, CHALLENGER, version)
 
 
+def require_fit(version: str, force: bool, settings: Settings) -> None:
+    """Refuse a version that cannot be loaded, or that was rejected unless ``force`` is given."""
+    uri = f"models:/{PACKAGE}/{version}"
+    load_model(uri, settings)
+    tags = _version(uri, settings).tags
+    if tags.get("verdict") == "rejected" and not force:
+        raise ProjectError(f"version {version} was rejected: {tags['reason']}; or --force.")
+
+
 def promote(version: str, reason: str, settings: Settings) -> None:
     """Make a version the champion; it remembers whom it replaced, for ``rollback``."""
     tracking = client(settings)
@@ -148,9 +165,10 @@ def rollback(settings: Settings) -> tuple[str, str]:
     previous = champion.tags.get("replaced") if champion else None
     if not previous:
         raise ProjectError("there is no previous champion to go back to; see `history`.")
+    load_model(f"models:/{PACKAGE}/{previous}", settings)
+    tracking.set_registered_model_alias(PACKAGE, CHAMPION, previous)
     tags = {"verdict": "rolled back", "reason": f"rolled back to version {previous} at {_now()}"}
     _tag(tracking, champion.version, tags)
-    tracking.set_registered_model_alias(PACKAGE, CHAMPION, previous)
     return str(champion.version), previous
 
 
@@ -178,11 +196,9 @@ def history(settings: Settings) -> list[dict]:
 
 def find(alias: str, settings: Settings):
     """The MLflow model version behind an alias, None if there is none."""
-    from mlflow.exceptions import MlflowException
-
     try:
-        return client(settings).get_model_version_by_alias(PACKAGE, alias)
-    except MlflowException:
+        return _version(f"models:/{PACKAGE}@{alias}", settings)
+    except NoSuchModel:
         return None
 
 
@@ -266,10 +282,13 @@ def _version(connection_string: str, settings: Settings):
             return tracking.get_model_version_by_alias(name, alias)
         name, _, number = name.partition("/")
         return tracking.get_model_version(name, number)
-    except MlflowException:
-        raise ProjectError(
+    except MlflowException as error:
+        registry = redacted(settings.models.tracking_uri)
+        if error.error_code not in ABSENT:
+            raise ProjectError(f"registry {registry}: {brief(error)}.") from None
+        raise NoSuchModel(
             f"{connection_string}: there is no such model in the registry "
-            f"{redacted(settings.models.tracking_uri)}; `history` lists what there is, "
+            f"{registry}; `history` lists what there is, "
             "`train` makes one."
         ) from None
 

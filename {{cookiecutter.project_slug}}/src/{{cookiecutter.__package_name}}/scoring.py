@@ -231,7 +231,6 @@ class Run:
         unfinished.replace(target)
         share, most = counts["rejected"] / counts["read"], self.config.batch.max_rejected_share
         if share > most:
-            shutil.rmtree(self.staging, ignore_errors=True)
             raise ProjectError(
                 f"{counts['rejected']} of {counts['read']} rows break the contract, more than "
                 f"batch.max_rejected_share = {most:g} allows; see {target}."

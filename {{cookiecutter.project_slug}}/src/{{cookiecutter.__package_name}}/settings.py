@@ -112,11 +112,20 @@ class Settings(BaseSettings):
         return init_settings, env_settings, toml
 
 
+def _refuse_unfit(project: Path, here: Path) -> None:
+    """Refuse a folder that URLs cannot name, and the environment of another copy of the project."""
+    if {"?", "%"} & set(str(project)):
+        raise ProjectError(f"{project}: URLs cannot name this folder; rename it without ? and %.")
+    if (here / "src" / PACKAGE).is_dir() and here.resolve() != project.resolve():
+        raise ProjectError(f"this environment is that of {project}: set up one for {here}.")
+
+
 def load() -> Settings:
     """The settings of the environment named by ENVIRONMENT.
 
     :raises ProjectError: no such environment, an unknown key, or a value out of its range.
     """
+    _refuse_unfit(root(), Path.cwd())
     load_dotenv(root() / ".env")
     environment = os.environ.get("ENVIRONMENT") or "nonprod"
     file = root() / "config" / f"{environment}.toml"

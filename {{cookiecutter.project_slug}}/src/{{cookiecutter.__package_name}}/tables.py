@@ -109,7 +109,9 @@ def read(uri: str) -> pa.Table:
 def head(path: Path, count: int) -> list[dict]:
     """The first rows of a file or of a folder of files."""
     first = data_files(path)[0]
-    return READERS[first.suffix](first).slice(0, count).to_pylist()
+    opened = pq.ParquetFile(first).iter_batches(count) if first.suffix == ".parquet" else None
+    batch = next(iter(opened or csv.open_csv(first)), None)
+    return batch.slice(0, count).to_pylist() if batch else []
 
 
 def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
@@ -264,7 +266,7 @@ def _sql_source(uri: str):
     what = uri.partition("#")[2].strip().rstrip(";")
     if not what:
         raise ProjectError(f"{redacted(uri)}: name a table or a query behind a #.")
-    if " " in what:
+    if len(what.split()) > 1:
         return text("({}) AS input".format(what.replace(":", "\\:")))
     schema, _, name = what.rpartition(".")
     return table(name, schema=schema or None)

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from . import data, export, model, plots, registry, settings
 from .contract import CONTRACT
 from .errors import ProjectError
-from .predict import Model, open_model
+from .locks import only_one
+from .predict import ContractChanged, Model, open_model
 from .schema import as_batch
 from .settings import PACKAGE, Settings, Training
 
@@ -56,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return train(settings.load(), arguments.force)
+    config = settings.load()
+    with only_one("training", Path(config.batch.work), "a training"):
+        return train(config, arguments.force)
 
 
 def train(config: Settings, force: bool = False) -> int:
@@ -69,6 +72,9 @@ def train(config: Settings, force: bool = False) -> int:
         metadata = export.save(chosen.estimator, folder, split.training, split.holdout, config)
         candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
         metrics = measure(candidate, split)
+        problems = shortfalls(metrics, config.training)
+        if chosen.name == model.BASELINE:
+            problems.append("no candidate beats the baseline")
         record = registry.Record(
             params={"estimator": chosen.name, "rows": len(table), **chosen.params},
             metrics=metrics
@@ -80,7 +86,7 @@ def train(config: Settings, force: bool = False) -> int:
     print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
     for name, value in metrics.items():
         print(f"  {name:<18}{value:.4f}")
-    return decide(version, chosen, metrics, split, config, force)
+    return decide(version, problems, metrics, split, config, force)
 
 
 def split_table(table: pd.DataFrame, config: Settings) -> Split:
@@ -150,12 +156,9 @@ def measure(served: Model, split: Split) -> dict[str, float]:
 
 
 def decide(
-    version: str, chosen: Chosen, metrics: dict, split: Split, config: Settings, force: bool
+    version: str, problems: list[str], metrics: dict, split: Split, config: Settings, force: bool
 ) -> int:
     """Reject, promote or keep: what becomes of a new version, recorded with its reason."""
-    problems = shortfalls(metrics, config.training)
-    if chosen.name == model.BASELINE:
-        problems.append("no candidate beats the baseline")
     if problems:
         verdict, reason = "rejected", "; ".join(problems)
     else:
@@ -199,8 +202,10 @@ def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[
     uri = f"models:/{PACKAGE}@{registry.CHAMPION}"
     try:
         champion = registry.load_model(uri, config)
+    except ContractChanged:
+        return True, "the champion was trained on another contract"
     except ProjectError as error:
-        return True, f"the champion can no longer serve ({error})"
+        return False, f"the champion cannot be compared: {error} Promote with --force"
     name = config.training.metric
     old, new = measure(champion, split)[name], metrics[name]
     gain = new - old if name in config.training.minimum else old - new

@@ -10,6 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.split()[-1]
     if command == "promote":
         parser.add_argument("version", help="number of the version, as `history` shows it")
+        parser.add_argument("--force", action="store_true", help="even a rejected version")
         parser.add_argument("--reason", default="promoted by hand", help="kept with the version")
     if command == "copy":
         parser.add_argument("source", metavar="FROM", help="models:/name@alias or a folder")
@@ -45,7 +46,9 @@ def history(_: argparse.Namespace) -> None:
 
 
 def promote(arguments: argparse.Namespace) -> None:
-    registry.promote(arguments.version, arguments.reason, settings.load())
+    config = settings.load()
+    registry.require_fit(arguments.version, arguments.force, config)
+    registry.promote(arguments.version, arguments.reason, config)
     print(f"Version {arguments.version} is the champion.")
 
 

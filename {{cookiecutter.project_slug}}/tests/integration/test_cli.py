@@ -57,8 +57,8 @@ def test_help_and_mistakes_have_their_exit_codes(project):
         (["copy", "nowhere", "somewhere"], "holds no model"),
     ],
 )
-def test_mistakes_are_explained_in_one_sentence(copied, monkeypatch, capsys, words, sentence):
-    monkeypatch.chdir(copied.folder)
+def test_mistakes_are_explained_in_one_sentence(untouched, monkeypatch, capsys, words, sentence):
+    monkeypatch.chdir(untouched.folder)
     assert cli.main(words) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

@@ -37,7 +37,7 @@ def typed(examples):
     return table
 
 
-def test_the_champion_is_a_python_model(copied):
+def test_the_champion_is_a_python_model(untouched):
     model = registry.load_model(CHAMPION, settings.load())
     assert isinstance(model, mlflow.pyfunc.PythonModel)
     assert model.name == settings.PACKAGE
@@ -57,7 +57,7 @@ def test_plain_mlflow_loads_it_in_another_process(copied, examples):
     assert predictions == json.loads(json.dumps(ours, default=str))
 
 
-def test_a_version_number_names_it_too(copied, examples):
+def test_a_version_number_names_it_too(untouched, examples):
     config = settings.load()
     numbered = registry.load_model(f"models:/{settings.PACKAGE}/1", config)
     champion = registry.load_model(CHAMPION, config)
@@ -104,7 +104,7 @@ def test_a_changed_artifact_in_the_registry_is_refused(copied):
         ("nowhere/model", "holds no model"),
     ],
 )
-def test_a_model_that_is_not_there_is_named(copied, uri, sentence):
+def test_a_model_that_is_not_there_is_named(untouched, uri, sentence):
     with pytest.raises(ProjectError, match=sentence):
         registry.load_model(uri, settings.load())
 

@@ -26,7 +26,7 @@ ANSWERS = [0, 1, 2]
 
 
 @pytest.fixture
-def loaded_model(copied):
+def loaded_model(untouched):
     lacking = [name for name in CONTRACT.names if name not in DATA or name not in KNOWN]
     assert not lacking, f"put rows of your own into DATA and KNOWN: they lack {lacking}"
     return registry.load_model(f"models:/{settings.PACKAGE}@champion", settings.load())

@@ -27,7 +27,7 @@ PLAUSIBLE = [(25, 150), (180, 346)]
 
 
 @pytest.fixture
-def loaded_model(copied):
+def loaded_model(untouched):
     lacking = [name for name in CONTRACT.names if name not in KNOWN]
     assert not lacking, f"put rows of your own into KNOWN: it lacks {lacking}"
     return registry.load_model(f"models:/{settings.PACKAGE}@champion", settings.load())

@@ -1,0 +1,30 @@
+"""One process at a time for what must not be done twice at once."""
+
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import ProjectError
+
+
+@contextmanager
+def only_one(name: str, work: Path, what: str):
+    """Hold a lock; the system releases it when the process dies, however it dies.
+
+    :raises ProjectError: another process holds it; ``what`` begins the sentence.
+    """
+    file = work / ".locks" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ProjectError(f"{what} is at work in another process.") from None
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever waits on the removed file is told so by FileLock.
+        with suppress(PermissionError):
+            file.unlink(missing_ok=True)
+        lock.release()
