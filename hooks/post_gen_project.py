@@ -33,6 +33,7 @@ ONLY = {
         "src/{package}/scoring.py",
         "tests/integration/test_batch.py",
         "tests/integration/test_incremental.py",
+        "tests/integration/test_nothing_is_lost.py",
         "tests/integration/test_postgresql.py",
         "tests/unit/test_ledger.py",
         "tests/unit/test_outputs.py",

@@ -80,6 +80,7 @@ src/{package}/outputs.py
 src/{package}/scoring.py
 tests/integration/test_batch.py
 tests/integration/test_incremental.py
+tests/integration/test_nothing_is_lost.py
 tests/integration/test_postgresql.py
 tests/unit/test_ledger.py
 tests/unit/test_outputs.py

@@ -9,7 +9,6 @@ import json
 import logging
 import re
 import secrets
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,8 +147,7 @@ def score(
         except OSError as error:
             raise ProjectError(f"{error}. Run {run_id} goes on when started again.") from error
         except KeyboardInterrupt:
-            print(f"Run {run_id} goes on when started again.", file=sys.stderr)
-            raise
+            raise KeyboardInterrupt(f"run {run_id} goes on when started again") from None
     _report(manifest)
     return manifest
 

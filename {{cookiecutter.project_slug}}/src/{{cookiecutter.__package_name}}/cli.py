@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         log.info("failed: %s", error, exc_info=error)
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(*("interrupted", *interruption.args), sep="; ", file=sys.stderr)
         return INTERRUPTED
 
 

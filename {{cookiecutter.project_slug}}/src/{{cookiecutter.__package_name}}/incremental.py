@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from . import tables
+from . import settings, tables
 from .contract import CONTRACT
 from .errors import ProjectError
 from .ledger import Ledger, text, window
-from .settings import root
 from .tables import Window
 
 
@@ -36,7 +35,7 @@ def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator
     if column and column not in tables.sql_columns(uri):
         raise ProjectError(f"{tables.redacted(uri)}: there is no column {column}.")
     # Inside the project without its folder: a moved project has scored what it has scored.
-    ledger = Ledger(ledger_uri, tables.redacted(uri).replace(f"{root()}/", "", 1))
+    ledger = Ledger(ledger_uri, tables.redacted(uri).replace(f"{settings.root()}/", "", 1))
     claimed = ledger.unfinished()
     if claimed:
         left = _work(folder, column, *claimed)

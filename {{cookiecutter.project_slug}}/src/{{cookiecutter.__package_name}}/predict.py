@@ -165,7 +165,7 @@ def _trusted(name: str) -> bool:
     could run anything. skops itself knows which of numpy's and scipy's are harmless.
     """
     module, _, attribute = name.rpartition(".")
-    if module == f"{__package__}.model":
+    if module == f"{__package__}.model" or name == "numpy.dtype":
         return True
     if not module.startswith("sklearn."):
         return False

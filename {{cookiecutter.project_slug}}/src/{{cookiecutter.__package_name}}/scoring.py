@@ -293,7 +293,7 @@ def score_valid(model: Model, checked: Checked):
     rows = np.flatnonzero(checked.valid)
     matrix = checked.matrix if len(rows) == len(checked.matrix) else checked.matrix[rows]
     if not len(rows):
-        return rows, np.empty(0), None
+        return rows, CONTRACT.target.decode(np.empty(0)), None
     values, probability = model.score(matrix)
     if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
         shown = np.full(len(checked.matrix), np.nan)

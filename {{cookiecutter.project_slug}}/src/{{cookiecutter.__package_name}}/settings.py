@@ -116,8 +116,9 @@ def _refuse_unfit(project: Path, here: Path) -> None:
     """Refuse a folder that URLs cannot name, and the environment of another copy of the project."""
     if {"?", "%"} & set(str(project)):
         raise ProjectError(f"{project}: URLs cannot name this folder; rename it without ? and %.")
-    if (here / "src" / PACKAGE).is_dir() and here.resolve() != project.resolve():
-        raise ProjectError(f"this environment is that of {project}: set up one for {here}.")
+    code, ours = Path(__file__).resolve().parent, (here / "src" / PACKAGE).resolve()
+    if ours.is_dir() and ours != code and here.resolve() != project:
+        raise ProjectError(f"this environment runs the code in {code}: set up one for {here}.")
 
 
 def load() -> Settings:

@@ -54,7 +54,7 @@ def score(project, call, saved):
 
 def spoil(table: pa.Table, *numbers: int) -> pa.Table:
     """The table as a CSV file has it, with a bad value in the first feature of some rows."""
-    texts = [str(value) for value in table[FIRST].to_pylist()]
+    texts = [None if value is None else str(value) for value in table[FIRST].to_pylist()]
     for number in numbers:
         texts[number] = BAD
     return table.set_column(table.column_names.index(FIRST), FIRST, pa.array(texts))

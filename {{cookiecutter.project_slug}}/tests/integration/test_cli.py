@@ -1,6 +1,7 @@
 """The command line: help for everything, a sentence for every mistake, exit codes."""
 
 import signal
+from functools import partial
 
 import pyarrow.csv
 import pytest
@@ -102,7 +103,9 @@ def test_the_log_folder_tells_what_was_done_and_no_password(project):
 def test_ctrl_c_is_130_and_a_word(project, saved, rows):
     pyarrow.csv.write_csv(rows(200_000), project.folder / "many.csv")
     words = ("score", "--input", "many.csv", "--model", saved, "--run-id", "slow")
-    process = project.start(*words, BATCH__PART_ROWS=1000)
+    # A job in the background of a shell inherits an ignored SIGINT.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = project.start(*words, BATCH__PART_ROWS=1000, preexec_fn=listening)
     staging = project.folder / "data/predictions/.staging/slow"
     wait_for(lambda: list(staging.glob("part-*.json")), process)
     process.send_signal(signal.SIGINT)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from {{ cookiecutter.__package_name }} import predict
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
@@ -182,3 +184,22 @@ def test_the_probability_is_the_largest_of_the_row(saved, matrix):
 def test_a_model_outside_a_registry_is_named_by_its_digest(saved):
     model = predict.open_model(saved)
     assert model.version == model.metadata["sha256"][:12]
+
+
+def test_functions_in_a_skops_file_are_not_run(tmp_path, model_folder):
+    """Two harmless-looking steps that would have run a text of the file's choice as code."""
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    text = {"fill_value": code, "dtype": f"S{len(code)}", "shape": [1]}
+    steps = [
+        FunctionTransformer(np.full_like, kw_args=text),
+        FunctionTransformer(np.testing.measure, kw_args={"times": 1}),
+    ]
+    content = skops.io.dumps(make_pipeline(*steps))
+    folder = model_folder
+    (folder / "model.skops").write_bytes(content)
+    metadata = json.loads((folder / predict.METADATA).read_text("utf-8"))
+    metadata |= {"artifact": "model.skops", "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / predict.METADATA).write_text(json.dumps(metadata), "utf-8")
+    with pytest.raises(ProjectError, match="not trusted: .*measure"):
+        predict.open_model(folder)
+    assert not (tmp_path / "ran").exists()

@@ -48,6 +48,7 @@ def test_a_prediction_that_is_no_number_rejects_its_row():
 def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
     rows, values, _ = scoring.score_valid(None, checked([1, 2], [0, 1]))
     assert len(rows) == len(values) == 0
+    assert values.dtype == CONTRACT.target.decode(np.zeros(1)).dtype, "as in any other batch"
 
 
 def test_predictions_name_their_row(saved):
