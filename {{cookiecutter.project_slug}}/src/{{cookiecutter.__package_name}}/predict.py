@@ -33,7 +33,7 @@ RECORDED = {
 Scores = tuple[np.ndarray, np.ndarray | None]
 
 
-class ContractChanged(ProjectError):
+class ContractChangedError(ProjectError):
     """The model was trained on other columns than contract.py now has."""
 
 
@@ -95,7 +95,7 @@ def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = F
             f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
         )
     if metadata["numeric_form"] != CONTRACT.numeric_form:
-        raise ContractChanged(
+        raise ContractChangedError(
             f"{folder} was trained on contract {metadata['contract']}, whose columns differ from "
             f"those of contract {CONTRACT.version} in contract.py: train again."
         )

@@ -34,7 +34,7 @@ set_model(RegisteredModel())
 """
 
 
-class NoSuchModel(ProjectError):
+class NoSuchModelError(ProjectError):
     """The registry answers, and has no such model."""
 
 
@@ -198,7 +198,7 @@ def find(alias: str, settings: Settings):
     """The MLflow model version behind an alias, None if there is none."""
     try:
         return _version(f"models:/{PACKAGE}@{alias}", settings)
-    except NoSuchModel:
+    except NoSuchModelError:
         return None
 
 
@@ -286,7 +286,7 @@ def _version(connection_string: str, settings: Settings):
         registry = redacted(settings.models.tracking_uri)
         if error.error_code not in ABSENT:
             raise ProjectError(f"registry {registry}: {brief(error)}.") from None
-        raise NoSuchModel(
+        raise NoSuchModelError(
             f"{connection_string}: there is no such model in the registry "
             f"{registry}; `history` lists what there is, "
             "`train` makes one."

@@ -23,7 +23,7 @@ from . import data, export, model, plots, registry, settings
 from .contract import CONTRACT
 from .errors import ProjectError
 from .locks import only_one
-from .predict import ContractChanged, Model, open_model
+from .predict import ContractChangedError, Model, open_model
 from .schema import as_batch
 from .settings import PACKAGE, Settings, Training
 
@@ -202,7 +202,7 @@ def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[
     uri = f"models:/{PACKAGE}@{registry.CHAMPION}"
     try:
         champion = registry.load_model(uri, config)
-    except ContractChanged:
+    except ContractChangedError:
         return True, "the champion was trained on another contract"
     except ProjectError as error:
         return False, f"the champion cannot be compared: {error} Promote with --force"

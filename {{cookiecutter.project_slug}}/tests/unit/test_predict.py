@@ -200,6 +200,6 @@ def test_functions_in_a_skops_file_are_not_run(tmp_path, model_folder):
     metadata = json.loads((folder / predict.METADATA).read_text("utf-8"))
     metadata |= {"artifact": "model.skops", "sha256": hashlib.sha256(content).hexdigest()}
     (folder / predict.METADATA).write_text(json.dumps(metadata), "utf-8")
-    with pytest.raises(ProjectError, match="not trusted: .*measure"):
+    with pytest.raises(ProjectError, match=r"not trusted: .*measure"):
         predict.open_model(folder)
     assert not (tmp_path / "ran").exists()
