@@ -6,7 +6,6 @@ last resort, and only where the settings allow it.
 """
 
 import hashlib
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from .contract import CONTRACT
 from .errors import ProjectError, brief
-from .predict import METADATA, Scores, native, open_model
+from .predict import Scores, native, open_model, write_metadata
 from .settings import PACKAGE, Settings
 
 DRAWN_ROWS = 10_000
@@ -65,7 +64,7 @@ def save(
         metadata = _write_native(estimator, folder, config.models.allow_pickle)
     metadata["disagreement"] = disagreement._asdict() if disagreement else {}
     metadata["fallback"] = None if served else why
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+    write_metadata(folder, metadata)
     return metadata
 
 
@@ -151,5 +150,5 @@ def _write(estimator: Any, folder: Path, artifact: str, content: bytes) -> dict:
         "contract": CONTRACT.version,
         "numeric_form": CONTRACT.numeric_form,
     }
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+    write_metadata(folder, metadata)
     return metadata

@@ -90,9 +90,6 @@ class TableOutput:
     def __str__(self) -> str:
         return redacted(self.uri)
 
-    def path(self, run_id: str) -> None:
-        return None
-
     def published(self, run_id: str) -> dict | None:
         from sqlalchemy import select
 

@@ -123,6 +123,10 @@ def read_metadata(folder: Path) -> dict:
     return metadata
 
 
+def write_metadata(folder: Path, metadata: dict) -> None:
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+
+
 def _onnx(content: bytes) -> Callable[[np.ndarray], Scores]:
     # From its import on, onnxruntime would report how it is used to its makers.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

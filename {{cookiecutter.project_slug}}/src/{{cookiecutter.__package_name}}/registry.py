@@ -6,7 +6,6 @@ the registry, a path or a ``file:`` URI for a model in a folder. Only ``models:/
 
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import os
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from .contract import CONTRACT
 from .errors import ProjectError, brief
-from .predict import METADATA, Model, open_model, read_metadata
+from .predict import METADATA, Model, open_model, read_metadata, write_metadata
 from .settings import PACKAGE, Settings
 from .tables import local_path, redacted
 
@@ -66,7 +65,7 @@ def copy(source: str, target: str, settings: Settings) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".copy-") as unfinished:
         staged = Path(shutil.copytree(_locate(source, settings)[0], Path(unfinished) / to.name))
-        (staged / METADATA).write_text(json.dumps(model.metadata, indent=2) + "\n", "utf-8")
+        write_metadata(staged, model.metadata)
         open_model(staged, allow_pickle=settings.models.allow_pickle)
         staged.rename(to)
     return to
