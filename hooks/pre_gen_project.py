@@ -12,7 +12,7 @@ ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
 CHOICES = {
     "problem_type": ("classification", "regression"),
-    "deployment_flavor": ("batch",),
+    "deployment_flavor": ("batch", "api", "both"),
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"),
     "python_version": ("3.11", "3.12", "3.13"),
 }

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .contract import CONTRACT
+from .databases import local_path, redacted
 from .errors import ProjectError, brief
 from .predict import METADATA, Model, open_model, read_metadata, write_metadata
 from .settings import PACKAGE, Settings
-from .tables import local_path, redacted
 
 # What MLflow answers for a model, a version or an alias that is not there.
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")

@@ -1,7 +1,7 @@
 """Effective settings: ``config/<ENVIRONMENT>.toml``, overridden by environment variables.
 
-``ENVIRONMENT`` picks the file (nonprod when unset); ``BATCH__MEMORY_MB=256`` overrides
-``memory_mb`` of the section ``[batch]``; variables may also stand in a ``.env`` file. An unknown
+``ENVIRONMENT`` picks the file (nonprod when unset); ``TRAINING__FOLDS=3`` overrides ``folds`` of
+the section ``[training]``; variables may also stand in a ``.env`` file. An unknown
 key is an error. Relative paths are relative to the project's folder.
 """
 
@@ -75,12 +75,15 @@ class Training(Section):
     maximum: dict[str, float] = {}
     # Share of rows on which the exported model may answer otherwise than the fitted estimator.
     max_disagreement: float = Field(0.005, ge=0, le=1)
+    # Folder for the lock and the stored split.
+    work: Location = "data/processed"
 
     @model_validator(mode="after")
     def _metric_has_a_direction(self):
         if (self.metric in self.minimum) == (self.metric in self.maximum):
             raise ValueError(f"{self.metric} needs one threshold, in minimum or in maximum")
         return self
+{%- if cookiecutter.deployment_flavor != "api" %}
 
 
 class Batch(Section):
@@ -89,12 +92,74 @@ class Batch(Section):
     input: Location = "data/raw/example.csv"
     output: Location = "data/predictions"
     rejected: Location = "data/rejected"
+    # For locks and unfinished runs.
     work: Location = "data/processed"
     database: Location = "sqlite:///data/predictions/ledger.db"
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     workers: int = Field(0, ge=0, le=256, description="0: one for each core")
     part_rows: int = Field(1_000_000, ge=1_000, le=100_000_000)
     memory_mb: int = Field(256, ge=16, description="for the rows in flight, over all workers")
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+
+
+class Api(Section):
+    """How the API is served, and what each of its worker processes may use."""
+
+    # HOST and PORT are what hosting platforms set.
+    host: str = Field(default_factory=lambda: os.environ.get("HOST") or "127.0.0.1")
+    port: int = Field(default_factory=lambda: int(os.environ.get("PORT") or 8000), ge=1, le=65535)
+    workers: int = Field(1, ge=0, le=256, description="processes; 0: one for each core")
+    docs: bool = Field(True, description="/docs and /openapi.json")
+    # A client's request: what is larger or slower is refused.
+    max_body_bytes: int = Field(1_000_000, ge=1_000, le=1_000_000_000)
+    max_header_bytes: int = Field(16_384, ge=1_024, le=1_000_000)
+    max_rows: int = Field(10_000, ge=1, le=10_000_000)
+    header_seconds: float = Field(5, gt=0, le=600)
+    body_seconds: float = Field(10, gt=0, le=600)
+    keep_alive_seconds: float = Field(30, gt=0, le=3600)
+    requests_per_second: float = Field(0, ge=0, description="per client, over all workers; 0: any")
+    # All requests together: what is beyond is answered with 503 at once.
+    max_connections: int = Field(1_000, ge=1, le=100_000)
+    max_in_flight: int = Field(64, ge=1, le=10_000)
+    prediction_seconds: float = Field(10, gt=0, le=600)
+    shutdown_seconds: int = Field(20, ge=1, le=3600)
+    # The model: how often its alias is looked up, and where verified copies of it are kept.
+    reload_seconds: float = Field(10, ge=0.1, le=86_400)
+    models: Location = "data/served"
+    start_from_copy: bool = Field(False, description="where the registry cannot be reached")
+    # What is told of it all.
+    metrics_port: int = Field(0, ge=0, le=65535, description="0: /metrics of the API itself")
+    access_log: bool = True
+
+
+class Authentication(Section):
+    """Who may ask for predictions: API keys, and JSON Web Tokens of an OpenID provider."""
+
+    required: bool = False
+    keys: Location = "secrets/api-keys.json"
+    # Tokens are accepted where all three are given; jwks is the URL or the file of the public keys.
+    issuer: str = ""
+    audience: str = ""
+    jwks: str = ""
+
+    @model_validator(mode="after")
+    def _tokens_need_all_three(self):
+        given = (self.issuer, self.audience, self.jwks)
+        if any(given) and not all(given):
+            raise ValueError("issuer, audience and jwks go together")
+        return self
+
+
+class Keeping(Section):
+    """Whether and where the API keeps its predictions."""
+
+    enabled: bool = True
+    database: Location = "sqlite:///data/predictions/predictions.db"
+    # Where they wait for the database; beyond the limit they are answered but not kept.
+    spool: Location = "data/spool"
+    spool_mb: int = Field(256, ge=1, le=1_000_000)
+{%- endif %}
 
 
 class Settings(BaseSettings):
@@ -104,7 +169,14 @@ class Settings(BaseSettings):
 
     models: Models = Models()
     training: Training
+{%- if cookiecutter.deployment_flavor != "api" %}
     batch: Batch = Batch()
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+    api: Api = Api()
+    authentication: Authentication = Authentication()
+    keeping: Keeping = Keeping()
+{%- endif %}
 
     @classmethod
     def settings_customise_sources(cls, settings_cls, init_settings, env_settings, **_):

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
-    with only_one("training", Path(config.batch.work), "a training"):
+    with only_one("training", Path(config.training.work), "a training"):
         return train(config, arguments.force)
 
 
@@ -93,7 +93,7 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     """Split by a hash of each row's key, or of its features where the contract names no key.
 
     A row falls on the same side in every training, however the table grows, so a champion is
-    never compared on rows it was fitted on. The sides are stored in ``batch.work``.
+    never compared on rows it was fitted on. The sides are stored in ``training.work``.
     """
     target = CONTRACT.target
     lacking = [name for name in (*CONTRACT.needed, target.name) if name not in table]
@@ -111,7 +111,7 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     held = held < config.training.holdout_share
     if held.all() or not held.any():
         raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
-    folder = Path(config.batch.work)
+    folder = Path(config.training.work)
     folder.mkdir(parents=True, exist_ok=True)
     table.assign(holdout=held).to_parquet(folder / "split.parquet", index=False)
     return Split(features[~held], codes[~held], features[held], codes[held])

@@ -1,0 +1,42 @@
+"""Answers that say what is wrong with a request: RFC 9457, application/problem+json."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 - the name the standard gives it
+    """Why a request is not answered with a prediction.
+
+    :param code: a short fixed word for the kind of problem, such as ``contract``; metrics count by it.
+    :param detail: what is wrong, where, and what to do, in one sentence without any secret.
+    :param headers: of the answer, such as ``{"Retry-After": "1"}``.
+    :param more: further members of the answer, such as ``violations``.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+        self.headers, self.more = headers or {}, more
+
+    def body(self, path: str, request_id: str) -> bytes:
+        answer = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": path,
+            "code": self.code,
+            "request_id": request_id,
+            **self.more,
+        }
+        return json.dumps(answer, default=str).encode()
