@@ -10,7 +10,7 @@ CONTENT_TYPE = "application/problem+json"
 class Problem(Exception):  # noqa: N818 - the name the standard gives it
     """Why a request is not answered with a prediction.
 
-    :param code: a short fixed word for the kind of problem, such as ``contract``; metrics count by it.
+    :param code: a fixed word for the kind of problem, such as ``contract``; metrics count by it.
     :param detail: what is wrong, where, and what to do, in one sentence without any secret.
     :param headers: of the answer, such as ``{"Retry-After": "1"}``.
     :param more: further members of the answer, such as ``violations``.
