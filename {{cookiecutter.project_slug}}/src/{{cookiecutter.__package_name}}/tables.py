@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from .arrow import array
 from .databases import connect, local_path, redacted
 from .errors import ProjectError, brief
-from .schema import array
 from .settings import absolute, root
 
 BATCH_ROWS = 65_536
