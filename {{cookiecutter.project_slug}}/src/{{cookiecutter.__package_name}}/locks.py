@@ -1,5 +1,6 @@
 """One process at a time for what must not be done twice at once."""
 
+import itertools
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def only_one(name: str, work: Path, what: str):
         with suppress(PermissionError):
             file.unlink(missing_ok=True)
         lock.release()
+
+
+def numbered(folder: Path) -> tuple[int, FileLock]:
+    """The first number from 1 that no other process holds, and the lock that keeps it ours."""
+    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        lock = FileLock(folder / ".locks" / str(number), timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            return number, lock
