@@ -30,15 +30,20 @@ ONLY = {
         "src/{package}/incremental.py",
         "src/{package}/ledger.py",
         "src/{package}/outputs.py",
+        "src/{package}/parts.py",
         "src/{package}/scoring.py",
         "tests/integration/test_batch.py",
         "tests/integration/test_incremental.py",
         "tests/integration/test_nothing_is_lost.py",
         "tests/integration/test_postgresql.py",
+        "tests/integration/test_score.py",
+        "tests/orders_table.py",
         "tests/unit/test_ledger.py",
         "tests/unit/test_outputs.py",
+        "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
+    ("deployment_flavor", ("api", "both")): ("src/{package}/problems.py",),
 }
 
 

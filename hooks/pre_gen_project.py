@@ -55,7 +55,7 @@ DEPENDENCIES = frozenset(
     webcolors webencodings websocket websocket_client werkzeug wheel xdist yaml yarl zipp zmq
     """.split()
 )
-OWN_FOLDERS = frozenset(["conftest", "src", "tests"])
+OWN_FOLDERS = frozenset(["conftest", "orders_table", "src", "tests"])
 
 
 def problems(answers):
