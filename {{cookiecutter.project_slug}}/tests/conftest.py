@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 
 from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
+from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.schema import as_batch
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
@@ -133,7 +133,7 @@ def matrix(examples) -> np.ndarray:
 def fitted(examples, matrix):
     """The first candidate that is more than the baseline, fitted."""
     name = next(name for name in model.build(0) if name != model.BASELINE)
-    codes, _ = CONTRACT.target.encode(as_batch(examples[[CONTRACT.target.name]]).column(0))
+    codes, _ = encode(CONTRACT.target, as_batch(examples[[CONTRACT.target.name]]).column(0))
     return model.build(0)[name].estimator.fit(matrix, codes)
 
 

@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from . import parts
+from .arrow import VIOLATIONS, Checked, arrow_type
 from .contract import CONTRACT
 from .databases import redacted
 from .errors import ProjectError
 from .outputs import PARTS, read_json, write_json
 from .parts import REPEATED, Part, Window
 from .predict import Model
-from .schema import VIOLATIONS, Checked
 from .settings import Settings
 
 PLAN = "plan.json"
@@ -271,11 +271,11 @@ class Run:
 def predictions_schema(model: Model) -> pa.Schema:
     """The columns of the predictions; a row is named by its key, or by its source and number."""
     key, target = CONTRACT.key, CONTRACT.target
-    which = [(key.name, key.arrow_type)] if key else [("source", REPEATED), ("row", pa.int64())]
+    which = [(key.name, arrow_type(key))] if key else [("source", REPEATED), ("row", pa.int64())]
     probability = [("probability", pa.float32())] if model.metadata["probabilities"] else []
     fields = [
         *which,
-        ("prediction", target.arrow_type),
+        ("prediction", arrow_type(target)),
         *probability,
         ("model_version", REPEATED),
         ("run_id", REPEATED),

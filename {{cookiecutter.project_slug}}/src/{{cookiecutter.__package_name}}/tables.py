@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from .arrow import array
 from .databases import connect, local_path, redacted
 from .errors import ProjectError
-from .schema import array
 from .settings import absolute, root
 
 SQL_FETCH_ROWS = 10_000

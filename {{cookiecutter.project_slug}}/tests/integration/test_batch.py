@@ -21,7 +21,7 @@ import pytest
 from conftest import wait_for
 from orders_table import fill
 
-from {{ cookiecutter.__package_name }} import parts, predict, settings, tables
+from {{ cookiecutter.__package_name }} import arrow, parts, predict, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 FIRST = CONTRACT.names[0]
@@ -142,7 +142,7 @@ def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
         uri = target if "://" in target else str(folder / target)
         predictions = tables.read(uri)["prediction"].combine_chunks()
         # SQLite has neither booleans nor dates: compared is what the values stand for.
-        found.append(CONTRACT.target.encode(predictions)[0])
+        found.append(arrow.encode(CONTRACT.target, predictions)[0])
     assert len(found[0]) == 300
     assert np.isfinite(found[0]).all()
     for each in found:
