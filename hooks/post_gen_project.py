@@ -19,6 +19,11 @@ VARIANTS = {
         "tests/integration/test_make_predictions.py",
         "tests/unit/test_model.py",
     ),
+    ("deployment_flavor", ("batch", "api", "both")): (
+        "requirements-dev.txt",
+        "requirements-train.txt",
+        "requirements.txt",
+    ),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 
