@@ -106,7 +106,7 @@ lock: $(READY) ## Refresh every locked requirement, the rendered projects' too
 			deployment_flavor=$$flavor >/dev/null && \
 		$(MAKE) --no-print-directory -C $$folder lock PYTHON="$$PWD/$(BIN)/python" && \
 		for name in requirements requirements-train requirements-dev; do \
-			cp $$folder/$$name.txt '$(TEMPLATE)'/$${name}_$$flavor.txt; \
+			cp $$folder/$$name.txt '$(TEMPLATE)'/$${name}_$$flavor.txt || exit 1; \
 		done || exit 1; \
 	done
 
