@@ -60,7 +60,7 @@ DEPENDENCIES = frozenset(
     zope_event zope_interface
     """.split()
 )
-OWN_FOLDERS = frozenset(["conftest", "orders_table", "src", "tests"])
+OWN_FOLDERS = frozenset(["conftest", "orders_table", "pressure", "src", "tests"])
 
 
 def problems(answers):
