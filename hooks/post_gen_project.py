@@ -19,6 +19,11 @@ VARIANTS = {
         "tests/integration/test_make_predictions.py",
         "tests/unit/test_model.py",
     ),
+    ("deployment_flavor", ("batch", "api", "both")): (
+        "requirements-dev.txt",
+        "requirements-train.txt",
+        "requirements.txt",
+    ),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 
@@ -30,13 +35,17 @@ ONLY = {
         "src/{package}/incremental.py",
         "src/{package}/ledger.py",
         "src/{package}/outputs.py",
+        "src/{package}/parts.py",
         "src/{package}/scoring.py",
         "tests/integration/test_batch.py",
         "tests/integration/test_incremental.py",
         "tests/integration/test_nothing_is_lost.py",
         "tests/integration/test_postgresql.py",
+        "tests/integration/test_score.py",
+        "tests/orders_table.py",
         "tests/unit/test_ledger.py",
         "tests/unit/test_outputs.py",
+        "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
     ("deployment_flavor", ("api", "both")): (

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 
-from {{ cookiecutter.__package_name }} import cli, data, export, model, settings, tables
+from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
 from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
@@ -25,18 +24,13 @@ PACKAGE = settings.PACKAGE
 # Training of the tests: the same pipeline with fewer tries.
 QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 SECONDS = 120
-SQL_TYPES = {
-    pa.float64(): sa.Double,
-    pa.int64(): sa.BigInteger,
-    pa.bool_(): sa.Boolean,
-    pa.date32(): sa.Date,
-}
+# Settings that are no key of a section.
+VARIABLES = {"ENVIRONMENT"{% if cookiecutter.deployment_flavor != "batch" %}, "HOST", "PORT"{% endif %}}
 
 
 def is_setting(name: str) -> bool:
-    return name.upper() == "ENVIRONMENT" or name.upper().startswith(
-        ("MODELS__", "TRAINING__", "BATCH__")
-    )
+    sections = tuple(f"{section.upper()}__" for section in settings.Settings.model_fields)
+    return name.upper() in VARIABLES or name.upper().startswith(sections)
 
 
 class Project:
@@ -50,7 +44,7 @@ class Project:
     def start(self, *words: object, **options) -> subprocess.Popen:
         """``python -m <package> WORDS``, or a script if the first word ends in .py.
 
-        Upper-case options are settings, such as BATCH__PART_ROWS=100; others are Popen's.
+        Upper-case options are settings, such as TRAINING__FOLDS=2; others are Popen's.
         """
         chosen = {name: str(options.pop(name)) for name in list(options) if name.isupper()}
         kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
@@ -92,17 +86,6 @@ def wait_for(condition, process: subprocess.Popen | None = None):
             raise AssertionError(f"ended too early: {process.communicate()}")
         time.sleep(0.002)
     raise AssertionError("waited in vain")
-
-
-def fill(url: str, table: pa.Table, first: int = 0, number=sa.BigInteger) -> None:
-    """Add rows to the SQL table ``orders``, numbered from ``first``: its watermark ``number``."""
-    columns = [sa.Column(f.name, SQL_TYPES.get(f.type, sa.Text)) for f in table.schema]
-    orders = sa.Table("orders", sa.MetaData(), sa.Column("number", number), *columns)
-    numbered = [{"number": first + at, **row} for at, row in enumerate(table.to_pylist())]
-    with tables.connect(url, create=True) as connection:
-        orders.create(connection, checkfirst=True)
-        if numbered:
-            connection.execute(orders.insert(), numbered)
 
 
 def use(folder: Path, monkeypatch) -> None:

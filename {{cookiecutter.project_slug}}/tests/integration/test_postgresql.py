@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from conftest import fill, wait_for
+from conftest import wait_for
+from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import tables
+from {{ cookiecutter.__package_name }}.databases import connect
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
@@ -43,7 +45,7 @@ def postgresql():
 
 
 def execute(url, statement):
-    with tables.connect(url) as connection:
+    with connect(url) as connection:
         connection.execute(sa.text(statement))
 
 
