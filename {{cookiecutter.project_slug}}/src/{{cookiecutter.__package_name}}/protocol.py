@@ -1,7 +1,7 @@
 """The server's side of a connection, with bounds that uvicorn leaves open.
 
-A connection that does not finish the head of a request in time is closed: a slow-loris client counts
-on the contrary. So is one whose head is too large, and one beyond the most that may be open.
+A connection that does not finish the head of a request in time is closed, as slow-loris clients
+never do; so is one whose head is too large, and one beyond the most that may be open.
 """
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
