@@ -23,6 +23,7 @@ COMMANDS = {
     "rollback": ("versions", "put the previous champion back"),
     "copy": ("versions", "copy a verified model from the registry to a folder"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),
+    "api-key": ("auth", "create, list or revoke an API key"),
 }
 FAILED, INTERRUPTED = 2, 130
 # All that log/ may ever take: this many bytes in each of the current and the older files.
