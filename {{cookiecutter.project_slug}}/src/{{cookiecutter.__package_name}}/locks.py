@@ -10,14 +10,15 @@ from .errors import ProjectError
 
 
 @contextmanager
-def only_one(name: str, work: Path, what: str):
+def only_one(name: str, work: Path, what: str, seconds: float = 0):
     """Hold a lock; the system releases it when the process dies, however it dies.
 
+    :param seconds: how long to wait for it.
     :raises ProjectError: another process holds it; ``what`` begins the sentence.
     """
     file = work / ".locks" / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file, timeout=0)
+    lock = FileLock(file, timeout=seconds)
     try:
         lock.acquire()
     except Timeout:

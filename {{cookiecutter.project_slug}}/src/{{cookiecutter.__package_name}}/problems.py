@@ -44,3 +44,8 @@ class Problem(Exception):  # noqa: N818 - the name the standard gives it
             **self.more,
         }
         return json.dumps(answer, default=str).encode()
+
+
+def unauthenticated(detail: str, challenge: str = 'Bearer error="invalid_token"') -> Problem:
+    """401 with the challenge of RFC 6750; it names no error where no credential was sent."""
+    return Problem(401, "authentication", detail, {"WWW-Authenticate": challenge})
