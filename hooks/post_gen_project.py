@@ -65,6 +65,7 @@ ONLY = {
         "src/{package}/serve.py",
         "src/{package}/serving.py",
         "src/{package}/spool.py",
+        "src/{package}/tokens.py",
         "src/{package}/values.py",
         "src/{package}/wire.py",
     ),
