@@ -47,7 +47,7 @@ class Service:
 
     def __init__(self, config: Settings) -> None:
         self.config = config
-        self.metrics = Metrics(CONTRACT.target, config.api.max_in_flight)
+        self.metrics = Metrics(CONTRACT, config.api.max_in_flight)
         self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
         self.metrics.serves(self.served)
         self.request = PredictRequest(CONTRACT, config.api.max_rows)

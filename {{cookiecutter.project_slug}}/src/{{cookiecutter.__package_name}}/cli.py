@@ -27,7 +27,6 @@ COMMANDS = {
     "follow": ("follow", "keep a folder in step with a model in the registry"),
     "openapi": ("openapi", "write docs/openapi.json, unless clients would break"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),
-    "api-key": ("auth", "create, list or revoke an API key"),
 }
 FAILED, INTERRUPTED = 2, 130
 # All that log/ may ever take: this many bytes in each of the current and the older files.

@@ -112,7 +112,7 @@ class Metrics:
         )
         self._info = gauge(
             "model_info",
-            "1 for the model that serves.",
+            "1 for the model that serves, 0 for those before.",
             "name",
             "version",
             "alias",
@@ -142,6 +142,7 @@ class Metrics:
         self._children: dict[tuple, Any] = {}
         self._peak = self._now = 0
         self._trained_at: float | None = None
+        self._serving: tuple[str, ...] = ()
 
     def answered(self, route: str, status: int, code: str, served, seconds: float) -> None:
         """One answer; ``code`` is the problem's, empty for none."""
@@ -189,10 +190,12 @@ class Metrics:
 
     def serves(self, served) -> None:
         """Another model serves from now on."""
-        self._info.clear()
+        if self._serving:
+            self._info.labels(*self._serving).set(0)
         known = served.model.metadata
         labels = (served.name, served.version, known.get("alias") or "", known["sha256"])
         self._info.labels(*labels).set(1)
+        self._serving = labels
         self._trained_at = served.trained
         if self._trained_at:
             self._trained.set(self._trained_at)

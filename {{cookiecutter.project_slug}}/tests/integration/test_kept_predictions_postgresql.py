@@ -53,7 +53,11 @@ def empty(url):
 
 
 def line(request_id, rows=1, **changed):
-    stored = {"boolean": True, "date": "2020-01-31", "category": (CONTRACT.target.allowed or [0])[0]}
+    stored = {
+        "boolean": True,
+        "date": "2020-01-31",
+        "category": (CONTRACT.target.allowed or [0])[0],
+    }
     record = {
         "request_id": request_id,
         "time": 1_600_000_000.25,
