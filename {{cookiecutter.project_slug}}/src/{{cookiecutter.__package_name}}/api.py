@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -68,7 +68,7 @@ class Service:
             self.delivery = Delivery(folder, keeping.database, self.metrics.delivery)
             self.delivery.start()
         self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
-        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._reload())]
+        tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
         try:
             yield
         finally:
@@ -87,37 +87,38 @@ class Service:
             raise Problem(503, "not_ready", f"{brief(error)}.") from None
 
     async def _tick(self) -> None:
-        while True:
-            await self.metrics.tick(TICK_SECONDS)
-            if self.spool:
-                self.spool.seal()
-                self.delivery.wake()
-                self.metrics.spool(self.spool.fill(), self.spool.limit_bytes)
-            self.gate.authenticator.refresh()
-            if self.shelf.folder == Path(self.config.api.models):
-                self.metrics.source(*follow.status(self.shelf.folder))
+        """What is due every second."""
+        await self.metrics.tick(TICK_SECONDS)
+        if self.spool:
+            self.spool.seal()
+            self.delivery.wake()
+            self.metrics.spool(self.spool.fill(), self.spool.limit)
+        self.gate.authenticator.refresh()
+        if self.shelf.folder == Path(self.config.api.models):
+            self.metrics.source(*follow.status(self.shelf.folder))
 
     async def _reload(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.api.reload_seconds)
-            outcome = await asyncio.to_thread(self.shelf.refresh)
-            if outcome is not None:
-                self.metrics.reloaded(outcome)
-            if outcome:
-                self.metrics.serves(self.served)
+        """Serve what the model's folder holds now."""
+        await asyncio.sleep(self.config.api.reload_seconds)
+        outcome = await asyncio.to_thread(self.shelf.refresh)
+        if outcome is not None:
+            self.metrics.reloaded(outcome)
+        if outcome:
+            self.metrics.serves(self.served)
 
-    async def answer(self, rows: Rows, request_id: str, client: str) -> Predictions:
-        """Predictions for rows that keep the contract."""
+    async def answer(self, rows: Rows, call: Call) -> Predictions:
+        """Predictions of the call's model for rows that keep the contract."""
         self.metrics.rows(len(rows.matrix))
-        return await self.batcher.predict(self.served, rows, request_id, client)
+        return await self.batcher.predict(call.served, rows, call.request_id, call.client)
 
     async def predict(self, call: Call) -> None:
         """POST /predict"""
         if media_type(call.header(b"content-type")) != "application/json":
             raise Problem(415, "media_type", "send application/json.")
-        served = self.served
-        rows = self.request.read(await call.body(), served.name)
-        found = await self.answer(rows, call.request_id, call.client)
+        body = await call.body()
+        call.served = served = self.served
+        rows = self.request.read(body, served.name)
+        found = await self.answer(rows, call)
         answer = Answer(found.values)
         if call.scope["query_string"] and wants_detail(call.scope["query_string"]):
             answer.probabilities = found.probabilities
@@ -128,8 +129,19 @@ class Service:
         """POST /invocations"""
         kind, body = media_type(call.header(b"content-type")), await call.body()
         rows = mlflow_protocol.rows(CONTRACT, kind, body, self.config.api.max_rows)
-        found = await self.answer(rows, call.request_id, call.client)
+        call.served = self.served
+        found = await self.answer(rows, call)
         await call.answer(self.encode(Answer(found.values)))
+
+
+async def forever(step: Callable[[], Awaitable[None]]) -> None:
+    """One step after the other; one that fails is logged, and does not end the others."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            log.exception("%s failed.", step.__name__)
+            await asyncio.sleep(TICK_SECONDS)
 
 
 def media_type(header: bytes) -> str:
@@ -177,7 +189,6 @@ def create() -> Gate:
         Authenticator(config.authentication),
         service.metrics,
         lines if config.api.access_log else None,
-        lambda: service.served,
         open_paths,
     )
     lines.install()
@@ -239,13 +250,13 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
     @router.post("/v2/models/{name}/infer", tags=tags)
     @router.post("/v2/models/{name}/versions/{version}/infer", tags=tags)
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        served = service.served
-        inference_protocol.require(name, version, served)
         call: Call = request.scope["call"]
+        call.served = served = service.served
+        inference_protocol.require(name, version, served)
         length = call.header(b"inference-header-content-length")
         most = service.config.api.max_rows
         rows, given = inference_protocol.rows(CONTRACT, await call.body(), length, most)
-        found = await service.answer(rows, call.request_id, call.client)
+        found = await service.answer(rows, call)
         body = inference_protocol.answer(name, served.version, given, found)
         return Response(body, media_type="application/json")
 

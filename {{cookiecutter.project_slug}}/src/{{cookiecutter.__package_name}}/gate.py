@@ -11,7 +11,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from .auth import Authenticator
 from .json_logs import JsonLines
@@ -37,12 +36,14 @@ class Disconnected(Exception):  # noqa: N818 - not an error of ours
 class Call:
     """One request and its answer."""
 
-    __slots__ = ("client", "code", "gate", "receive", "request_id", "scope", "send", "status")
+    __slots__ = (
+        *("client", "code", "gate", "receive", "request_id", "scope", "send", "served", "status"),
+    )
 
     def __init__(self, gate: "Gate", scope: dict, receive: Callable, send: Callable) -> None:
         self.gate, self.scope, self.receive, self.send = gate, scope, receive, send
         self.client = self.code = ""
-        self.status = 0
+        self.status, self.served = 0, None
         self.request_id = gate.request_id(self.header(b"x-request-id"))
 
     def header(self, name: bytes) -> bytes:
@@ -133,12 +134,10 @@ class Gate:
         authenticator: Authenticator,
         metrics: Metrics,
         lines: JsonLines | None,
-        served: Callable[[], Any],
         open_paths: tuple[str, ...],
     ) -> None:
         self.app, self.direct, self.limits = app, direct, limits
         self.authenticator, self.metrics, self.lines = authenticator, metrics, lines
-        self.served = served
         self.open = frozenset((*OPEN, *open_paths))
         self.rate = Rate(limits.requests_per_second / (limits.workers or 1))
         self.reading = 0
@@ -219,10 +218,10 @@ class Gate:
 
     def _record(self, call: Call, path: str, seconds: float) -> None:
         status = call.status or 499  # as nginx has it: the client closed the connection
-        known = self.direct.get(path)
-        route = path if known else getattr(call.scope.get("route"), "path", "other")
-        served = self.served() if known else None
-        self.metrics.answered(route, status, call.code, served, seconds)
+        route = path
+        if path not in self.direct:
+            route = getattr(call.scope.get("route"), "path", "other")
+        self.metrics.answered(route, status, call.code, call.served, seconds)
         if self.lines:
             self.lines.request(call, call.scope["method"], path[:200], status, seconds)
 

@@ -128,10 +128,13 @@ class Metrics:
         self._looked = gauge(
             "model_source_checked_timestamp_seconds", "When it was last asked.", mode="livemax"
         )
-        self._kept = counter("predictions_kept_total", "Rows in the predictions database.")
+        self._delivery = {
+            "delivered": counter("predictions_kept_total", "Rows in the predictions database."),
+            "failed": counter("predictions_delivery_failures_total", "Tries that failed."),
+            "damaged": counter("predictions_damaged_total", "Spooled lines that were torn."),
+            "refused": counter("predictions_refused_total", "Segments the database refused."),
+        }
         self._not_kept = counter("predictions_not_kept_total", "Requests answered but not kept.")
-        self._undelivered = counter("predictions_delivery_failures_total", "Tries that failed.")
-        self._damaged = counter("predictions_damaged_total", "Spooled lines that were torn.")
         self._fill = gauge("predictions_spool_bytes", "Waiting for the database.", mode="livemax")
         self._fill_limit = gauge("predictions_spool_limit_bytes", "Most that may.", mode="livemax")
         self._classes = self._values = None
