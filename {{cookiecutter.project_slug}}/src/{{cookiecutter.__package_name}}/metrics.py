@@ -215,9 +215,7 @@ class Metrics:
 
     def delivery(self, event: str, count: int) -> None:
         """What the delivery of kept predictions reports; called from its thread."""
-        {"delivered": self._kept, "failed": self._undelivered, "damaged": self._damaged}[event].inc(
-            count
-        )
+        self._delivery[event].inc(count)
 
     def spool(self, fill: int, limit: int) -> None:
         self._fill.set(fill)
