@@ -67,7 +67,7 @@ class Authenticator:
             self.tokens = tokens.Tokens(config)
         # Name: (name, salt, hash, end in s since 1970).
         self.keys: dict[bytes, tuple[str, bytes, bytes, float]] = {}
-        self.stamp, self.stale = stamp(self.file), False
+        self.stamp, self.failing = stamp(self.file), False
         self._take(read(self.file))
         valid = any(end > time.time() for *_, end in self.keys.values())
         if self.required and not valid and not self.tokens:
@@ -137,15 +137,16 @@ class Authenticator:
         if self.tokens:
             self.tokens.refresh()
         now = stamp(self.file)
-        if now == self.stamp and not self.stale:
+        if now == self.stamp:
             return
         try:
             self._take(read(self.file))
-            self.stamp, self.stale = now, False
+            self.stamp, self.failing = now, False
         except ProjectError as error:
-            if not self.stale:
+            # The stamp stays the old one, so the file is read again the next time.
+            if not self.failing:
                 log.warning("%s The keys known so far stay valid.", error)
-            self.stale = True
+            self.failing = True
 
     def _take(self, entries: dict[str, Entry]) -> None:
         if self.keys and not entries:

@@ -114,6 +114,13 @@ def test_another_scheme_is_refused(file, key, scheme):
     refusal(authenticator(file), ("authorization", f"{scheme}{key}"))
 
 
+def test_what_is_too_long_or_not_ascii_is_not_even_looked_up(file, key):
+    asked = authenticator(file)
+    for odd in (f"{key}é", key.ljust(auth.LONGEST_CREDENTIAL + 1, "x")):
+        assert "too long, or not plain ASCII" in refusal(asked, ("x-api-key", odd)).detail
+    assert "unknown" in refusal(asked, ("x-api-key", key.ljust(8192, "x"))).detail
+
+
 def test_two_credentials_are_refused_even_if_both_are_right(file, key):
     asked = authenticator(file)
     bearer = ("authorization", f"Bearer {key}")
@@ -200,6 +207,10 @@ def test_a_damaged_file_keeps_the_valid_keys_and_is_told_once(file, key, damage,
     auth.revoke(file, "shop")
     asked.refresh()
     refusal(asked, ("x-api-key", key))
+    caplog.clear()
+    file.write_text(damage, "utf-8")
+    asked.refresh()
+    assert "damaged" in caplog.text, "told again when it happens again"
 
 
 def test_a_damaged_file_does_not_start_and_its_content_is_not_told(file, key):
