@@ -10,32 +10,19 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from datetime import UTC, date, datetime
-from functools import cache
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
-import msgspec
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from .columns import Column
-from .contract import CONTRACT
 from .databases import connect
 from .errors import ProjectError, brief
+from .kept import claim, insert, kept_segments, metadata, rows
 from .spool import REFUSED, sealed
 
-TYPES = {
-    "float": sa.Double,
-    "integer": sa.BigInteger,
-    "boolean": sa.Boolean,
-    "category": sa.Text,
-    "date": sa.Date,
-}
 # Rows in one statement: after each, other threads get the interpreter's lock, within milliseconds.
 CHUNK_ROWS = 100
 # How often to look for segments of other workers, who cannot wake this process.
@@ -48,52 +35,6 @@ FORGET_SECONDS = 60.0
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 HOPELESS = ("22", "23", "54", "42804")
 log = logging.getLogger(__name__)
-metadata = sa.MetaData()
-
-
-def target_type(target: Column) -> sa.types.TypeEngine:
-    """How a prediction is stored."""
-    return (sa.BigInteger if target.numbered else TYPES[target.type])()
-
-
-predictions = sa.Table(
-    "predictions",
-    metadata,
-    # SQLite numbers its rows only in a column of this very type.
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("request_id", sa.String(64), nullable=False, index=True),
-    # Counted from 0 within the request.
-    sa.Column("row", sa.Integer, nullable=False),
-    # UTC, also in SQLite, which has no time zones.
-    sa.Column("predicted_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    sa.Column("client", sa.String(100), nullable=False),
-    sa.Column("model", sa.String(100), nullable=False),
-    sa.Column("model_version", sa.String(64), nullable=False),
-    sa.Column("inputs", sa.JSON, nullable=False),
-    sa.Column("prediction", target_type(CONTRACT.target)),
-    sa.Column("probability", sa.Double),
-)
-kept_segments = sa.Table(
-    "kept_segments", metadata, sa.Column("name", sa.String(64), primary_key=True)
-)
-
-
-class Record(msgspec.Struct):
-    """A line of the spool: the rows of one request, as columns."""
-
-    request_id: str
-    time: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
-    client: str
-    model: str
-    version: str
-    inputs: dict[str, list]
-    predictions: list
-    probabilities: list[float | None] | None = None
-
-
-RECORDS = msgspec.json.Decoder(Record)
-
-
 class Delivery:
     """A thread that delivers sealed segments, in one process at a time for each spool.
 
@@ -184,8 +125,8 @@ class Delivery:
                 names = kept_segments.c.name.in_(forgotten)
                 connection.execute(sa.delete(kept_segments).where(names))
             if claim(connection, segment.stem):
-                rows = kept_rows(segment, counts)
-                while chunk := list(islice(rows, CHUNK_ROWS)):
+                found = rows(segment, counts)
+                while chunk := list(islice(found, CHUNK_ROWS)):
                     insert(connection, chunk)
                     counts["delivered"] += len(chunk)
                     time.sleep(0)  # another thread may have the interpreter's lock
@@ -223,92 +164,6 @@ class Delivery:
         if not self._outage:
             log.warning("predictions wait in %s: %s", self.folder, brief(error))
             self._outage = True
-
-
-def claim(connection: sa.Connection, name: str) -> bool:
-    """Take a segment's name into the transaction; False where it was delivered before.
-
-    :raises ProjectError: another process is just delivering it.
-    """
-    same = sa.select(kept_segments.c.name).where(kept_segments.c.name == name)
-    if connection.scalar(same) is not None:
-        return False
-    with suppress(IntegrityError):
-        connection.execute(sa.insert(kept_segments), {"name": name})
-        return True
-    raise ProjectError(f"segment {name} is being delivered by another process.")
-
-
-def kept_rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
-    """The rows of a segment for the table ``predictions``; a line that cannot be read is counted.
-
-    A kill in the middle of a write leaves such a line; it was not answered.
-    """
-    with segment.open("rb") as lines:
-        for line in lines:
-            try:
-                record = read(line)
-            except ValueError:
-                counts["damaged"] += 1
-            else:
-                yield from rows_of(record)
-
-
-def read(line: bytes) -> Record:
-    """:raises ValueError: it is no whole record."""
-    record = RECORDS.decode(line)
-    columns = [*record.inputs.values(), record.predictions]
-    if record.probabilities is not None:
-        columns.append(record.probabilities)
-    if not record.inputs or len({len(values) for values in columns}) > 1:
-        raise ValueError("the columns differ in length")
-    if CONTRACT.target.type == "date":
-        record.predictions = [
-            None if day is None else date.fromisoformat(str(day)) for day in record.predictions
-        ]
-    return record
-
-
-def rows_of(record: Record) -> Iterator[dict]:
-    common = {
-        # Cut to what the columns hold: a long name must not cost the prediction.
-        "request_id": record.request_id[:64],
-        "predicted_at": datetime.fromtimestamp(record.time, UTC),
-        "client": record.client[:100],
-        "model": record.model[:100],
-        "model_version": record.version[:64],
-    }
-    probabilities = record.probabilities or [None] * len(record.predictions)
-    inputs = zip(*record.inputs.values(), strict=True)
-    answers = zip(inputs, record.predictions, probabilities, strict=True)
-    for row, (values, prediction, probability) in enumerate(answers):
-        yield {
-            **common,
-            "row": row,
-            "inputs": dict(zip(record.inputs, values, strict=True)),
-            "prediction": prediction,
-            "probability": probability,
-        }
-
-
-def insert(connection: sa.Connection, rows: list[dict]) -> None:
-    if connection.dialect.name == "postgresql":
-        # As one text; as parameters they would take ten times as long to send.
-        connection.execute(from_json(), {"rows": msgspec.json.encode(rows).decode()})
-    else:
-        connection.execute(sa.insert(predictions), rows)
-
-
-@cache
-def from_json() -> sa.Insert:
-    """INSERT INTO predictions SELECT … FROM json_to_recordset(:rows), for PostgreSQL."""
-    columns = [column for column in predictions.columns if column.name != "id"]
-    text = sa.cast(sa.bindparam("rows", type_=sa.Text), sa.JSON)
-    typed = [sa.column(column.name, column.type) for column in columns]
-    rows = sa.func.json_to_recordset(text).table_valued(*typed, name="rows")
-    rows = rows.render_derived(with_types=True)
-    names = [column.name for column in columns]
-    return sa.insert(predictions).from_select(names, sa.select(*rows.c))
 
 
 def hopeless(error: BaseException) -> bool:

@@ -12,11 +12,12 @@ import pytest
 import sqlalchemy as sa
 from conftest import wait_for
 
-from {{ cookiecutter.__package_name }} import delivery
+from {{ cookiecutter.__package_name }} import delivery, kept
 from {{ cookiecutter.__package_name }}.columns import Column
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.databases import connect
-from {{ cookiecutter.__package_name }}.delivery import Delivery, kept_segments, predictions
+from {{ cookiecutter.__package_name }}.delivery import Delivery
+from {{ cookiecutter.__package_name }}.kept import kept_segments, predictions
 from {{ cookiecutter.__package_name }}.spool import REFUSED, Spool, sealed
 
 # A prediction of the contract's target, as it stands in JSON.
@@ -137,7 +138,7 @@ def test_nothing_is_written_where_nothing_was_kept(spool, deliver, tmp_path):
     ],
 )
 def test_predictions_have_the_type_of_the_target(target, kind):
-    assert type(delivery.target_type(target)) is kind
+    assert type(kept.target_type(target)) is kind
 
 
 def test_names_that_are_too_long_are_cut(spool, deliver, stored):
@@ -295,7 +296,7 @@ def test_a_segment_that_the_database_refuses_is_set_aside(
     rule = "CREATE TRIGGER rule BEFORE INSERT ON predictions WHEN NEW.client = 'nobody' "
     rule += "BEGIN SELECT RAISE(ABORT, 'not for you'); END"
     with connect(database, create=True) as connection:
-        delivery.metadata.create_all(connection)
+        kept.metadata.create_all(connection)
         connection.execute(sa.text(rule))
     for client in ("shop", "nobody", "shop"):
         spool.append(line(client, client=client), 1)
@@ -342,7 +343,7 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
 def test_stop_keeps_to_its_time(spool, start, database, monkeypatch):
     monkeypatch.setattr(delivery, "DATABASE_SECONDS", 1)
     with connect(database, create=True) as connection:
-        delivery.metadata.create_all(connection)
+        kept.metadata.create_all(connection)
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
         other.execute("BEGIN EXCLUSIVE")
         spool.append(line("a"), 1)
