@@ -187,23 +187,22 @@ class Job:
 
     def _answer(self, batch: list[Row]) -> None:
         """Fill in the rows' answers; each round ends a part, halves it, or drops refused rows."""
-        parts = [batch]
-        while parts:
-            part = parts.pop()
+        left = batch
+        while left:
+            part, left = left[: self.batch_rows], left[self.batch_rows :]
             status, answer = self.api.ask(self._body(part))
             # Too many bytes, or too many rows.
             too_large = status == 413 or "rows" in str(answer.get("code"))
             if status == 200:
                 self._take(part, answer)
             elif too_large and len(part) > 1:
-                self.batch_rows = half = (len(part) + 1) // 2
-                log.info("requests of %d rows are too large: now %d", len(part), half)
-                parts += [part[half:], part[:half]]
+                self.batch_rows = (len(part) + 1) // 2
+                log.info("%d rows are too many at once: now %d", len(part), self.batch_rows)
+                left = part + left
             elif reasons := _reasons(answer, len(part)) if status == 422 else {}:
                 for index, reason in reasons.items():
                     self._refuse(part[index], reason)
-                if left := [row for index, row in enumerate(part) if index not in reasons]:
-                    parts.append(left)
+                left = [row for index, row in enumerate(part) if index not in reasons] + left
             else:
                 raise ProjectError(
                     f"{self.api} answered {told(status, answer)}.{HINTS.get(status, '')}"

@@ -1,10 +1,11 @@
 """The load generator of the tests counts what really happened to its requests."""
 
-import asyncio
 import itertools
 import math
 import socket
+import socketserver
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -24,32 +25,30 @@ def served(*answers: tuple[bytes, ...]):
     An answer is sent in its pieces; one of none closes the connection. Yields the port and the
     requests that were read.
     """
-    loop, requests = asyncio.new_event_loop(), []
+    requests = []
 
-    async def answer(reader, writer):
-        for turn in itertools.count():
-            try:
-                requests.append(await reader.readuntil(b"\r\n\r\n"))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                break
-            pieces = answers[min(turn, len(answers) - 1)]
-            for piece in pieces:
-                writer.write(piece)
-                await asyncio.sleep(0.001)
-            if not pieces:
-                break
-        writer.close()
+    class Answers(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
 
-    listening = socket.create_server(("127.0.0.1", 0))
-    loop.run_until_complete(asyncio.start_server(answer, sock=listening))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield listening.getsockname()[1], requests
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        listening.close()
+        def handle(self):
+            for turn in itertools.count():
+                if not (request := self.request.recv(1000)):
+                    break
+                requests.append(request)
+                pieces = answers[min(turn, len(answers) - 1)]
+                for piece in pieces:
+                    self.wfile.write(piece)
+                    time.sleep(0.001)
+                if not pieces:
+                    break
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        server.handle_error = lambda *_: None  # a client that hangs up
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        try:
+            yield server.server_address[1], requests
+        finally:
+            server.shutdown()
 
 
 def test_a_kept_connection_is_used_again():
