@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("train", "train, validate, register, and promote if better than the champion"),
     "score": ("batch", "score a table: read, validate, predict, write"),
     "serve": ("serve", "answer requests for predictions over HTTP"),
+    "predict": ("client", "ask a running API for the predictions of a csv file"),
     "history": ("versions", "list the registered versions with their metrics and verdicts"),
     "promote": ("versions", "make a registered version the champion"),
     "rollback": ("versions", "put the previous champion back"),
