@@ -38,6 +38,7 @@ requirements-train.txt
 requirements.txt
 src/{package}/__init__.py
 src/{package}/__main__.py
+src/{package}/arrow.py
 src/{package}/cli.py
 src/{package}/columns.py
 src/{package}/contract.py
