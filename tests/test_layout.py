@@ -43,6 +43,7 @@ src/{package}/cli.py
 src/{package}/columns.py
 src/{package}/contract.py
 src/{package}/data.py
+src/{package}/databases.py
 src/{package}/errors.py
 src/{package}/export.py
 src/{package}/locks.py
