@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,6 +27,8 @@ QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 SECONDS = 120
 # Settings that are no key of a section.
 VARIABLES = {"ENVIRONMENT"{% if cookiecutter.deployment_flavor != "batch" %}, "HOST", "PORT"{% endif %}}
+SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
 
 
 def is_setting(name: str) -> bool:
@@ -74,6 +77,36 @@ class Project:
         other = object.__new__(Project)
         other.folder, other.started = folder, []
         return other
+
+
+class PostgreSQL:
+    """A real server with an empty database, which nobody else can reach: a Unix socket, no network.
+
+    It runs as an unprivileged user, as PostgreSQL refuses to run as root.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.url = f"postgresql+pg8000://tester@/postgres?unix_sock={folder}/.s.PGSQL.5432"
+        self.user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+        if self.user:
+            shutil.chown(folder, **self.user)
+        words = ("-D", f"{folder}/data", "-U", "tester", "-A", "trust", "--no-sync")
+        self._run(Path(PG_CTL).resolve().with_name("initdb"), *words)
+
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
+        self._control("-o", options, "-l", f"{self.folder}/log", "-w", "start")
+
+    def stop(self) -> None:
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *words: str) -> None:
+        self._run(Path(PG_CTL).resolve(), "-D", f"{self.folder}/data", *words)
+
+    def _run(self, *words: object) -> None:
+        done = {"check": True, "capture_output": True, "timeout": SECONDS}
+        subprocess.run([*words], cwd=self.folder, **done, **self.user)
 
 
 def wait_for(condition, process: subprocess.Popen | None = None):
@@ -206,3 +239,24 @@ def rows(examples):
         return pa.concat_tables([table] * times).slice(0, count).combine_chunks()
 
     return repeat
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A running PostgreSQL, or the test is skipped."""
+    if not PG_CTL:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    # A socket's path is limited to about 100 characters, pytest's folders are too deep.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        server = PostgreSQL(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgresql(server) -> str:
+    """The URL of an empty database of a PostgreSQL."""
+    return server.url

@@ -13,10 +13,11 @@ def local_path(uri: str) -> Path | None:
 
 
 @contextmanager
-def connect(uri: str, create: bool = False):
+def connect(uri: str, create: bool = False, seconds: float | None = None):
     """A transaction on the database of a URI; its errors name the URI without the password.
 
     :param create: whether a SQLite file that is not there is made.
+    :param seconds: to wait for a lock of SQLite or an answer of pg8000; None: as the driver does.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
@@ -28,7 +29,7 @@ def connect(uri: str, create: bool = False):
     elif file and not file.exists():
         raise ProjectError(f"{redacted(uri)}: there is no database {file}.")
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, connect_args=_patience(url, seconds))
         try:
             with engine.begin() as connection:
                 yield connection
@@ -36,6 +37,12 @@ def connect(uri: str, create: bool = False):
             engine.dispose()
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+
+
+def _patience(url: str, seconds: float | None) -> dict:
+    # Other drivers have other names for it.
+    known = url.startswith(("sqlite:", "postgresql+pg8000:"))
+    return {"timeout": seconds} if known and seconds is not None else {}
 
 
 def redacted(uri: str) -> str:

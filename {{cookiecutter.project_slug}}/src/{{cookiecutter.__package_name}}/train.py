@@ -23,7 +23,7 @@ from . import arrow, data, export, model, plots, registry, settings
 from .contract import CONTRACT
 from .errors import ProjectError
 from .locks import only_one
-from .predict import ContractChangedError, Model, open_model
+from .predict import ContractChangedError, Model, open_model, write_metadata
 from .settings import PACKAGE, Settings, Training
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ def train(config: Settings, force: bool = False) -> int:
         metadata = export.save(chosen.estimator, folder, split.training, split.holdout, config)
         candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
         metrics = measure(candidate, split)
+        trained = {"trained_at": registry.now(), "estimator": chosen.name, "metrics": metrics}
+        write_metadata(folder, metadata | trained)
         problems = shortfalls(metrics, config.training)
         if chosen.name == model.BASELINE:
             problems.append("no candidate beats the baseline")
