@@ -68,6 +68,11 @@ ONLY = {
         "src/{package}/tokens.py",
         "src/{package}/values.py",
         "src/{package}/wire.py",
+        "tests/integration/test_kept_predictions_postgresql.py",
+        "tests/unit/test_auth.py",
+        "tests/unit/test_delivery.py",
+        "tests/unit/test_spool.py",
+        "tests/unit/test_tokens.py",
     ),
 }
 
