@@ -38,10 +38,12 @@ requirements-train.txt
 requirements.txt
 src/{package}/__init__.py
 src/{package}/__main__.py
+src/{package}/arrow.py
 src/{package}/cli.py
 src/{package}/columns.py
 src/{package}/contract.py
 src/{package}/data.py
+src/{package}/databases.py
 src/{package}/errors.py
 src/{package}/export.py
 src/{package}/locks.py
@@ -91,7 +93,30 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+src/{package}/api.py
+src/{package}/auth.py
+src/{package}/batching.py
+src/{package}/delivery.py
+src/{package}/follow.py
+src/{package}/gate.py
+src/{package}/inference_protocol.py
+src/{package}/json_logs.py
+src/{package}/metrics.py
+src/{package}/mlflow_protocol.py
+src/{package}/openapi.py
 src/{package}/problems.py
+src/{package}/protocol.py
+src/{package}/serve.py
+src/{package}/serving.py
+src/{package}/spool.py
+src/{package}/tokens.py
+src/{package}/values.py
+src/{package}/wire.py
+tests/integration/test_kept_predictions_postgresql.py
+tests/unit/test_auth.py
+tests/unit/test_delivery.py
+tests/unit/test_spool.py
+tests/unit/test_tokens.py
 """
 ONLY = {"batch": BATCH, "api": API, "both": BATCH + API}
 
