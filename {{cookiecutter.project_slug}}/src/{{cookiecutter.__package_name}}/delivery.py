@@ -35,6 +35,8 @@ FORGET_SECONDS = 60.0
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 HOPELESS = ("22", "23", "54", "42804")
 log = logging.getLogger(__name__)
+
+
 class Delivery:
     """A thread that delivers sealed segments, in one process at a time for each spool.
 
@@ -106,6 +108,7 @@ class Delivery:
         for segment in sealed(self.folder):
             if self._late():
                 return
+            self._prepare()
             try:
                 self._deliver(segment)
             except Exception as error:
@@ -117,7 +120,6 @@ class Delivery:
                 self._outage = False
 
     def _deliver(self, segment: Path) -> None:
-        self._prepare()
         counts = {"delivered": 0, "damaged": 0}
         forgotten = self._forgettable()
         with connect(self.database, create=True, seconds=DATABASE_SECONDS) as connection:
@@ -140,7 +142,7 @@ class Delivery:
         self._removed.append((time.monotonic(), segment.stem))
 
     def _prepare(self) -> None:
-        """Create the tables where they are missing, in a transaction of its own."""
+        """Create the tables where they are missing; two replicas may do so at once and one fail."""
         if not self._prepared:
             with connect(self.database, create=True, seconds=DATABASE_SECONDS) as connection:
                 metadata.create_all(connection)
