@@ -113,6 +113,12 @@ class Service:
         self.metrics.rows(len(rows.matrix))
         return await self.batcher.predict(call.served, rows, call.request_id, call.client)
 
+    async def exposition(self) -> Response:
+        """GET /metrics"""
+        self.metrics.flush()
+        body = await asyncio.to_thread(metrics.exposition)
+        return Response(body, media_type=metrics.EXPOSITION)
+
     async def predict(self, call: Call) -> None:
         """POST /predict"""
         if media_type(call.header(b"content-type")) != "application/json":
@@ -181,7 +187,7 @@ def create() -> Gate:
     app.include_router(routes(service))
     open_paths = _add_docs(app, config) if config.api.docs else ()
     if not config.api.metrics_port:
-        app.add_api_route("/metrics", _metrics, include_in_schema=False)
+        app.add_api_route("/metrics", service.exposition, include_in_schema=False)
     for kind in (Problem, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     authenticator = Authenticator(config.authentication)
@@ -298,11 +304,6 @@ def _asset(name: str):
             return FileResponse(file)
 
     return asset
-
-
-async def _metrics() -> Response:
-    body = await asyncio.to_thread(metrics.exposition)
-    return Response(body, media_type=metrics.EXPOSITION)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
