@@ -15,8 +15,6 @@ PROJECT = BUILD / "iris-flower-prediction"
 PACKAGE = "iris_flower_prediction"
 MODELS = BUILD / "models"
 SERVING, DEVELOPMENT = "serving", "dev"
-# uvicorn is faster with these two, which not every peer installs.
-FASTER = ("uvloop", "httptools")
 QUIET = {
     "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",

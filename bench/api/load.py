@@ -6,13 +6,12 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from environments import BUILD, MODELS, Failed
 from peers import Peer
 
 CONNECTIONS = 16
-STARTING = 120.0
+STARTING = 60.0
 SCRIPT = BUILD / "wrk.lua"
 DONE = """
 function done(summary, latency, requests)
@@ -25,11 +24,6 @@ end
 """
 
 
-class Question(NamedTuple):
-    body: str
-    labels: list
-
-
 class Client:
     """Speaks one peer's format to a server of it."""
 
@@ -39,55 +33,48 @@ class Client:
         known = json.loads((MODELS / "rows.json").read_text())
         self.rows, self.answers = known["rows"], known["answers"][model]
 
-    def question(self, rows: int, first: int = 0) -> Question:
-        """``rows`` of the known rows, from the row ``first`` on, and their classes."""
-        chosen = [(first + index) % len(self.rows) for index in range(rows)]
-        body = json.dumps(self.peer.body([self.rows[index] for index in chosen]))
-        return Question(body, [self.answers[index] for index in chosen])
+    def body(self, chosen: list[int]) -> str:
+        return json.dumps(self.peer.body([self.rows[row] for row in chosen]))
 
-    def ask(self, body: str) -> tuple[int, bytes]:
+    def ask(self, chosen: list[int]) -> list | None:
+        """The classes of the known rows that were chosen."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", self.peer.path, body, self.headers)
+            connection.request("POST", self.peer.path, self.body(chosen), self.headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            content = response.read()
         finally:
             connection.close()
+        if response.status != 200:
+            raise Failed(f"answered {response.status}: {content[:200]!r}")
+        return self.peer.labels(json.loads(content))
 
-    def wait(self, alive: Callable[[], bool]) -> None:
+    def wait(self, process: subprocess.Popen) -> None:
         """Until the first prediction comes back."""
-        body, ends = self.question(1).body, time.perf_counter() + STARTING
-        answer = "no answer"
-        while alive() and time.perf_counter() < ends:
+        ends = time.perf_counter() + STARTING
+        while True:
             try:
-                status, content = self.ask(body)
-            except OSError:
-                time.sleep(0.01)
-                continue
-            if status == 200:
+                self.ask([0])
                 return
-            answer = f"{status} {content[:200]!r}"
-            time.sleep(0.01)
-        raise Failed(f"did not start: {answer}")
+            except (OSError, Failed):
+                if process.poll() is not None or time.perf_counter() > ends:
+                    raise
+                time.sleep(0.01)
 
     def check(self, rows: int, first: int = 0) -> None:
-        question = self.question(rows, first)
-        status, content = self.ask(question.body)
-        if status != 200:
-            raise Failed(f"answered {status}: {content[:200]!r}")
-        labels = self.peer.labels(json.loads(content))
-        if labels is not None and labels != question.labels:
-            raise Failed(f"wrong answer: {labels[:5]} instead of {question.labels[:5]}")
+        chosen = [(first + row) % len(self.rows) for row in range(rows)]
+        labels, right = self.ask(chosen), [self.answers[row] for row in chosen]
+        if labels is not None and labels != right:
+            raise Failed(f"wrong answer: {labels} instead of {right}")
 
-    def press(self, rows: int, seconds: float, watch: Callable[[], None], every: float) -> dict:
-        """Run wrk; meanwhile check other rows' answers and ``watch``, ``every`` so many seconds."""
-        lines = [
-            f"wrk.headers[{json.dumps(key)}] = {json.dumps(self.headers[key])}"
-            for key in self.headers
-        ]
-        body = f'wrk.method = "POST"\nwrk.body = [==[{self.question(rows).body}]==]'
-        SCRIPT.write_text("\n".join([body, *lines, DONE]))
-        options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", SCRIPT]
+    def press(
+        self, rows: int, seconds: int, every: float = 1.0, watch: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """Run wrk; meanwhile, ``every`` so many seconds, check other answers and ``watch``."""
+        headers = [f"wrk.headers[{key!r}] = {value!r}" for key, value in self.headers.items()]
+        body = f"wrk.body = [==[{self.body(list(range(rows)))}]==]"
+        SCRIPT.write_text("\n".join(['wrk.method = "POST"', body, *headers, DONE]))
+        options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s", "-s", SCRIPT]
         url = f"http://127.0.0.1:{self.port}{self.peer.path}"
         with subprocess.Popen(["wrk", *options, url], text=True, stdout=subprocess.PIPE) as wrk:
             for first in itertools.count(1):

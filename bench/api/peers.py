@@ -5,19 +5,10 @@ import json
 import os
 from typing import Any, ClassVar, NamedTuple
 
-from environments import (
-    BUILD,
-    FASTER,
-    HERE,
-    MODELS,
-    PACKAGE,
-    PROJECT,
-    SERVING,
-    Command,
-    call,
-    python,
-)
+from environments import BUILD, HERE, MODELS, PACKAGE, PROJECT, SERVING, Command, call, python
 
+# uvicorn is faster with these two, which not every peer installs.
+FASTER = ("uvloop", "httptools")
 COLUMNS = ("SEPAL_LENGTH", "SEPAL_WIDTH", "PETAL_LENGTH", "PETAL_WIDTH")
 Rows = list[list[float]]
 
@@ -27,10 +18,6 @@ class Start(NamedTuple):
     ports: tuple[int, int, int]
     workers: int
     access_log: bool
-
-    @property
-    def joblib(self) -> str:
-        return str(MODELS / f"{self.model}.joblib")
 
 
 class Peer:
@@ -43,11 +30,8 @@ class Peer:
     folder = BUILD
     headers: ClassVar[dict[str, str]] = {}
 
-    def command(self, start: Start) -> Command:
-        raise NotImplementedError
-
     def settings(self, start: Start) -> dict[str, str]:
-        return {"MODEL": start.joblib}
+        return {"MODEL": str(MODELS / f"{start.model}.joblib"), "WORKERS": str(start.workers)}
 
     def body(self, rows: Rows) -> dict:
         return {"rows": rows}
@@ -138,7 +122,7 @@ class MLflow(Peer):
         }
 
     def body(self, rows: Rows) -> dict:
-        return {"dataframe_split": {"columns": COLUMNS, "data": rows}}
+        return {"inputs": Ours.body(self, rows)["data"]}
 
 
 class BentoML(Peer):
@@ -150,12 +134,9 @@ class BentoML(Peer):
         self.name = "BentoML, batching" if batching else "BentoML"
 
     def command(self, start: Start) -> Command:
+        service = "with_bentoml:Batching" if self.batching else "with_bentoml:Single"
         options = ["--host", "127.0.0.1", "--port", str(start.ports[0]), "--working-dir", HERE]
-        return [python("bentoml").with_name("bentoml"), "serve", "with_bentoml:Iris", *options]
-
-    def settings(self, start: Start) -> dict[str, str]:
-        batching = "1" if self.batching else "0"
-        return {"MODEL": start.joblib, "WORKERS": str(start.workers), "BATCHING": batching}
+        return [python("bentoml").with_name("bentoml"), "serve", service, *options]
 
     def labels(self, answer: Any) -> list:
         return answer
@@ -163,7 +144,7 @@ class BentoML(Peer):
 
 class MLServer(Peer):
     environment = "mlserver"
-    packages = ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", *FASTER)
+    packages = ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22", "httptools")
     path = "/v2/models/iris/infer"
 
     def __init__(self, batching: bool) -> None:
@@ -171,13 +152,12 @@ class MLServer(Peer):
         self.name = "MLServer, batching" if batching else "MLServer"
 
     def command(self, start: Start) -> Command:
-        """Write its two settings files; one worker is the server itself, more are processes."""
+        """Write its two settings files; its workers are processes beside the server."""
         http, grpc, metrics = start.ports
         server = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc}
-        server |= {"metrics_port": metrics, "debug": False}
-        server |= {"parallel_workers": start.workers if start.workers > 1 else 0}
+        server |= {"metrics_port": metrics, "parallel_workers": start.workers, "debug": False}
         model = {"name": "iris", "implementation": "mlserver_sklearn.SKLearnModel"}
-        model |= {"parameters": {"uri": start.joblib}}
+        model |= {"parameters": {"uri": self.settings(start)["MODEL"]}}
         if self.batching:
             model |= {"max_batch_size": 16, "max_batch_time": 0.005}
         folder = BUILD / "mlserver"

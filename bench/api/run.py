@@ -7,107 +7,106 @@ else the machine does falls on all of them alike.
 import argparse
 import itertools
 import json
+import shutil
+import signal
 import statistics
 import sys
 import time
 
 import environments
-from environments import BUILD, Failed
+from environments import BUILD
 from load import Client
 from peers import PEERS, Peer, Start
 from server import family, free_ports, last_words, memory, running
 
 SETTLE = 2.0
-Figures = dict[str, float]
+COSTS = {"cold start s": 2, "at rest MB": 0, "under load MB": 0, "processes": 0}
 
 
-def measure(peer: Peer, start: Start, arguments: argparse.Namespace) -> Figures:
-    """Start a server, check it, put it under load with each number of rows, and end it."""
+def measure(peer: Peer, start: Start, options: argparse.Namespace) -> dict[str, float]:
+    """Start a server, check its answers, put it under load, end it."""
     client = Client(peer, start.ports[0], start.model)
     began = time.perf_counter()
     with running(peer.command(start), peer.folder, peer.settings(start)) as process:
-        client.wait(lambda: process.poll() is None)
+        client.wait(process)
         figures = {"cold start s": time.perf_counter() - began}
         time.sleep(SETTLE)
         figures["at rest MB"] = memory(process.pid)
         figures["processes"] = len(family(process.pid))
         used = []
-        for rows in arguments.rows:
+        for rows in options.rows:
             client.check(rows)
-            warm_up = max(1.0, arguments.seconds / 5)
-            client.press(rows, warm_up, lambda: used.append(memory(process.pid)), warm_up / 5)
-            under_load = client.press(rows, arguments.seconds, lambda: None, 1.0)
-            figures |= {f"{key}, {rows}": under_load[key] for key in ("rate", "p50", "p99")}
+            warm_up = max(1, options.seconds // 5)
+            client.press(rows, warm_up, warm_up / 5, lambda: used.append(memory(process.pid)))
+            pressed = client.press(rows, options.seconds)
+            figures |= {f"{key}, {rows}": value for key, value in pressed.items()}
             client.check(rows, 1)
-    return figures | {"under load MB": max(used, default=0.0)}
+    return figures | {"under load MB": max(used)}
 
 
-def in_turns(names: list[str], model: str, workers: int, arguments: argparse.Namespace) -> dict:
-    """Each server's figures of all rounds; one that fails says why and is left out from then on."""
-    found: dict[str, dict] = {name: {"rounds": []} for name in names}
-    for number, name in itertools.product(range(arguments.rounds), names):
-        if "failed" in found[name]:
+def in_turns(model: str, workers: int, options: argparse.Namespace) -> dict[str, dict]:
+    """Every server's rounds; one that fails says why, in vain are then its other rounds."""
+    found = {name: {"rounds": [], "failed": ""} for name in options.only}
+    for number, name in itertools.product(range(options.rounds), options.only):
+        if found[name]["failed"]:
             continue
-        start = Start(model, free_ports(3), workers, arguments.access_log)
+        start = Start(model, free_ports(3), workers, options.access_log)
+        label = f"{number + 1}/{options.rounds} {model}, {workers}, {name}"
         try:
-            figures = measure(PEERS[name], start, arguments)
-        except Failed as failure:
-            found[name]["failed"] = f"{failure} ({last_words()})"
-            print(f"INVALID {model} {workers} {name}: {found[name]}", file=sys.stderr)
-            continue
-        found[name]["rounds"].append(figures)
-        print(
-            f"  {number + 1}/{arguments.rounds} {model} {workers} {name}: {figures}",
-            file=sys.stderr,
-        )
+            found[name]["rounds"].append(measure(PEERS[name], start, options))
+            print(f"  {label}: {found[name]['rounds'][-1]}", file=sys.stderr)
+        except Exception as error:  # whatever it is, the others go on
+            found[name]["failed"] = f"{error!r}; the server said: {last_words()}"
+            print(f"INVALID {label}: {found[name]['failed']}", file=sys.stderr)
     return found
 
 
-def medians(entry: dict) -> Figures | None:
-    """None where a round failed: then no round counts."""
-    if "failed" in entry:
-        return None
-    rounds = entry["rounds"]
-    return {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+def medians(found: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Of those that never failed."""
+    good = {name: entry["rounds"] for name, entry in found.items() if not entry["failed"]}
+    return {
+        name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+        for name, rounds in good.items()
+    }
 
 
-def speed(found: dict, rows: int) -> list[str]:
-    """Markdown; the ratios are those of requests per second."""
-    lines = ["| | requests/s | of empty | ours to it | p50 ms | p99 ms |", "|---|" + "---:|" * 5]
-    known = {name: medians(entry) for name, entry in found.items()}
+def speed(found: dict[str, dict], rows: int) -> list[list[str]]:
+    """What was answered, and how it compares in requests per second and in the 99th percentile."""
+    table = [["", "requests/s", "× empty", "ours ×", "p50 ms", "p99 ms", "p99 × empty"]]  # noqa: RUF001
+    known = medians(found)
     for name, entry in found.items():
-        figures = known[name]
-        if figures is None:
-            lines.append(f"| {PEERS[name].name} | failed: {entry['failed']} |")
+        if entry["failed"]:
+            table.append([PEERS[name].name, f"INVALID: {entry['failed']}"])
             continue
-        rate, p50, p99 = (figures[f"{key}, {rows}"] for key in ("rate", "p50", "p99"))
-        of_empty, ours = (share(known, other, f"rate, {rows}", rate) for other in ("empty", "ours"))
-        of_empty = f"{1 / of_empty:.2f}" if of_empty else ""
-        ours = f"{ours:.2f}" if ours else ""
-        lines.append(
-            f"| {PEERS[name].name} | {rate:.0f} | {of_empty} | {ours} | {p50:.2f} | {p99:.2f} |"
+        rate, p50, p99 = (known[name][f"{key}, {rows}"] for key in ("rate", "p50", "p99"))
+        empty = known.get("empty", {})
+        of_empty = ratio(rate, empty.get(f"rate, {rows}"))
+        ours = ratio(known.get("ours", {}).get(f"rate, {rows}"), rate)
+        late = ratio(p99, empty.get(f"p99, {rows}"))
+        table.append(
+            [PEERS[name].name, f"{rate:.0f}", of_empty, ours, f"{p50:.2f}", f"{p99:.2f}", late]
         )
-    return lines
+    return table
 
 
-def share(known: dict, name: str, key: str, of: float) -> float | None:
-    figures = known.get(name)
-    return figures[key] / of if figures else None
+def ratio(value: float | None, of: float | None) -> str:
+    return f"{value / of:.2f}" if value and of else ""
 
 
-def cost(found: dict) -> list[str]:
-    """Markdown: what a server takes before and while it answers."""
-    columns = ("cold start s", "at rest MB", "under load MB", "processes", "environment MB")
-    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    for name, entry in found.items():
-        if figures := medians(entry):
-            figures["environment MB"] = environments.size(PEERS[name].environment)
-            digits = [2, 0, 0, 0, 0]
-            shown = [
-                f"{figures[key]:.{places}f}" for key, places in zip(columns, digits, strict=True)
-            ]
-            lines.append(f"| {PEERS[name].name} | " + " | ".join(shown) + " |")
-    return lines
+def cost(found: dict[str, dict]) -> list[list[str]]:
+    table = [["", *COSTS, "environment MB"]]
+    for name, figures in medians(found).items():
+        shown = [f"{figures[key]:.{digits}f}" for key, digits in COSTS.items()]
+        table.append(
+            [PEERS[name].name, *shown, f"{environments.size(PEERS[name].environment):.0f}"]
+        )
+    return table
+
+
+def show(title: str, table: list[list[str]]) -> None:
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    lines.insert(1, "|---|" + "---:|" * (len(table[0]) - 1))
+    print(f"\n### {title}\n", *lines, sep="\n", flush=True)
 
 
 def prepare(names: list[str]) -> None:
@@ -119,54 +118,40 @@ def prepare(names: list[str]) -> None:
             environments.install(PEERS[name].environment, *fitted_with, *PEERS[name].packages)
 
 
-def listed(kind: type = str, choices: tuple = ()) -> type:
-    def parse(text: str) -> list:
-        values = [kind(each) for each in text.split(",")]
-        if wrong := [each for each in values if choices and each not in choices]:
-            raise argparse.ArgumentTypeError(
-                f"{wrong[0]} is none of {', '.join(map(str, choices))}"
-            )
-        return values
+def listed(text: str) -> list:
+    return [int(each) if each.isdigit() else each for each in text.split(",")]
 
-    return parse
+
+def chosen() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="of load (10)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (3)")
+    parser.add_argument("--only", type=listed, default=list(PEERS), help=",".join(PEERS))
+    parser.add_argument("--rows", type=listed, default=[1, 100], help="of a request (1,100)")
+    parser.add_argument("--models", type=listed, default=["logistic", "forest"])
+    parser.add_argument("--workers", type=listed, default=[1, 2], help="of a server (1,2)")
+    parser.add_argument("--access-log", action="store_true", help="of ours and the uvicorn apps")
+    options = parser.parse_args()
+    if unknown := set(options.only) - PEERS.keys():
+        parser.error(f"unknown: {', '.join(unknown)}")
+    if not shutil.which("wrk"):
+        parser.error("wrk is not installed")
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    everyone = tuple(PEERS)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of load (10)")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (3)")
-    parser.add_argument(
-        "--only",
-        type=listed(str, everyone),
-        default=everyone,
-        metavar="PEER,…",
-        help=", ".join(everyone),
-    )
-    parser.add_argument("--rows", type=listed(int), default=[1, 100], help="of a request (1,100)")
-    parser.add_argument(
-        "--models",
-        type=listed(str, ("logistic", "forest")),
-        default=["logistic", "forest"],
-        metavar="MODEL,…",
-    )
-    parser.add_argument("--workers", type=listed(int), default=[1, 2], help="(1,2)")
-    parser.add_argument("--access-log", action="store_true", help="every server writes one")
-    arguments = parser.parse_args()
+    options = chosen()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     BUILD.mkdir(parents=True, exist_ok=True)
-    prepare(arguments.only)
+    prepare(options.only)
     results = {}
-    for model, workers in itertools.product(arguments.models, arguments.workers):
-        title = f"{model}, {workers} worker{'s' if workers > 1 else ''}"
-        results[title] = found = in_turns(arguments.only, model, workers, arguments)
+    for model, workers in itertools.product(options.models, options.workers):
+        title = f"{model}, workers: {workers}"
+        results[title] = in_turns(model, workers, options)
         (BUILD / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        for rows in arguments.rows:
-            print(
-                f"\n### {title}, {rows} row{'s' if rows > 1 else ''}\n",
-                *speed(found, rows),
-                sep="\n",
-            )
-        print(f"\n### {title}: cost\n", *cost(found), sep="\n", flush=True)
+        for rows in options.rows:
+            show(f"{title}, rows: {rows}", speed(results[title], rows))
+        show(f"{title}, cost", cost(results[title]))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,6 @@ class Flowers(BaseModel):
 
 
 @app.post("/predict")
-def predict(body: Flowers) -> dict:
+async def predict(body: Flowers) -> dict:
     frame = pd.DataFrame([flower.model_dump() for flower in body.flowers])
     return {"predictions": model.predict(frame).tolist()}
