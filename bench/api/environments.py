@@ -55,15 +55,15 @@ def install(name: str, *what: str | Path) -> None:
     call(BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", folder, *what)
 
 
-def prepare(flavor: str = "api") -> None:
-    """Render the project, make its two environments, and fit the models anew."""
-    shutil.rmtree(PROJECT, ignore_errors=True)
+def prepare() -> None:
+    """Render the project, make its two environments, and fit the models."""
+    for folder in (PROJECT, MODELS, BUILD / f"venv-{SERVING}"):
+        shutil.rmtree(folder, ignore_errors=True)
     options = ("--no-input", "--default-config", "--output-dir", BUILD)
-    call(BIN / "cookiecutter", TEMPLATE, *options, f"deployment_flavor={flavor}")
+    call(BIN / "cookiecutter", TEMPLATE, *options, "deployment_flavor=api")
     install(SERVING, "--require-hashes", "--requirement", PROJECT / "requirements.txt")
     install(DEVELOPMENT, "--require-hashes", "--requirement", PROJECT / "requirements-dev.txt")
     install(DEVELOPMENT, "--no-deps", "--editable", PROJECT)
-    shutil.rmtree(MODELS, ignore_errors=True)
     call(python(DEVELOPMENT), HERE / "prepare.py", MODELS, cwd=PROJECT)
 
 
