@@ -42,8 +42,9 @@ class Peer:
     def uvicorn(self, app: str, start: Start) -> Command:
         port, workers = str(start.ports[0]), str(start.workers)
         log = "--access-log" if start.access_log else "--no-access-log"
-        options = ["--app-dir", HERE, "--port", port, "--workers", workers, log]
-        return [python(self.environment), "-m", "uvicorn", app, *options]
+        spared = ["--no-proxy-headers", "--no-server-header", log]
+        options = ["--app-dir", HERE, "--port", port, "--workers", workers]
+        return [python(self.environment), "-m", "uvicorn", app, *options, *spared]
 
 
 class Ours(Peer):
