@@ -157,8 +157,8 @@ def as_json(column: Column, cell: str) -> Any:
     if column.type == "float":
         return number
     # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
-    whole = len(text) < 20 and text.lstrip("+-").isdigit()
-    exact = int(text) if whole else int(number) if number.is_integer() else number
+    exact = int(text) if text.lstrip("+-").isdigit() else number
+    exact = int(exact) if exact == int(exact) else exact
     return exact if -(2**63) <= exact < 2**63 else cell
 
 
