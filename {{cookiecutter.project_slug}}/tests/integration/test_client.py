@@ -411,12 +411,11 @@ def test_the_code_tells_of_too_many_rows(api, ask, write):
     require_whole(done.rows, file)
 
 
-def test_an_answer_counts_though_the_body_was_not_read(api, ask, write, pauses):
-    file = write(30_000)
-    api.plan, api.max_rows = [refuse_unread], 20_000
-    done = ask(file, "--batch-rows", 30_000)
-    assert (done.returncode, sizes(api), pauses) == (0, [15_000, 15_000], [])
-    require_whole(done.rows, file)
+@pytest.mark.skipif(sys.platform != "linux", reason="a reset may discard the answer elsewhere")
+def test_an_answer_counts_though_the_body_was_not_read(api):
+    api.plan = [refuse_unread]
+    asked = remote.Api(api.url, "", timeout=10, retries=0)
+    assert asked.ask(b"x" * 20_000_000) == (413, {"detail": "too many bytes"})
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422, 500, 301])
