@@ -12,9 +12,12 @@ BIN := .venv/bin
 OUTPUT ?= ..
 WORKERS ?= 2
 
+UPGRADE = --upgrade
+
 DEMO := build/demo
 PROJECT := iris-flower-prediction
 TEMPLATE := {{cookiecutter.project_slug}}
+FLAVORS := batch api both
 PINNED := check-jsonschema nbstripout pre-commit-hooks ruff zizmor
 
 # An environment keeps its folder's path: in a moved or copied folder it is made again.
@@ -87,8 +90,8 @@ format: $(READY) ## Format the template's own code
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(READY) ## Refresh every locked requirement, the rendered project's too
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+lock: $(READY) ## Refresh every locked requirement, the rendered projects' too
+	@$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command 'make lock' --group dev --output-file requirements.txt
 	@for name in $(PINNED); do \
 		version=$$(sed -n "s/^$$name==\([^ ]*\).*/\1/p" requirements.txt); \
@@ -97,9 +100,15 @@ lock: $(READY) ## Refresh every locked requirement, the rendered project's too
 	done
 	@rm -f .pre-commit-config.yaml.old '$(TEMPLATE)/.pre-commit-config.yaml.old'
 	@rm -rf build/lock
-	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock >/dev/null
-	@$(MAKE) --no-print-directory -C build/lock/$(PROJECT) lock PYTHON=../../../$(BIN)/python
-	@cp build/lock/$(PROJECT)/requirements*.txt '$(TEMPLATE)/'
+	@for flavor in $(FLAVORS); do \
+		folder=build/lock/$$flavor/$(PROJECT); \
+		$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock/$$flavor \
+			deployment_flavor=$$flavor >/dev/null && \
+		$(MAKE) --no-print-directory -C $$folder lock PYTHON="$$PWD/$(BIN)/python" && \
+		for name in requirements requirements-train requirements-dev; do \
+			cp $$folder/$$name.txt '$(TEMPLATE)'/$${name}_$$flavor.txt || exit 1; \
+		done || exit 1; \
+	done
 
 .PHONY: bench
 bench: $(READY) ## Measure a rendered project beside its peers; SECTIONS=... only some of them

@@ -29,33 +29,38 @@ DEPENDENCIES = frozenset(
     """
     aiohappyeyeballs aiohttp aiosignal alembic annotated_doc annotated_types anyio argon2
     argon2_cffi argon2_cffi_bindings arrow asn1crypto asttokens async_lru attr attrs babel
-    beautifulsoup4 bleach blinker bs4 cachetools certifi cffi cfgv charset_normalizer click
+    beautifulsoup4 bleach blinker brotli bs4 cachetools certifi cffi cfgv charset_normalizer click
     cloudpickle comm contourpy coverage cryptography cycler databricks databricks_sdk dateutil
-    debugpy defusedxml distlib docker dotenv editables execnet executing fastapi fastjsonschema
-    filelock flask flask_cors flatbuffers fonttools fqdn frozenlist git gitdb gitpython google
-    google_auth graphene graphql graphql_core graphql_relay gunicorn h11 hatchling httpcore httpx
-    httpx2 huey identify idna importlib_metadata iniconfig ipykernel ipykernel_launcher ipython
-    ipython_pygments_lexers isoduration itsdangerous jedi jinja2 joblib json5 jsonpointer
-    jsonschema jsonschema_specifications jupyter jupyter_builder jupyter_client jupyter_core
-    jupyter_events jupyter_lsp jupyter_server jupyter_server_terminals jupyterlab
-    jupyterlab_pygments jupyterlab_server kiwisolver lark mako markupsafe matplotlib
-    matplotlib_inline mistune ml_dtypes mlflow mlflow_skinny mlflow_tracing mpl_toolkits multidict
-    narwhals nbclient nbconvert nbformat nbmake nest_asyncio2 nodeenv notebook_shim numpy onnx
-    onnxruntime opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk
-    opentelemetry_semantic_conventions overrides packaging pandas pandocfilters parso pathspec
-    pexpect pg8000 pil pillow pip pkg_resources platformdirs pluggy pre_commit prettytable
-    prometheus_client prompt_toolkit propcache protobuf psutil ptyprocess pure_eval py pyarrow
-    pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pygments pylab
-    pyparsing pytest pytest_cov pytest_xdist python_dateutil python_discovery python_dotenv
-    python_json_logger pythonjsonlogger pyyaml pyzmq referencing requests rfc3339_validator
-    rfc3986_validator rfc3987_syntax rpds rpds_py ruff scikit_learn scipy scramp send2trash
-    setuptools six skl2onnx sklearn skops smmap soupsieve sqlalchemy sqlparse stack_data starlette
-    terminado threadpoolctl tinycss2 tomlkit tornado tqdm traitlets trove_classifiers
-    typing_extensions typing_inspection tzdata uri_template urllib3 uv uvicorn virtualenv wcwidth
-    webcolors webencodings websocket websocket_client werkzeug wheel xdist yaml yarl zipp zmq
+    debugpy defusedxml distlib docker dotenv editables execnet executing fastapi fastapi_offline
+    fastjsonschema filelock flask flask_cors flatbuffers fonttools fqdn frozenlist gevent
+    geventhttpclient git gitdb gitpython google google_auth graphene graphql graphql_core
+    graphql_relay greenlet gunicorn h11 harfile hatchling httpcore httpcore2 httptools httpx httpx2
+    huey hypothesis hypothesis_graphql identify idna importlib_metadata iniconfig ipykernel
+    ipykernel_launcher ipython ipython_pygments_lexers isoduration itsdangerous jedi jinja2 joblib
+    json5 jsonpointer jsonschema jsonschema_rs jsonschema_specifications jupyter jupyter_builder
+    jupyter_client jupyter_core jupyter_events jupyter_lsp jupyter_server jupyter_server_terminals
+    jupyterlab jupyterlab_pygments jupyterlab_server jwt kiwisolver lark mako markdown_it
+    markdown_it_py markupsafe matplotlib matplotlib_inline mdurl mistune ml_dtypes mlflow
+    mlflow_skinny mlflow_tracing mpl_toolkits msgspec multidict narwhals nbclient nbconvert nbformat
+    nbmake nest_asyncio2 nodeenv notebook_shim numpy onnx onnxruntime opentelemetry
+    opentelemetry_api opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions
+    outcome overrides packaging pandas pandocfilters parso pathspec pexpect pg8000 pil pillow pip
+    pkg_resources platformdirs pluggy pre_commit prettytable prometheus_client prompt_toolkit
+    propcache protobuf psutil ptyprocess pure_eval py pyarrow pyasn1 pyasn1_modules pycparser
+    pydantic pydantic_core pydantic_settings pygments pyjwt pylab pyparsing pyrate_limiter pysocks
+    pytest pytest_cov pytest_xdist python_dateutil python_discovery python_dotenv python_json_logger
+    python_rapidjson pythonjsonlogger pyyaml pyzmq rapidjson referencing requests rfc3339_validator
+    rfc3986_validator rfc3987_syntax rich rpds rpds_py ruff schemathesis scikit_learn scipy scramp
+    selenium send2trash setuptools six skl2onnx sklearn skops smmap sniffio socks sockshandler
+    sortedcontainers soupsieve sqlalchemy sqlparse stack_data starlette terminado threadpoolctl
+    tinycss2 tomlkit tornado tqdm traitlets trio trio_websocket tritonclient tritonclientutils
+    tritongrpcclient tritonhttpclient tritonshmutils trove_classifiers truststore typing_extensions
+    typing_inspection tzdata uri_template urllib3 uv uvicorn uvloop virtualenv wcwidth webcolors
+    webencodings websocket websocket_client werkzeug wheel wsproto xdist yaml yarl zipp zmq zope
+    zope_event zope_interface
     """.split()
 )
-OWN_FOLDERS = frozenset(["conftest", "src", "tests"])
+OWN_FOLDERS = frozenset(["conftest", "orders_table", "pressure", "src", "tests"])
 
 
 def problems(answers):

@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +30,19 @@ FLAVORS = [
 ]
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = {"python_version": RUNNING} if RUNNING in CHOICES["python_version"] else {}
+ENGINE = next((name for name in ("podman", "docker") if shutil.which(name)), None)
+# Whatever proxy this machine has is none for itself.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# Rows of the example, and what the project itself answers.
+EXPECTED = """
+import json
+from {package} import data, registry, settings
+from {package}.contract import CONTRACT
+from {package}.predict import make_predictions
+rows = data.load()[CONTRACT.names].head(10)
+model = registry.load_model("models:/{package}@champion", settings.load())
+print(json.dumps([{{"data": rows.to_dict("list")}}, make_predictions(model, rows)]))
+"""
 HOSTILE = {
     "quotes": """She said "it's" 'done' `now` \"\"\" '''""",
     "backslash": r"C:\new\table ends in \\",
@@ -107,6 +123,49 @@ def attempt(*command, cwd, **options):
         encoding="utf-8",
         **options,
     )
+
+
+def in_environment(project, *command, cwd=None):
+    """The output of a program of the project's own environment."""
+    program = project.path / ".venv" / "bin" / command[0]
+    return run(str(program), *map(str, command[1:]), cwd=cwd or project.path)
+
+
+def examples(project):
+    """A request with rows of a trained project's example, and the predictions it must answer."""
+    script = EXPECTED.format(package=project.package)
+    return json.loads(in_environment(project, "python", "-c", script).splitlines()[-1])
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def wait_for(condition, seconds, explain):
+    """Returns once the condition holds; fails with the explanation after so many seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, explain()
+        time.sleep(0.2)
+
+
+def is_ready(port):
+    """Whether an API on this machine says that it is ready."""
+    try:
+        with DIRECT.open(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def predict(port, body):
+    """The predictions of an API on this machine."""
+    url, kind = f"http://127.0.0.1:{port}/predict", {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), kind)
+    with DIRECT.open(request, timeout=30) as answer:
+        return json.load(answer)["predictions"]
 
 
 def clean_environment():

@@ -1,19 +1,45 @@
 """Does a rendered project work: its environment, tests, linters, hooks, jobs, notebooks?"""
 
+import os
 import re
+import signal
+import subprocess
 
 import nbformat
 import pre_gen_project
 import pytest
-from conftest import FLAVORS, HOSTILE, Project, label, run
+from conftest import (
+    FLAVORS,
+    HOSTILE,
+    Project,
+    clean_environment,
+    examples,
+    free_port,
+    in_environment,
+    is_ready,
+    label,
+    predict,
+    run,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
-EVERY_FLAVOR = pytest.mark.parametrize(
-    "answers",
-    [pytest.param(answers, marks=pytest.mark.xdist_group(label(answers))) for answers in FLAVORS],
-    ids=label,
-)
+
+def for_each(flavors):
+    """A test for each flavor, on the worker that has its environment."""
+    return pytest.mark.parametrize(
+        "answers",
+        [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in flavors],
+        ids=label,
+    )
+
+
+EVERY_FLAVOR = for_each(FLAVORS)
+BATCH = for_each([each for each in FLAVORS if each["deployment_flavor"] != "api"])
+API = for_each([each for each in FLAVORS if each["deployment_flavor"] != "batch"])
+# Where batch or API makes no difference, one project of each problem is enough.
+EVERY_PROBLEM = for_each([FLAVORS[0], FLAVORS[-2]])
 # The import names of what the project asks for; more than the distributions' names tell.
 IMPORT_NAMES = """
 import re, tomllib
@@ -25,11 +51,6 @@ for name, distributions in packages_distributions().items():
     if wanted & {each.lower() for each in distributions} and re.match("[a-z]", name):
         print(name.lower())
 """
-
-
-def in_environment(project, *command, cwd=None):
-    program = project.path / ".venv" / "bin" / command[0]
-    return run(str(program), *command[1:], cwd=cwd or project.path)
 
 
 def assert_all_passed(output):
@@ -56,7 +77,7 @@ def test_its_hooks_pass_and_change_nothing(install, answers):
     assert project.run("git", "status", "--porcelain") == ""
 
 
-@EVERY_FLAVOR
+@EVERY_PROBLEM
 def test_its_hooks_refuse_what_must_not_be_committed(install, answers, tmp_path):
     project = install(**answers)
     run("git", "clone", "--quiet", str(project.path), "clone", cwd=tmp_path)
@@ -76,12 +97,12 @@ def test_its_hooks_refuse_what_must_not_be_committed(install, answers, tmp_path)
     assert "a secret" not in clone.text("analysis/new.ipynb")
 
 
-@EVERY_FLAVOR
+@EVERY_PROBLEM
 def test_its_notebooks_run(install, answers):
     install(**answers).run("make", "train", "notebooks")
 
 
-@EVERY_FLAVOR
+@BATCH
 def test_its_main_job_leaves_predictions_and_a_clean_checkout(install, answers):
     project = install(**answers)
     project.run("make", "run")
@@ -92,6 +113,35 @@ def test_its_main_job_leaves_predictions_and_a_clean_checkout(install, answers):
     ]
     assert predictions
     # What the jobs write is ignored by git; the user never commits a database by accident.
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@API
+def test_its_api_answers_and_leaves_a_clean_checkout(install, answers, tmp_path):
+    project, port, log = install(**answers), free_port(), tmp_path / "log"
+    # The main job of an API project trains and serves; that of a project with both scores.
+    target = "run"
+    if answers["deployment_flavor"] == "both":
+        project.run("make", "train")
+        target = "serve"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            ["make", target],
+            cwd=project.path,
+            env=clean_environment() | {"PORT": str(port)},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: is_ready(port), 120, log.read_text)
+        body, expected = examples(project)
+        assert predict(port, body) == expected
+    finally:
+        # As Ctrl-C does: to make and to all that it started.
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+    assert "Traceback" not in log.read_text("utf-8")
     assert project.run("git", "status", "--porcelain") == ""
 
 

@@ -6,11 +6,10 @@ import shutil
 import sys
 
 import pytest
-from conftest import run
+from conftest import ENGINE, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("classification-batch")]
 
-ENGINE = next((name for name in ("podman", "docker") if shutil.which(name)), None)
 if not ENGINE:
     pytestmark.append(pytest.mark.skip(reason="no container engine: apt-get install podman"))
 # As a cautious operator runs it: no network, no rights, nothing to write to but what is mounted.

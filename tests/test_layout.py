@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import post_gen_project
+import pre_gen_project
 import pytest
 from conftest import FLAVORS, label
 
@@ -37,10 +38,12 @@ requirements-train.txt
 requirements.txt
 src/{package}/__init__.py
 src/{package}/__main__.py
+src/{package}/arrow.py
 src/{package}/cli.py
 src/{package}/columns.py
 src/{package}/contract.py
 src/{package}/data.py
+src/{package}/databases.py
 src/{package}/errors.py
 src/{package}/export.py
 src/{package}/locks.py
@@ -70,23 +73,52 @@ tests/unit/test_settings.py
 tests/unit/test_tables.py
 tests/unit/test_train.py
 """
-ONLY = {
-    "batch": """
+BATCH = """
 docs/batch.md
 src/{package}/batch.py
 src/{package}/incremental.py
 src/{package}/ledger.py
 src/{package}/outputs.py
+src/{package}/parts.py
 src/{package}/scoring.py
 tests/integration/test_batch.py
 tests/integration/test_incremental.py
 tests/integration/test_nothing_is_lost.py
 tests/integration/test_postgresql.py
+tests/integration/test_score.py
+tests/orders_table.py
 tests/unit/test_ledger.py
 tests/unit/test_outputs.py
+tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
-}
+API = """
+src/{package}/api.py
+src/{package}/auth.py
+src/{package}/batching.py
+src/{package}/delivery.py
+src/{package}/follow.py
+src/{package}/gate.py
+src/{package}/inference_protocol.py
+src/{package}/json_logs.py
+src/{package}/metrics.py
+src/{package}/mlflow_protocol.py
+src/{package}/openapi.py
+src/{package}/problems.py
+src/{package}/protocol.py
+src/{package}/serve.py
+src/{package}/serving.py
+src/{package}/spool.py
+src/{package}/tokens.py
+src/{package}/values.py
+src/{package}/wire.py
+tests/integration/test_kept_predictions_postgresql.py
+tests/unit/test_auth.py
+tests/unit/test_delivery.py
+tests/unit/test_spool.py
+tests/unit/test_tokens.py
+"""
+ONLY = {"batch": BATCH, "api": API, "both": BATCH + API}
 
 
 @pytest.mark.parametrize("answers", FLAVORS, ids=label)
@@ -94,6 +126,12 @@ def test_tree(bake, answers):
     project = bake(**answers)
     expected = TREE + ONLY[answers["deployment_flavor"]]
     assert project.files() == sorted(expected.format(package=project.package).split())
+
+
+@pytest.mark.parametrize("answers", FLAVORS, ids=label)
+def test_no_package_can_be_named_as_a_module_of_the_tests(bake, answers):
+    modules = {path.stem for path in (bake(**answers).path / "tests").glob("*.py")}
+    assert {"conftest"} <= modules <= pre_gen_project.OWN_FOLDERS
 
 
 ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}

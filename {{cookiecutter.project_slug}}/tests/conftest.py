@@ -8,35 +8,34 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 
-from {{ cookiecutter.__package_name }} import cli, data, export, model, settings, tables
+from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
+from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.schema import as_batch
-
+{% if cookiecutter.deployment_flavor != "batch" %}
+pytest_plugins = ["api_process"]
+{%- endif %}
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
 # Training of the tests: the same pipeline with fewer tries.
 QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 SECONDS = 120
-SQL_TYPES = {
-    pa.float64(): sa.Double,
-    pa.int64(): sa.BigInteger,
-    pa.bool_(): sa.Boolean,
-    pa.date32(): sa.Date,
-}
+# Settings that are no key of a section.
+VARIABLES = {"ENVIRONMENT"{% if cookiecutter.deployment_flavor != "batch" %}, "HOST", "PORT"{% endif %}}
+SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
 
 
 def is_setting(name: str) -> bool:
-    return name.upper() == "ENVIRONMENT" or name.upper().startswith(
-        ("MODELS__", "TRAINING__", "BATCH__")
-    )
+    sections = tuple(f"{section.upper()}__" for section in settings.Settings.model_fields)
+    return name.upper() in VARIABLES or name.upper().startswith(sections)
 
 
 class Project:
@@ -50,7 +49,7 @@ class Project:
     def start(self, *words: object, **options) -> subprocess.Popen:
         """``python -m <package> WORDS``, or a script if the first word ends in .py.
 
-        Upper-case options are settings, such as BATCH__PART_ROWS=100; others are Popen's.
+        Upper-case options are settings, such as TRAINING__FOLDS=2; others are Popen's.
         """
         chosen = {name: str(options.pop(name)) for name in list(options) if name.isupper()}
         kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
@@ -82,6 +81,36 @@ class Project:
         return other
 
 
+class PostgreSQL:
+    """A real server with an empty database, which nobody else can reach: a Unix socket, no network.
+
+    It runs as an unprivileged user, as PostgreSQL refuses to run as root.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.url = f"postgresql+pg8000://tester@/postgres?unix_sock={folder}/.s.PGSQL.5432"
+        self.user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+        if self.user:
+            shutil.chown(folder, **self.user)
+        words = ("-D", f"{folder}/data", "-U", "tester", "-A", "trust", "--no-sync")
+        self._run(Path(PG_CTL).resolve().with_name("initdb"), *words)
+
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
+        self._control("-o", options, "-l", f"{self.folder}/log", "-w", "start")
+
+    def stop(self) -> None:
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *words: str) -> None:
+        self._run(Path(PG_CTL).resolve(), "-D", f"{self.folder}/data", *words)
+
+    def _run(self, *words: object) -> None:
+        done = {"check": True, "capture_output": True, "timeout": SECONDS}
+        subprocess.run([*words], cwd=self.folder, **done, **self.user)
+
+
 def wait_for(condition, process: subprocess.Popen | None = None):
     """The first true value of ``condition()``; it must come before the process ends."""
     until = time.monotonic() + SECONDS
@@ -92,17 +121,6 @@ def wait_for(condition, process: subprocess.Popen | None = None):
             raise AssertionError(f"ended too early: {process.communicate()}")
         time.sleep(0.002)
     raise AssertionError("waited in vain")
-
-
-def fill(url: str, table: pa.Table, first: int = 0, number=sa.BigInteger) -> None:
-    """Add rows to the SQL table ``orders``, numbered from ``first``: its watermark ``number``."""
-    columns = [sa.Column(f.name, SQL_TYPES.get(f.type, sa.Text)) for f in table.schema]
-    orders = sa.Table("orders", sa.MetaData(), sa.Column("number", number), *columns)
-    numbered = [{"number": first + at, **row} for at, row in enumerate(table.to_pylist())]
-    with tables.connect(url, create=True) as connection:
-        orders.create(connection, checkfirst=True)
-        if numbered:
-            connection.execute(orders.insert(), numbered)
 
 
 def use(folder: Path, monkeypatch) -> None:
@@ -150,7 +168,7 @@ def matrix(examples) -> np.ndarray:
 def fitted(examples, matrix):
     """The first candidate that is more than the baseline, fitted."""
     name = next(name for name in model.build(0) if name != model.BASELINE)
-    codes, _ = CONTRACT.target.encode(as_batch(examples[[CONTRACT.target.name]]).column(0))
+    codes, _ = encode(CONTRACT.target, as_batch(examples[[CONTRACT.target.name]]).column(0))
     return model.build(0)[name].estimator.fit(matrix, codes)
 
 
@@ -223,3 +241,24 @@ def rows(examples):
         return pa.concat_tables([table] * times).slice(0, count).combine_chunks()
 
     return repeat
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A running PostgreSQL, or the test is skipped."""
+    if not PG_CTL:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    # A socket's path is limited to about 100 characters, pytest's folders are too deep.
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        server = PostgreSQL(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgresql(server) -> str:
+    """The URL of an empty database of a PostgreSQL."""
+    return server.url

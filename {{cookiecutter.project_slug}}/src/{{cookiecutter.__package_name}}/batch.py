@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import registry, settings, tables
+from . import parts, registry, settings, tables
+from .databases import local_path, redacted
 from .errors import ProjectError
 from .locks import only_one
 from .outputs import open_output, read_json
+from .parts import Window
 from .scoring import PLAN, Run
 from .settings import Settings
-from .tables import Window
 
 log = logging.getLogger(__name__)
 NOT_SHOWN = ("source", "model_version", "run_id", "predicted_at")
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.run_id,
         arguments.force,
     )
-    if arguments.show and (arguments.incremental or tables.local_path(request.output) is None):
+    if arguments.show and (arguments.incremental or local_path(request.output) is None):
         raise ProjectError("--show goes with one run that writes files.")
     if arguments.incremental:
         score_new(request, arguments.watermark, config)
@@ -107,7 +108,7 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
 def show(manifest: dict, count: int) -> None:
     """Print the first predictions of a run that wrote files."""
     output = open_output(manifest["output"], "parquet", Path())
-    for row in tables.head(output.path(manifest["run_id"]), count):
+    for row in parts.head(output.path(manifest["run_id"]), count):
         shown = {name: value for name, value in row.items() if name not in NOT_SHOWN}
         print("    " + "  ".join(f"{name} {value}" for name, value in shown.items()))
 
@@ -132,12 +133,12 @@ def score(
     with only_one(run_id, work, f"run {run_id}"):
         published = output.published(run_id)
         if published and not request.force:
-            if published["input"]["uri"] != tables.redacted(request.input):
+            if published["input"]["uri"] != redacted(request.input):
                 raise ProjectError(f"run id {run_id} is taken, by {published['input']['uri']}.")
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
         paths = tables.files(request.input) if paths is None else paths
-        _keep_apart(paths, tables.local_path(request.output))
+        _keep_apart(paths, local_path(request.output))
         rejected = Path(config.batch.rejected) / f"{run_id}.csv"
         if rejected.exists() and not published and not (output.staging / run_id).exists():
             raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
@@ -179,7 +180,7 @@ def _unfinished(output, request: Request) -> str | None:
     """The id of a run over the same input that was killed: the same command finishes it."""
     for file in sorted(output.staging.glob(f"*/{PLAN}")):
         plan = read_json(file)
-        same = (tables.redacted(request.input), str(output))
+        same = (redacted(request.input), str(output))
         if plan and (plan["input"], plan["output"]) == same:
             return file.parent.name
     return None

@@ -18,11 +18,15 @@ from .errors import ProjectError
 COMMANDS = {
     "train": ("train", "train, validate, register, and promote if better than the champion"),
     "score": ("batch", "score a table: read, validate, predict, write"),
+    "serve": ("serve", "answer requests for predictions over HTTP"),
     "predict": ("client", "ask a running API for the predictions of a csv file"),
     "history": ("versions", "list the registered versions with their metrics and verdicts"),
     "promote": ("versions", "make a registered version the champion"),
     "rollback": ("versions", "put the previous champion back"),
     "copy": ("versions", "copy a verified model from the registry to a folder"),
+    "api-key": ("auth", "create, list or revoke an API key"),
+    "follow": ("follow", "keep a folder in step with a model in the registry"),
+    "openapi": ("openapi", "write docs/openapi.json, unless clients would break"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),
 }
 FAILED, INTERRUPTED = 2, 130

@@ -10,10 +10,30 @@ from .schema import Column, Contract
 CONTRACT = Contract(
     version="1.0.0",
     columns=(
-        Column("SEPAL_LENGTH", "float", "Length of the sepal", "cm", minimum=0.1, maximum=15),
-        Column("SEPAL_WIDTH", "float", "Width of the sepal", "cm", minimum=0.1, maximum=10),
-        Column("PETAL_LENGTH", "float", "Length of the petal", "cm", minimum=0.1, maximum=15),
-        Column("PETAL_WIDTH", "float", "Width of the petal", "cm", minimum=0.1, maximum=10),
+        Column(
+            "SEPAL_LENGTH",
+            "float",
+            "Length of the sepal",
+            "cm",
+            minimum=0.1,
+            maximum=15,
+            example=5.1,
+        ),
+        Column(
+            "SEPAL_WIDTH", "float", "Width of the sepal", "cm", minimum=0.1, maximum=10, example=3.5
+        ),
+        Column(
+            "PETAL_LENGTH",
+            "float",
+            "Length of the petal",
+            "cm",
+            minimum=0.1,
+            maximum=15,
+            example=1.4,
+        ),
+        Column(
+            "PETAL_WIDTH", "float", "Width of the petal", "cm", minimum=0.1, maximum=10, example=0.2
+        ),
     ),
     target=Column("SPECIES", "category", "0 setosa, 1 versicolor, 2 virginica", allowed=(0, 1, 2)),
 )

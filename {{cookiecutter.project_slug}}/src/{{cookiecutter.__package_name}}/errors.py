@@ -7,5 +7,8 @@ class ProjectError(Exception):
 
 def brief(error: BaseException) -> str:
     """The first line of a library's error, to be part of a sentence of ours."""
-    lines = str(getattr(error, "orig", None) or error).splitlines()
+    cause = getattr(error, "orig", None) or error
+    # PostgreSQL's answer as pg8000 gives it; its other fields may quote data.
+    answer = cause.args[0] if cause.args and isinstance(cause.args[0], dict) else {}
+    lines = str(answer.get("M") or cause).splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

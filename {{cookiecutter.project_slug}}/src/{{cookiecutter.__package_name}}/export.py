@@ -19,6 +19,8 @@ from .predict import Scores, native, open_model, write_metadata
 from .settings import PACKAGE, Settings
 
 DRAWN_ROWS = 10_000
+# Drawn rows that are kept with the model and their answers, for whoever loads it to compare.
+SELF_TEST_ROWS = 5
 # Two classes whose probabilities differ by less are a tie; either answer is right.
 TIE = 1e-6
 # Regression: relative to the spread of the predictions, well above float32's own 1e-7.
@@ -64,6 +66,10 @@ def save(
         metadata = _write_native(estimator, folder, config.models.allow_pickle)
     metadata["disagreement"] = disagreement._asdict() if disagreement else {}
     metadata["fallback"] = None if served else why
+    labels, _ = open_model(folder, allow_pickle=config.models.allow_pickle).run(
+        drawn[:SELF_TEST_ROWS]
+    )
+    metadata["self_test"] = {"rows": drawn[:SELF_TEST_ROWS].tolist(), "labels": labels.tolist()}
     write_metadata(folder, metadata)
     return metadata
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from . import settings, tables
+from . import parts, settings, tables
 from .contract import CONTRACT
+from .databases import local_path, redacted
 from .errors import ProjectError
 from .ledger import Ledger, text, window
-from .tables import Window
+from .parts import Window
 
 
 class Work(NamedTuple):
@@ -27,15 +28,15 @@ def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator
 
     :param column: the watermark column of a table; None for the files of a folder.
     """
-    folder = tables.local_path(uri)
+    folder = local_path(uri)
     if (folder is None) != (column is not None):
         raise ProjectError("--incremental takes a folder, or a table with --watermark COLUMN.")
     if folder and not folder.is_dir():
         raise ProjectError(f"{folder} is no folder.")
     if column and column not in tables.sql_columns(uri):
-        raise ProjectError(f"{tables.redacted(uri)}: there is no column {column}.")
+        raise ProjectError(f"{redacted(uri)}: there is no column {column}.")
     # Inside the project without its folder: a moved project has scored what it has scored.
-    ledger = Ledger(ledger_uri, tables.redacted(uri).replace(f"{settings.root()}/", "", 1))
+    ledger = Ledger(ledger_uri, redacted(uri).replace(f"{settings.root()}/", "", 1))
     claimed = ledger.unfinished()
     if claimed:
         left = _work(folder, column, *claimed)
@@ -65,13 +66,13 @@ def _new_files(ledger: Ledger, folder: Path) -> tuple[list[str], None]:
     new = {name: path for name, path in paths.items() if name not in known}
     if new:
         # Before they are claimed: what cannot be scored can still be mended or taken away.
-        for where, names in tables.column_names(str(folder), list(new.values())).items():
+        for where, names in parts.column_names(str(folder), list(new.values())).items():
             CONTRACT.require(names, where)
     return list(new), None
 
 
 def _new_rows(ledger: Ledger, uri: str, column: str) -> tuple[list[str], str | None]:
-    after, until = ledger.watermark(), tables.sql_maximum(uri, column)
+    after, until = ledger.watermark(), parts.sql_maximum(uri, column)
     try:
         if until is None or (after is not None and until <= after):
             return [], None

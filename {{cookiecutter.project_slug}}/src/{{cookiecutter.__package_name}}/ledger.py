@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import Boolean, Column, MetaData, String, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from .databases import connect
 from .errors import ProjectError
-from .tables import Window, connect
+from .parts import Window
 
 # Types of a watermark that JSON lacks, each read back from its text.
 TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}

@@ -1,5 +1,6 @@
 """One process at a time for what must not be done twice at once."""
 
+import itertools
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -9,14 +10,15 @@ from .errors import ProjectError
 
 
 @contextmanager
-def only_one(name: str, work: Path, what: str):
+def only_one(name: str, work: Path, what: str, seconds: float = 0):
     """Hold a lock; the system releases it when the process dies, however it dies.
 
+    :param seconds: how long to wait for it.
     :raises ProjectError: another process holds it; ``what`` begins the sentence.
     """
     file = work / ".locks" / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file, timeout=0)
+    lock = FileLock(file, timeout=seconds)
     try:
         lock.acquire()
     except Timeout:
@@ -28,3 +30,13 @@ def only_one(name: str, work: Path, what: str):
         with suppress(PermissionError):
             file.unlink(missing_ok=True)
         lock.release()
+
+
+def numbered(folder: Path) -> tuple[int, FileLock]:
+    """The first number from 1 that no other process holds, and the lock that keeps it ours."""
+    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        lock = FileLock(folder / ".locks" / str(number), timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            return number, lock

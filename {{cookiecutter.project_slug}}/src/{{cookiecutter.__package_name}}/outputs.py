@@ -12,8 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .databases import connect, local_path, redacted
 from .errors import ProjectError
-from .tables import BATCH_ROWS, READERS, connect, local_path, merge, redacted
+from .parts import BATCH_ROWS, merge
+from .tables import READERS
 
 MANIFEST = "_manifest.json"
 PARTS = "parts"

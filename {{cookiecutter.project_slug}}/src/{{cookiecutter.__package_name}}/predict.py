@@ -20,7 +20,7 @@ import numpy as np
 from .contract import CONTRACT
 from .errors import ProjectError, brief
 
-METADATA = "metadata.json"
+METADATA, CURRENT = "metadata.json", "current.json"
 RECORDED = {
     "name": str,
     "artifact": str,
@@ -108,6 +108,32 @@ def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = F
         raise
     except Exception as error:
         raise ProjectError(f"{file} cannot be opened: {brief(error)}.") from error
+
+
+def current(folder: Path) -> Path:
+    """The model's own folder: of one that ``follow`` keeps in step, the copy that is current."""
+    try:
+        return folder / json.loads((folder / CURRENT).read_text("utf-8"))["folder"]
+    except (FileNotFoundError, NotADirectoryError):
+        return folder
+    except (KeyError, TypeError, ValueError):
+        raise ProjectError(f"{folder / CURRENT} is damaged: remove it.") from None
+
+
+def self_test(model: Model) -> None:
+    """Let the model answer the rows that it answered when it was saved.
+
+    :raises ProjectError: it answers otherwise here, or was saved without such rows.
+    """
+    known = model.metadata.get("self_test")
+    if not known:
+        raise ProjectError(f"{model.name} was saved without a self-test: train again.")
+    labels, _ = model.run(np.asarray(known["rows"], np.float32))
+    if not np.allclose(labels, known["labels"], rtol=1e-4, atol=1e-6, equal_nan=True):
+        raise ProjectError(
+            f"{model.name} version {model.version} answers {labels.tolist()} to its self-test, "
+            f"and answered {known['labels']} when it was saved: train again on this platform."
+        )
 
 
 def read_metadata(folder: Path) -> dict:

@@ -28,10 +28,14 @@ class Problem(Exception):  # noqa: N818 - the name the standard gives it
         self.status, self.code, self.detail = status, code, detail
         self.headers, self.more = headers or {}, more
 
+    @property
+    def title(self) -> str:
+        return HTTPStatus(self.status).phrase
+
     def body(self, path: str, request_id: str) -> bytes:
         answer = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "instance": path,
@@ -40,3 +44,8 @@ class Problem(Exception):  # noqa: N818 - the name the standard gives it
             **self.more,
         }
         return json.dumps(answer, default=str).encode()
+
+
+def unauthenticated(detail: str, challenge: str = 'Bearer error="invalid_token"') -> Problem:
+    """401 with the challenge of RFC 6750; it names no error where no credential was sent."""
+    return Problem(401, "authentication", detail, {"WWW-Authenticate": challenge})

@@ -18,7 +18,7 @@ from pathlib import Path
 from .contract import CONTRACT
 from .databases import local_path, redacted
 from .errors import ProjectError, brief
-from .predict import METADATA, Model, open_model, read_metadata, write_metadata
+from .predict import METADATA, Model, current, open_model, read_metadata, write_metadata
 from .settings import PACKAGE, Settings
 
 # What MLflow answers for a model, a version or an alias that is not there.
@@ -53,7 +53,22 @@ def load_model(connection_string: str, settings: Settings) -> Model:
     from .mlflow_model import RegisteredModel
 
     model.metadata["version"] = str(version.version)
+    if alias := connection_string.partition("@")[2]:
+        model.metadata["alias"] = alias
     return RegisteredModel(model)
+
+
+def identify(connection_string: str, settings: Settings) -> str:
+    """The label of the model that a connection string names now, without loading it."""
+    if not connection_string.startswith("models:/"):
+        return label(read_metadata(_folder(connection_string)))
+    version = _version(connection_string, settings)
+    return label(version.tags | {"version": version.version})
+
+
+def label(metadata: dict) -> str:
+    """A model's version and the start of its digest, as the name of a folder."""
+    return f"{metadata.get('version', 'model')}-{metadata['sha256'][:12]}"
 
 
 def copy(source: str, target: str, settings: Settings) -> Path:
@@ -148,7 +163,7 @@ def promote(version: str, reason: str, settings: Settings) -> None:
     champion = find(CHAMPION, settings)
     if champion and champion.version == chosen.version:
         raise ProjectError(f"version {version} is the champion already.")
-    tags = {"verdict": "promoted", "reason": reason, "promoted_at": _now()}
+    tags = {"verdict": "promoted", "reason": reason, "promoted_at": now()}
     if champion:
         tags["replaced"] = str(champion.version)
     _tag(tracking, chosen.version, tags)
@@ -166,7 +181,7 @@ def rollback(settings: Settings) -> tuple[str, str]:
         raise ProjectError("there is no previous champion to go back to; see `history`.")
     load_model(f"models:/{PACKAGE}/{previous}", settings)
     tracking.set_registered_model_alias(PACKAGE, CHAMPION, previous)
-    tags = {"verdict": "rolled back", "reason": f"rolled back to version {previous} at {_now()}"}
+    tags = {"verdict": "rolled back", "reason": f"rolled back to version {previous} at {now()}"}
     _tag(tracking, champion.version, tags)
     return str(champion.version), previous
 
@@ -210,7 +225,7 @@ def _tag(tracking, version: str, tags: dict[str, str]) -> None:
         tracking.set_model_version_tag(PACKAGE, version, key, value)
 
 
-def _now() -> str:
+def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -267,7 +282,7 @@ def _folder(connection_string: str) -> Path:
     if path is None:
         scheme = connection_string.partition("://")[0]
         raise ProjectError(f"{scheme}:// is no model store; use models:/name@alias or a folder.")
-    return path
+    return current(path)
 
 
 def _version(connection_string: str, settings: Settings):

@@ -5,53 +5,14 @@ has a numeric form, see columns.py.
 """
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from .columns import Column, found, mask
+from .columns import Column
 from .errors import ProjectError
-
-VIOLATIONS = pa.schema(
-    [("row", pa.int64()), ("column", pa.string()), ("value", pa.string()), ("reason", pa.string())]
-)
-
-
-class Checked:
-    """A batch after validation.
-
-    ``matrix`` is float32 of shape (rows, columns), ``valid`` a boolean mask of shape (rows,),
-    ``keys`` the rows' keys or None.
-    """
-
-    def __init__(self, matrix: np.ndarray) -> None:
-        self.matrix = matrix
-        self.valid = np.ones(len(matrix), bool)
-        self.keys: pa.Array | None = None
-        self._found: list[pa.Table] = []
-
-    def reject(self, rows: np.ndarray, column: str, values: pa.Array, reason: str) -> None:
-        """Mark rows as invalid; ``values`` are those of ``column``, of all rows."""
-        self.valid[rows] = False
-        count = len(rows)
-        try:
-            shown = values.take(pa.array(rows)).cast(pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            shown = pa.array([repr(values[row].as_py()) for row in rows.tolist()])
-        columns = [pa.array(rows), [column] * count, shown, [reason] * count]
-        self._found.append(pa.table(columns, schema=VIOLATIONS))
-
-    @property
-    def violations(self) -> pa.Table:
-        """One line per bad value, with the schema VIOLATIONS; rows counted within the batch."""
-        if not self._found:
-            return VIOLATIONS.empty_table()
-        order = [("row", "ascending"), ("column", "ascending")]
-        return pa.concat_tables(self._found).sort_by(order)
 
 
 @dataclass(frozen=True)
@@ -102,33 +63,20 @@ class Contract:
         if twice:
             raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
 
-    def check(self, batch: pa.RecordBatch) -> Checked:
-        """Validate and encode a batch in one pass over its columns."""
-        checked = Checked(np.empty((batch.num_rows, len(self.columns)), np.float32))
-        for index, column in enumerate(self.columns):
-            values = batch.column(column.name)
-            codes, violations = column.encode(values)
-            with np.errstate(over="ignore"):
-                checked.matrix[:, index] = codes
-            for rows, reason in violations:
-                checked.reject(rows, column.name, values, reason)
-        if self.key and self.key.name in batch.schema.names:
-            checked.keys = self._check_keys(batch.column(self.key.name), checked)
-        return checked
+    def check(self, batch):
+        """Validate and encode an Arrow batch: an ``arrow.Checked``."""
+        # Imported here: an API has no Arrow, and needs none.
+        from . import arrow
 
-    def _check_keys(self, values: pa.Array, checked: Checked) -> pa.Array:
-        keys, _ = self.key.read(values, self.key.arrow_type)
-        for rows, reason in found(
-            mask(keys.is_null()), f"is missing or not of type {self.key.type}"
-        ):
-            checked.reject(rows, self.key.name, values, reason)
-        return keys
+        return arrow.check(self, batch)
 
     def encode(self, data: Any) -> np.ndarray:
         """The float32 matrix of shape (rows, columns); a row that breaks the contract is an error.
 
         ``data`` is an Arrow table or batch, a pandas DataFrame, or a mapping of column to values.
         """
+        from .arrow import as_batch
+
         batch = as_batch(data)
         replace(self, key=None).require(batch.schema.names, "data")
         checked = self.check(batch)
@@ -169,34 +117,6 @@ class Contract:
             missing = "yes" if column.nullable else "no"
             rows.append("| " + " | ".join([*cells[:4], missing, cells[4]]) + " |")
         return "\n".join(rows)
-
-
-def as_batch(data: Any) -> pa.RecordBatch:
-    """One Arrow batch from a table, a batch, a DataFrame or a mapping of column to values.
-
-    :raises ProjectError: it is none of these, or its columns differ in length.
-    """
-    if isinstance(data, pa.RecordBatch):
-        return data
-    if not isinstance(data, pa.Table):
-        try:
-            columns = [(str(name), array(values)) for name, values in data.items()]
-        except (AttributeError, TypeError):
-            raise ProjectError("data: give a mapping of column to values, or a table.") from None
-        if len({len(values) for _, values in columns}) > 1:
-            sizes = ", ".join(f"{name} {len(values)}" for name, values in columns)
-            raise ProjectError(f"data: the columns differ in length: {sizes}.")
-        data = pa.table([values for _, values in columns], [name for name, _ in columns])
-    batches = data.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], data.schema)
-
-
-def array(values: Iterable) -> pa.Array:
-    """An Arrow array of Python values; of mixed types it is text, which validation then judges."""
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _plain(values: dict) -> dict:

@@ -23,14 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from . import tables
+from . import parts
+from .arrow import VIOLATIONS, Checked, arrow_type
 from .contract import CONTRACT
+from .databases import redacted
 from .errors import ProjectError
 from .outputs import PARTS, read_json, write_json
+from .parts import REPEATED, Part, Window
 from .predict import Model
-from .schema import VIOLATIONS, Checked
 from .settings import Settings
-from .tables import REPEATED, Part, Window
 
 PLAN = "plan.json"
 # Parts that are read and written at a time; their batches are scored by all the workers.
@@ -78,8 +79,8 @@ class Run:
         counts, sha256 = self._score_parts(plan["rows_per_part"])
         rejected = self._gather_rejected(counts)
         manifest = self._manifest(counts, rejected, sha256, time.perf_counter() - began)
-        parts = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
-        self.output.publish(self.run_id, parts, self.schema, manifest)
+        scored = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
+        self.output.publish(self.run_id, scored, self.schema, manifest)
         shutil.rmtree(self.staging, ignore_errors=True)
         with suppress(OSError):
             self.output.staging.rmdir()
@@ -87,11 +88,11 @@ class Run:
 
     def _begin(self) -> dict:
         """The plan to follow: that of an interrupted run over the same files and model, or new."""
-        for where, names in tables.column_names(self.uri, self.paths).items():
+        for where, names in parts.column_names(self.uri, self.paths).items():
             CONTRACT.require(names, where)
         stats = [(path, path.stat()) for path in self.paths]
         plan = {
-            "input": tables.redacted(self.uri),
+            "input": redacted(self.uri),
             "output": str(self.output),
             "model": self.model.metadata["sha256"],
             "suffix": self.output.suffix,
@@ -113,8 +114,8 @@ class Run:
     def _score_parts(self, rows_per_part: int) -> tuple[Counter, str | None]:
         """Score the missing parts, a bounded number of them in memory; hash the input meanwhile."""
         counts: Counter = Counter(parts=0, read=0, predicted=0, rejected=0)
-        parts = tables.parts(self.uri, self.paths, CONTRACT.needed, rows_per_part, self.window)
-        total = tables.row_count(self.paths)
+        inputs = parts.cut(self.uri, self.paths, CONTRACT.needed, rows_per_part, self.window)
+        total = parts.row_count(self.paths)
         with (
             tqdm(total=total, desc="Scoring", unit=" rows", unit_scale=True, disable=None) as bar,
             ThreadPoolExecutor(self.workers) as self.scorers,
@@ -126,9 +127,9 @@ class Run:
                 bar.update(found["read"])
 
             pending: set = set()
-            digest = self.scorers.submit(tables.digest, self.paths, self.stop)
+            digest = self.scorers.submit(parts.digest, self.paths, self.stop)
             try:
-                for part in parts:
+                for part in inputs:
                     if (found := read_json(self._path(part, ".json"))) is not None:
                         add(found)
                         continue
@@ -146,7 +147,7 @@ class Run:
                 raise
         if not counts["parts"]:
             empty = self.staging / PARTS / f"part-000000{self.output.suffix}"
-            with tables.writer(empty, self.schema):
+            with parts.writer(empty, self.schema):
                 pass
         return counts, sha256
 
@@ -160,11 +161,11 @@ class Run:
         target, rejected = self._path(part, self.output.suffix), self._path(part, ".rejected.csv")
         rejected.unlink(missing_ok=True)
         with ExitStack() as stack:
-            out = stack.enter_context(tables.writer(target, self.schema))
+            out = stack.enter_context(parts.writer(target, self.schema))
             refused = None
             for predictions, violations, bad in self._scored(part):
                 if violations.num_rows:
-                    refused = refused or stack.enter_context(tables.writer(rejected, REJECTED))
+                    refused = refused or stack.enter_context(parts.writer(rejected, REJECTED))
                     refused.write_table(violations)
                 out.write_batch(predictions)
                 counts["read"] += predictions.num_rows + bad
@@ -227,7 +228,7 @@ class Run:
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}")
-        tables.merge(sorted(self.staging.glob("*.rejected.csv")), unfinished, REJECTED)
+        parts.merge(sorted(self.staging.glob("*.rejected.csv")), unfinished, REJECTED)
         unfinished.replace(target)
         share, most = counts["rejected"] / counts["read"], self.config.batch.max_rejected_share
         if share > most:
@@ -244,7 +245,7 @@ class Run:
         return {
             "run_id": self.run_id,
             "input": {
-                "uri": tables.redacted(self.uri),
+                "uri": redacted(self.uri),
                 "files": [str(path) for path in self.paths],
                 "sha256": sha256,
             },
@@ -270,11 +271,11 @@ class Run:
 def predictions_schema(model: Model) -> pa.Schema:
     """The columns of the predictions; a row is named by its key, or by its source and number."""
     key, target = CONTRACT.key, CONTRACT.target
-    which = [(key.name, key.arrow_type)] if key else [("source", REPEATED), ("row", pa.int64())]
+    which = [(key.name, arrow_type(key))] if key else [("source", REPEATED), ("row", pa.int64())]
     probability = [("probability", pa.float32())] if model.metadata["probabilities"] else []
     fields = [
         *which,
-        ("prediction", target.arrow_type),
+        ("prediction", arrow_type(target)),
         *probability,
         ("model_version", REPEATED),
         ("run_id", REPEATED),

@@ -19,12 +19,11 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
 from tqdm import tqdm
 
-from . import data, export, model, plots, registry, settings
+from . import arrow, data, export, model, plots, registry, settings
 from .contract import CONTRACT
 from .errors import ProjectError
 from .locks import only_one
-from .predict import ContractChangedError, Model, open_model
-from .schema import as_batch
+from .predict import ContractChangedError, Model, open_model, write_metadata
 from .settings import PACKAGE, Settings, Training
 
 log = logging.getLogger(__name__)
@@ -72,6 +71,8 @@ def train(config: Settings, force: bool = False) -> int:
         metadata = export.save(chosen.estimator, folder, split.training, split.holdout, config)
         candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
         metrics = measure(candidate, split)
+        trained = {"trained_at": registry.now(), "estimator": chosen.name, "metrics": metrics}
+        write_metadata(folder, metadata | trained)
         problems = shortfalls(metrics, config.training)
         if chosen.name == model.BASELINE:
             problems.append("no candidate beats the baseline")
@@ -100,8 +101,8 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     if lacking:
         raise ProjectError(f"data.load() returns no column {', '.join(lacking)}; see contract.py.")
     features = CONTRACT.encode(table)
-    batch = as_batch(table[[target.name]])
-    codes, wrong = target.encode(batch.column(0))
+    batch = arrow.as_batch(table[[target.name]])
+    codes, wrong = arrow.encode(target, batch.column(0))
     if wrong or np.isnan(codes).any():
         row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
         raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import fill, wait_for
+from conftest import wait_for
+from orders_table import fill
 
-from {{ cookiecutter.__package_name }} import predict, settings, tables
+from {{ cookiecutter.__package_name }} import arrow, parts, predict, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 FIRST = CONTRACT.names[0]
@@ -95,7 +96,7 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert manifest["run_id"] == "one"
     assert manifest["contract"] == CONTRACT.version
     assert manifest["model"]["sha256"] == predict.read_metadata(saved)["sha256"]
-    assert manifest["input"]["sha256"] == tables.digest([score.folder / "in.csv"])
+    assert manifest["input"]["sha256"] == parts.digest([score.folder / "in.csv"])
 
     refused = pyarrow.csv.read_csv(score.rejected / "one.csv").to_pylist()
     assert [(row["row"], row["column"], row["value"]) for row in refused] == [
@@ -141,7 +142,7 @@ def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
         uri = target if "://" in target else str(folder / target)
         predictions = tables.read(uri)["prediction"].combine_chunks()
         # SQLite has neither booleans nor dates: compared is what the values stand for.
-        found.append(CONTRACT.target.encode(predictions)[0])
+        found.append(arrow.encode(CONTRACT.target, predictions)[0])
     assert len(found[0]) == 300
     assert np.isfinite(found[0]).all()
     for each in found:

@@ -4,7 +4,8 @@ import sqlite3
 
 import pyarrow.csv
 import pytest
-from conftest import fill, wait_for
+from conftest import wait_for
+from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import tables
 

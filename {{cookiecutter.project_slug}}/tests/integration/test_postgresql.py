@@ -1,49 +1,16 @@
-"""A real PostgreSQL as input, output and ledger, started here as an unprivileged user."""
-
-import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
+"""A real PostgreSQL as input, output and ledger."""
 
 import pyarrow.parquet as pq
-import pytest
 import sqlalchemy as sa
-from conftest import fill, wait_for
+from conftest import wait_for
+from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import tables
-
-SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
-pytestmark = pytest.mark.skipif(not PG_CTL, reason="no PostgreSQL: apt-get install postgresql")
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    """The URL of an empty database that nobody else can reach: a Unix socket, no network."""
-    # PostgreSQL refuses to run as root.
-    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-    # A socket's path is limited to about 100 characters, pytest's folders are too deep.
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
-        if user:
-            shutil.chown(folder, **user)
-        binary, data = Path(PG_CTL).resolve(), f"{folder}/data"
-
-        def run(*words):
-            subprocess.run([*words], check=True, capture_output=True, cwd=folder, **user)
-
-        run(binary.with_name("initdb"), "-D", data, "-U", "tester", "-A", "trust", "--no-sync")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        log = f"{folder}/log"
-        run(binary, "-D", data, "-o", options, "-l", log, "-w", "start")
-        try:
-            yield f"postgresql+pg8000://tester@/postgres?unix_sock={folder}/.s.PGSQL.5432"
-        finally:
-            run(binary, "-D", data, "-m", "immediate", "stop")
+from {{ cookiecutter.__package_name }}.databases import connect
 
 
 def execute(url, statement):
-    with tables.connect(url) as connection:
+    with connect(url) as connection:
         connection.execute(sa.text(statement))
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.__package_name }} import outputs, tables
+from {{ cookiecutter.__package_name }} import outputs, parts, tables
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 SCHEMA = pa.schema([("row", pa.int64()), ("run_id", pa.string())])
@@ -14,13 +14,13 @@ SCHEMA = pa.schema([("row", pa.int64()), ("run_id", pa.string())])
 
 def staged(output, run_id, count):
     """Two parts in the staging folder, as a run leaves them."""
-    parts = output.staging / run_id / outputs.PARTS
-    parts.mkdir(parents=True)
+    folder = output.staging / run_id / outputs.PARTS
+    folder.mkdir(parents=True)
     for index in range(2):
-        with tables.writer(parts / f"part-{index:05d}{output.suffix}", SCHEMA) as out:
+        with parts.writer(folder / f"part-{index:05d}{output.suffix}", SCHEMA) as out:
             numbers = list(range(index * count, (index + 1) * count))
             out.write_table(pa.table([numbers, [run_id] * count], schema=SCHEMA))
-    return sorted(parts.iterdir())
+    return sorted(folder.iterdir())
 
 
 def publish(output, run_id, count=3):

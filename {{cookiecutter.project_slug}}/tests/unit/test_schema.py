@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from {{ cookiecutter.__package_name }} import arrow
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.schema import Column, Contract
 
@@ -18,7 +19,7 @@ TARGET = Column("TARGET", "float")
 def encode(column, values, kind=None):
     """Numeric form as a list, None for NaN; and the reasons by row."""
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
-    codes, violations = column.encode(array)
+    codes, violations = arrow.encode(column, array)
     reasons = {int(row): reason for rows, reason in violations for row in rows}
     assert len(reasons) == sum(len(rows) for rows, _ in violations), "a row is named twice"
     return [None if np.isnan(code) else float(code) for code in codes], reasons

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from {{ cookiecutter.__package_name }} import batch, predict, scoring
+from {{ cookiecutter.__package_name }}.arrow import Checked
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.schema import Checked
 
 
 class Answers:

@@ -13,14 +13,14 @@ def write(folder, name, text):
 
 
 def test_nonprod_is_the_default_environment(folder):
-    write(folder, "nonprod", "[batch]\nmemory_mb = 77")
-    assert settings.load().batch.memory_mb == 77
+    write(folder, "nonprod", "folds = 7")
+    assert settings.load().training.folds == 7
 
 
 def test_environment_picks_the_file(folder, monkeypatch):
-    write(folder, "staging", "[batch]\nmemory_mb = 88")
+    write(folder, "staging", "folds = 8")
     monkeypatch.setenv("ENVIRONMENT", "staging")
-    assert settings.load().batch.memory_mb == 88
+    assert settings.load().training.folds == 8
 
 
 def test_the_committed_environments_load(folder, monkeypatch):
@@ -31,39 +31,47 @@ def test_the_committed_environments_load(folder, monkeypatch):
 
 
 def test_an_environment_variable_overrides_one_key(folder, monkeypatch):
-    write(folder, "nonprod", "[batch]\nmemory_mb = 77\nworkers = 3")
-    monkeypatch.setenv("BATCH__MEMORY_MB", "99")
-    batch = settings.load().batch
-    assert (batch.memory_mb, batch.workers) == (99, 3)
+    write(folder, "nonprod", "folds = 7\nsearches = 3")
+    monkeypatch.setenv("TRAINING__FOLDS", "9")
+    training = settings.load().training
+    assert (training.folds, training.searches) == (9, 3)
 
 
 def test_an_empty_variable_overrides_nothing(folder, monkeypatch):
-    write(folder, "nonprod", "[batch]\nmemory_mb = 77")
-    monkeypatch.setenv("BATCH__MEMORY_MB", "")
-    assert settings.load().batch.memory_mb == 77
+    write(folder, "nonprod", "folds = 7")
+    monkeypatch.setenv("TRAINING__FOLDS", "")
+    assert settings.load().training.folds == 7
 
 
 def test_dotenv_overrides_the_file_and_the_environment_overrides_both(folder, monkeypatch):
-    write(folder, "nonprod", "[batch]\nmemory_mb = 77\nworkers = 3")
-    (folder / ".env").write_text("BATCH__MEMORY_MB=88\nBATCH__WORKERS=4\n", "utf-8")
-    monkeypatch.setenv("BATCH__WORKERS", "5")
-    batch = settings.load().batch
-    assert (batch.memory_mb, batch.workers) == (88, 5)
+    write(folder, "nonprod", "folds = 7\nsearches = 3")
+    (folder / ".env").write_text("TRAINING__FOLDS=8\nTRAINING__SEARCHES=4\n", "utf-8")
+    monkeypatch.setenv("TRAINING__SEARCHES", "5")
+    training = settings.load().training
+    assert (training.folds, training.searches) == (8, 5)
 
 
 def test_other_variables_in_dotenv_are_none_of_our_business(folder):
     (folder / ".env").write_text("AWS_REGION=sa-east-1\nDATABASE_PASSWORD=x\n", "utf-8")
-    assert settings.load().batch.memory_mb > 0
+    assert settings.load().training.folds > 0
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[batch]\nmemory_md = 77", "batch.memory_md"),
-        ("[bacth]\nmemory_mb = 77", "bacth"),
+        ("fold = 7", "training.fold"),
+        ('[modles]\nuri = "model"', "modles"),
+{%- if cookiecutter.deployment_flavor != "api" %}
         ("[batch]\nmemory_mb = 1", "batch.memory_mb"),
         ("[batch]\nmax_rejected_share = 1.5", "batch.max_rejected_share"),
         ('[batch]\nworkers = "many"', "batch.workers"),
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+        ("[api]\nport = 0", "api.port"),
+        ("[api]\nmax_rows = 0", "api.max_rows"),
+        ('[authentication]\nissuer = "https://login.example.com"', "issuer, audience and jwks"),
+        ("[keeping]\nspool_mb = 0", "keeping.spool_mb"),
+{%- endif %}
         ("holdout_share = 0", "training.holdout_share"),
         ("folds = 1", "training.folds"),
         ('maximum = "low"', "training.maximum"),
@@ -77,13 +85,13 @@ def test_unknown_keys_and_values_out_of_range_are_named(folder, text, named):
 
 
 def test_an_unknown_key_in_a_variable_is_named(folder, monkeypatch):
-    monkeypatch.setenv("BATCH__MEMORY_MD", "77")
-    with pytest.raises(ProjectError, match=r"batch\.memory_md"):
+    monkeypatch.setenv("TRAINING__FOLD", "7")
+    with pytest.raises(ProjectError, match=r"training\.fold"):
         settings.load()
 
 
 def test_a_file_that_is_not_toml_is_named(folder):
-    write(folder, "nonprod", "[batch\n")
+    write(folder, "nonprod", "[models\n")
     with pytest.raises(ProjectError, match=r"nonprod\.toml"):
         settings.load()
 
@@ -96,13 +104,13 @@ def test_an_unknown_environment_is_refused_with_the_known_ones(folder, monkeypat
 
 def test_relative_locations_are_relative_to_the_project(folder, monkeypatch, tmp_path_factory):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    write(folder, "nonprod", '[batch]\noutput = "out"\ndatabase = "sqlite:///a.db"')
+    write(folder, "nonprod", 'work = "out"\n[models]\ntracking_uri = "sqlite:///a.db"')
     loaded = settings.load()
-    assert loaded.batch.output == str(folder / "out")
-    assert loaded.batch.database == f"sqlite:///{folder / 'a.db'}"
+    assert loaded.training.work == str(folder / "out")
+    assert loaded.models.tracking_uri == f"sqlite:///{folder / 'a.db'}"
     assert loaded.models.uri.startswith("models:/")
 
 
 def test_settings_cannot_be_changed_by_accident(config):
     with pytest.raises(ValueError, match="frozen"):
-        config.batch.memory_mb = 1
+        config.training.folds = 3

@@ -1,4 +1,4 @@
-"""Tables by URI: every row exactly once, in parts that are the same at every call."""
+"""Whole tables by URI, whatever form they come in."""
 
 import sqlite3
 
@@ -9,8 +9,6 @@ import pytest
 
 from {{ cookiecutter.__package_name }} import tables
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-
-COLUMNS = ["A", "B"]
 
 
 def numbered(count, first=0):
@@ -49,46 +47,7 @@ def sources(tmp_path):
     }
 
 
-def cut(uri, rows):
-    """(source, start, rows as text) of every part."""
-    found = []
-    for part in tables.parts(uri, tables.files(uri), COLUMNS, rows):
-        batches = list(part.batches())
-        assert all(batch.schema.names == COLUMNS for batch in batches)
-        values = [tuple(map(str, row.values())) for batch in batches for row in batch.to_pylist()]
-        found.append((part.source, part.start, values))
-        assert part.index == len(found) - 1
-    return found
-
-
-@pytest.mark.parametrize("rows", [1, 100, 333, 5000])
 @pytest.mark.parametrize("name", ["parquet", "csv", "file", "folder", "table", "query"])
-def test_parts_hold_every_row_once_and_are_the_same_at_every_call(sources, name, rows):
-    parts = cut(sources[name], rows)
-    values = [row for _, _, each in parts for row in each]
-    assert values == [(str(n), f"row {n}") for n in range(1000)]
-    position = {}
-    for source, start, each in parts:
-        assert start == position.get(source, 0)
-        position[source] = start + len(each)
-    if rows == 100:
-        assert len(parts) > 5
-        assert cut(sources[name], rows) == parts
-
-
-def test_a_window_holds_the_rows_after_one_value_up_to_another(sources):
-    def count(after, until):
-        window = tables.Window("A", after, until)
-        parts = tables.parts(sources["table"], [], COLUMNS, 100, window)
-        return sum(batch.num_rows for part in parts for batch in part.batches())
-
-    assert count(None, 9) == 10
-    assert count(9, 19) == 10
-    assert count(19, 19) == 0
-    assert tables.sql_maximum(sources["table"], "A") == 999
-
-
-@pytest.mark.parametrize("name", ["parquet", "csv", "folder", "table"])
 def test_read_gives_the_whole_table(sources, name):
     table = tables.read(sources[name])
     assert table.select(["A", "B", "C"]).to_pydict() == numbered(1000).to_pydict()
@@ -108,32 +67,6 @@ def test_read_of_a_table_whose_first_values_are_missing(tmp_path):
     table = tables.read(f"sqlite:///{tmp_path / 'one.db'}#late")
     assert table["A"].to_pylist() == list(range(count))
     assert table["B"].null_count == count - 1
-
-
-def test_a_bad_csv_cell_stays_text(tmp_path):
-    file = tmp_path / "x.csv"
-    file.write_text('A,B\n1,"a\nb"\noops,\n', "utf-8")
-    [(_, _, values)] = cut(str(file), 10)
-    assert values == [("1", "a\nb"), ("oops", "None")]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("empty.csv", b""),
-        ("ragged.csv", b"A,B\n1,2\n3\n"),
-        ("latin.csv", b"A,B\n1,\xff\n"),
-        ("not.parquet", b"PAR1 no PAR1"),
-        ("zero.parquet", b""),
-    ],
-)
-def test_an_unreadable_file_is_named_in_one_sentence(tmp_path, name, content):
-    file = tmp_path / name
-    file.write_bytes(content)
-    with pytest.raises(ProjectError, match=name) as caught:
-        tables.column_names(str(file), [file])
-        cut(str(file), 10)
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_vanished_input_is_named_and_nothing_is_made_in_its_place(tmp_path):
@@ -172,24 +105,3 @@ def test_passwords_are_never_shown():
     with pytest.raises(ProjectError) as caught:
         tables.sql_columns(uri)
     assert "cret" not in str(caught.value)
-
-
-def test_digest_depends_on_content_and_order_only(tmp_path):
-    one, two, same = tmp_path / "1", tmp_path / "2", tmp_path / "3"
-    one.write_text("a")
-    two.write_text("b")
-    same.write_text("a")
-    assert tables.digest([one, two]) == tables.digest([same, two])
-    assert tables.digest([one, two]) != tables.digest([two, one])
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_merge_makes_one_file_of_many(tmp_path, suffix):
-    schema, paths = numbered(1).schema, []
-    for first in (0, 10, 20):
-        paths.append(tmp_path / f"{first}{suffix}")
-        with tables.writer(paths[-1], schema) as out:
-            out.write_table(numbered(10, first))
-    target = tmp_path / f"merged{suffix}"
-    tables.merge(paths, target, schema)
-    assert tables.read(str(target)).to_pydict() == numbered(30).to_pydict()

@@ -17,7 +17,7 @@ def training(config, **changes):
 def sides(table, config):
     """The rows held out and those trained on, each by its key, or by its features without one."""
     train.split_table(table, config)
-    stored = tables.read(f"{config.batch.work}/split.parquet").to_pandas()
+    stored = tables.read(f"{config.training.work}/split.parquet").to_pandas()
     names = [CONTRACT.key.name] if CONTRACT.key else CONTRACT.names
     rows = [tuple(row) for row in stored[names].astype(str).to_numpy()]
     marked = list(zip(rows, stored["holdout"], strict=True))

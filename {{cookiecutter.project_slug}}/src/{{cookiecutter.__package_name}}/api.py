@@ -1,0 +1,316 @@
+"""The API: one served model behind a FastAPI application, and the gate before it.
+
+``create`` makes the application of one worker process; uvicorn calls it (serve.py).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException
+
+from . import follow, inference_protocol, metrics, mlflow_protocol, openapi, settings
+from .auth import Authenticator
+from .batching import Batcher, Predictions
+from .contract import CONTRACT
+from .errors import brief
+from .gate import INTERNAL, Call, Gate
+from .json_logs import JsonLines
+from .locks import numbered
+from .metrics import Metrics
+from .predict import self_test
+from .problems import CONTENT_TYPE, Problem
+from .protocol import BoundedProtocol
+from .serving import Shelf
+from .settings import PACKAGE, Settings
+from .spool import Spool
+from .values import Rows
+from .wire import Answer, PredictRequest
+
+log = logging.getLogger(__name__)
+TICK_SECONDS = 1.0
+ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+TRUE = ("true", "1", "yes", "on")
+
+
+class Service:
+    """What the routes of one worker share."""
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+        self.metrics = Metrics(CONTRACT, config.api.max_in_flight)
+        self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
+        self.metrics.serves(self.served)
+        self.request = PredictRequest(CONTRACT, config.api.max_rows)
+        self.spool = self.delivery = None
+        self.encode = msgspec.json.Encoder().encode
+
+    @property
+    def served(self):
+        return self.shelf.served
+
+    @asynccontextmanager
+    async def life(self, _: FastAPI) -> AsyncIterator[None]:
+        """From the first request to the last: what runs beside them."""
+        keeping = self.config.keeping
+        if keeping.enabled:
+            from .delivery import Delivery  # here, because it takes SQLAlchemy
+
+            folder = Path(keeping.spool)
+            self.spool = Spool(folder, keeping.spool_mb << 20)
+            self.delivery = Delivery(folder, keeping.database, self.metrics.delivery)
+            self.delivery.start()
+        self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
+        tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.batcher.close()
+            if self.spool:
+                self.spool.close()
+                await asyncio.to_thread(self.delivery.stop, 5.0)
+
+    def require_ready(self) -> None:
+        """:raises Problem: 503, the model does not answer as it did when it was saved."""
+        try:
+            self_test(self.served.model)
+        except Exception as error:  # whatever a model may raise, it is not ready
+            raise Problem(503, "not_ready", f"{brief(error)}.") from None
+
+    async def _tick(self) -> None:
+        """What is due every second."""
+        await self.metrics.tick(TICK_SECONDS)
+        if self.spool:
+            self.spool.seal()
+            self.delivery.wake()
+            self.metrics.spool(self.spool.fill(), self.spool.limit)
+        self.gate.authenticator.refresh()
+        if self.shelf.folder == Path(self.config.api.models):
+            self.metrics.source(*follow.status(self.shelf.folder))
+
+    async def _reload(self) -> None:
+        """Serve what the model's folder holds now."""
+        await asyncio.sleep(self.config.api.reload_seconds)
+        outcome = await asyncio.to_thread(self.shelf.refresh)
+        if outcome is not None:
+            self.metrics.reloaded(outcome)
+        if outcome:
+            self.metrics.serves(self.served)
+
+    async def answer(self, rows: Rows, call: Call) -> Predictions:
+        """Predictions of the call's model for rows that keep the contract."""
+        self.metrics.rows(len(rows.matrix))
+        return await self.batcher.predict(call.served, rows, call.request_id, call.client)
+
+    async def predict(self, call: Call) -> None:
+        """POST /predict"""
+        if media_type(call.header(b"content-type")) != "application/json":
+            raise Problem(415, "media_type", "send application/json.")
+        body = await call.body()
+        call.served = served = self.served
+        rows = self.request.read(body, served.name)
+        found = await self.answer(rows, call)
+        answer = Answer(found.values)
+        if call.scope["query_string"] and wants_detail(call.scope["query_string"]):
+            answer.probabilities = found.probabilities
+            answer.model = {"name": served.name, "version": served.version}
+        await call.answer(self.encode(answer))
+
+    async def invocations(self, call: Call) -> None:
+        """POST /invocations"""
+        kind, body = media_type(call.header(b"content-type")), await call.body()
+        rows = mlflow_protocol.rows(CONTRACT, kind, body, self.config.api.max_rows)
+        call.served = self.served
+        found = await self.answer(rows, call)
+        await call.answer(self.encode(Answer(found.values)))
+
+
+async def forever(step: Callable[[], Awaitable[None]]) -> None:
+    """One step after the other; one that fails is logged, and does not end the others."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            log.exception("%s failed.", step.__name__)
+            await asyncio.sleep(TICK_SECONDS)
+
+
+def media_type(header: bytes) -> str:
+    """The media type of a Content-Type header; JSON where there is none."""
+    kind, _, parameters = header.decode("latin-1").lower().partition(";")
+    charset = parameters.partition("charset=")[2].strip(' "')
+    if charset not in ("", "utf-8", "utf8"):
+        raise Problem(415, "media_type", "send UTF-8.")
+    return kind.strip() or "application/json"
+
+
+def wants_detail(query: bytes) -> bool:
+    """:raises Problem: 422, the parameter ``detail`` is there and no boolean."""
+    for part in query.split(b"&"):
+        name, _, value = part.decode("latin-1").partition("=")
+        if name == "detail":
+            if value.lower() not in (*TRUE, "false", "0", "no", "off"):
+                raise Problem(422, "parameter", "detail is true or false.")
+            return value.lower() in TRUE
+    return False
+
+
+def create() -> Gate:
+    """The ASGI application of a worker.
+
+    :raises ProjectError: no model that passes its checks, no credentials where they are required.
+    """
+    config = settings.load()
+    folder = settings.root() / "log"
+    number, _ = numbered(folder if folder.is_dir() else Path(config.training.work))
+    lines = JsonLines(folder, number)
+    BoundedProtocol.limits = config.api
+    service = Service(config)
+    app = FastAPI(lifespan=service.life, docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(routes(service))
+    open_paths = _add_docs(app, config) if config.api.docs else ()
+    if not config.api.metrics_port:
+        app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    for kind in (Problem, HTTPException, Exception):
+        app.add_exception_handler(kind, _refuse)
+    authenticator = Authenticator(config.authentication)
+    authenticator.prepare()
+    service.gate = Gate(
+        app,
+        {"/predict": service.predict, "/invocations": service.invocations},
+        config.api,
+        authenticator,
+        service.metrics,
+        lines if config.api.access_log else None,
+        open_paths,
+    )
+    lines.install()
+    return service.gate
+
+
+def routes(service: Service | None) -> APIRouter:
+    """The routes that FastAPI answers; without a service they can only be described."""
+    router = APIRouter()
+
+    @router.get("/health/live", tags=["health"])
+    @router.get("/v2/health/live", tags=["open inference protocol"])
+    async def live() -> dict[str, bool]:
+        """Whether the process answers."""
+        return {"live": True}
+
+    @router.get("/health/ready", tags=["health"])
+    @router.get("/ping", tags=["health"])
+    @router.get("/v2/health/ready", tags=["open inference protocol"])
+    async def ready() -> dict[str, bool]:
+        """Whether a verified model answers its self-test."""
+        await asyncio.to_thread(service.require_ready)
+        return {"ready": True}
+
+    @router.get("/model", tags=["model"])
+    async def model() -> dict[str, Any]:
+        """The model that serves: version, alias, digest, metrics, contract."""
+        return service.served.describe()
+
+    @router.get("/version", tags=["model"], include_in_schema=False)
+    async def version() -> Response:
+        """What MLflow's clients ask for."""
+        return Response(service.served.version, media_type="text/plain")
+
+    _add_inference_protocol(router, service)
+    return router
+
+
+def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
+    """The routes of the Open Inference Protocol, version 2."""
+    tags: Any = ["open inference protocol"]
+
+    @router.get("/v2", tags=tags)
+    async def server() -> dict[str, Any]:
+        return {"name": PACKAGE, "version": CONTRACT.version, "extensions": ["binary_tensor_data"]}
+
+    @router.get("/v2/models/{name}", tags=tags)
+    @router.get("/v2/models/{name}/versions/{version}", tags=tags)
+    async def model(name: str, version: str | None = None) -> dict[str, Any]:
+        inference_protocol.require(name, version, service.served)
+        return inference_protocol.metadata(CONTRACT, name, service.served.version)
+
+    @router.get("/v2/models/{name}/ready", tags=tags)
+    @router.get("/v2/models/{name}/versions/{version}/ready", tags=tags)
+    async def ready(name: str, version: str | None = None) -> dict[str, Any]:
+        inference_protocol.require(name, version, service.served)
+        return {"name": name, "ready": True}
+
+    @router.post("/v2/models/{name}/infer", tags=tags)
+    @router.post("/v2/models/{name}/versions/{version}/infer", tags=tags)
+    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+        call: Call = request.scope["call"]
+        call.served = served = service.served
+        inference_protocol.require(name, version, served)
+        length = call.header(b"inference-header-content-length")
+        most = service.config.api.max_rows
+        rows, given = inference_protocol.rows(CONTRACT, await call.body(), length, most)
+        found = await service.answer(rows, call)
+        body = inference_protocol.answer(name, served.version, given, found)
+        return Response(body, media_type="application/json")
+
+
+def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:
+    """/docs with assets of its own, for networks that reach no other; returns what is open."""
+
+    @cache
+    def document() -> dict:
+        return openapi.document(config)
+
+    async def described() -> JSONResponse:
+        return JSONResponse(await asyncio.to_thread(document))
+
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=PACKAGE,
+            swagger_js_url="docs/swagger-ui-bundle.js",
+            swagger_css_url="docs/swagger-ui.css",
+            swagger_favicon_url="docs/favicon.png",
+        )
+
+    app.add_api_route("/openapi.json", described, include_in_schema=False)
+    app.add_api_route("/docs", docs, include_in_schema=False)
+    for name in ASSETS:
+        app.add_api_route(f"/docs/{name}", _asset(name), include_in_schema=False)
+    return ("/openapi.json", "/docs", *(f"/docs/{name}" for name in ASSETS))
+
+
+def _asset(name: str):
+    with resources.as_file(resources.files("fastapi_offline") / "static" / name) as file:
+
+        async def asset() -> FileResponse:
+            return FileResponse(file)
+
+    return asset
+
+
+async def _metrics() -> Response:
+    body = await asyncio.to_thread(metrics.exposition)
+    return Response(body, media_type=metrics.EXPOSITION)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """The answer to what FastAPI's routes raise, in the same form as the gate's own."""
+    call: Call = request.scope["call"]
+    if isinstance(error, HTTPException):
+        error = Problem(error.status_code, "path", f"{error.detail}.", dict(error.headers or {}))
+    elif not isinstance(error, Problem):
+        error = INTERNAL
+    body = call.problem_body(error)
+    return Response(body, error.status, error.headers, media_type=CONTENT_TYPE)

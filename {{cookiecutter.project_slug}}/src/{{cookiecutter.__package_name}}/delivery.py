@@ -1,0 +1,202 @@
+"""From the spool to the predictions database: each kept prediction once.
+
+One transaction takes the rows of a segment and the segment's name into the database; then its file
+is removed. A process that dies in between leaves the file, and whoever finds the name of a file in
+``kept_segments`` only removes it. The names are forgotten a minute after their files.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+
+from .databases import engine, transaction
+from .errors import ProjectError, brief
+from .kept import claim, insert, kept_segments, metadata, rows
+from .spool import REFUSED, sealed
+
+# Rows in one statement: after each, other threads get the interpreter's lock, within milliseconds.
+CHUNK_ROWS = 100
+# How often to look for segments of other workers, who cannot wake this process.
+POLL_SECONDS = 1.0
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
+DATABASE_SECONDS = 30.0
+# After a power cut a removed file may be back; its name is remembered for longer than that takes.
+FORGET_SECONDS = 60.0
+# Classes and codes of SQLSTATE that say: not this data, however often it is tried.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+HOPELESS = ("22", "23", "54", "42804")
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """A thread that delivers sealed segments, in one process at a time for each spool.
+
+    The others wait for its place. While the database is down it tries forever, at most every
+    LONGEST_RETRY_SECONDS; the spool's limit is the bound.
+
+    :param on_event: called in the thread with "delivered" and rows, "failed" and 1 for each try,
+        "damaged" and lines, "refused" and 1 for each segment that the database will never take.
+    """
+
+    def __init__(
+        self, spool_folder: Path, database: str, on_event: Callable[[str, int], None]
+    ) -> None:
+        self.folder, self.database, self.on_event = spool_folder, database, on_event
+        self._lock = FileLock(spool_folder / "delivery.lock", timeout=0, thread_local=False)
+        self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
+        self._woken, self._stopping = threading.Event(), threading.Event()
+        self._until = float("inf")
+        self._engine: sa.Engine | None = None
+        self._outage = False
+        # Removed segments whose names are still in the database, with the time of removal.
+        self._removed: deque[tuple[float, str]] = deque()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for segments now; for use after a seal."""
+        self._woken.set()
+
+    def stop(self, seconds: float) -> None:
+        """Deliver what is sealed, then end; what fails or takes longer waits for the next start."""
+        self._until = time.monotonic() + seconds
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            self._woken.clear()
+            try:
+                if self._leads():
+                    self._deliver_all()
+                failures = 0
+            except Exception as error:  # a thread that ends would deliver nothing any more
+                failures += 1
+                self._disconnect()
+                self._tell_of_outage(error)
+            if self._stopping.is_set() and (failures or self._late() or not sealed(self.folder)):
+                break
+            if failures:
+                self._stopping.wait(retry_seconds(failures))
+            else:
+                self._woken.wait(0.05 if self._stopping.is_set() else POLL_SECONDS)
+        self._disconnect()
+        self._lock.release()
+
+    def _leads(self) -> bool:
+        """Whether this process is the one that delivers."""
+        if not self._lock.is_locked:
+            try:
+                self._lock.acquire()
+            except Timeout:
+                return False
+        return True
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._until
+
+    def _deliver_all(self) -> None:
+        for segment in sealed(self.folder):
+            if self._late():
+                return
+            self._connect()
+            try:
+                self._deliver(segment)
+            except Exception as error:
+                if not hopeless(error):
+                    raise
+                self._refuse(segment, error)
+            if self._outage:
+                log.warning("predictions are delivered again")
+                self._outage = False
+
+    def _deliver(self, segment: Path) -> None:
+        counts = {"delivered": 0, "damaged": 0}
+        forgotten = self._forgettable()
+        with transaction(self._engine, self.database) as connection:
+            if forgotten:
+                names = kept_segments.c.name.in_(forgotten)
+                connection.execute(sa.delete(kept_segments).where(names))
+            if claim(connection, segment.stem):
+                found = rows(segment, counts)
+                while chunk := list(islice(found, CHUNK_ROWS)):
+                    insert(connection, chunk)
+                    counts["delivered"] += len(chunk)
+                    time.sleep(0)  # another thread may have the interpreter's lock
+        if counts["damaged"]:
+            log.warning("%s: %d damaged lines were left out", segment.name, counts["damaged"])
+        for event in filter(counts.get, counts):
+            self.on_event(event, counts[event])
+        for _ in forgotten:
+            self._removed.popleft()
+        segment.unlink(missing_ok=True)
+        self._removed.append((time.monotonic(), segment.stem))
+
+    def _connect(self) -> None:
+        """Open the database, and make the tables that are missing.
+
+        Two replicas may do so at once, and one of them fail: this is no fault of a segment.
+        """
+        if self._engine is None:
+            self._engine = engine(self.database, create=True, seconds=DATABASE_SECONDS)
+            with transaction(self._engine, self.database) as connection:
+                metadata.create_all(connection)
+
+    def _disconnect(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _forgettable(self) -> list[str]:
+        """The longest removed segments whose names may leave the database, some at a time."""
+        before = time.monotonic() - FORGET_SECONDS
+        return [name for removed, name in islice(self._removed, 100) if removed < before]
+
+    def _refuse(self, segment: Path, error: Exception) -> None:
+        refused = self.folder / REFUSED / segment.name
+        refused.parent.mkdir(exist_ok=True)
+        segment.rename(refused)
+        log.error("the database will not take a segment, see %s: %s", refused, error)
+        self.on_event("refused", 1)
+
+    def _tell_of_outage(self, error: Exception) -> None:
+        self.on_event("failed", 1)
+        if not self._outage:
+            log.warning("predictions wait in %s: %s", self.folder, brief(error))
+            self._outage = True
+
+
+def hopeless(error: BaseException) -> bool:
+    """Whether the database will never take this data, as opposed to not now."""
+    # databases.transaction makes a ProjectError of the database's own.
+    cause = error.__context__ if isinstance(error, ProjectError) else error
+    if isinstance(cause, StatementError) and not isinstance(cause, DBAPIError):
+        return True  # SQLAlchemy could not convert a value
+    return isinstance(cause, (IntegrityError, DataError, OverflowError)) or sqlstate(
+        cause
+    ).startswith(HOPELESS)
+
+
+def sqlstate(error: BaseException | None) -> str:
+    """The code of PostgreSQL's answer as pg8000 gives it, otherwise an empty text."""
+    answer = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
+    return str(answer.get("C", "")) if isinstance(answer, dict) else ""
+
+
+def retry_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row, each time another, so that replicas of the
+    service do not all return at once."""
+    longest = min(RETRY_SECONDS * 2 ** min(failures, 10), LONGEST_RETRY_SECONDS)
+    return random.uniform(longest / 2, longest)  # noqa: S311 - no secret

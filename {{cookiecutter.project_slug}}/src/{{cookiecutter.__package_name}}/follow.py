@@ -1,0 +1,163 @@
+"""``follow``: keep a folder in step with a model in a registry.
+
+The folder gets a verified copy of the model, and another one when the alias moves. A file names
+the copy that is current; it is replaced in one step, so that a reader never sees half a model. The
+API reads such a folder: it never waits for the registry, nor holds the registry's client in memory.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from . import predict, registry, settings
+from .errors import ProjectError, brief
+from .locks import only_one
+from .settings import PACKAGE, Settings
+
+log = logging.getLogger(__name__)
+INCOMING, STATUS = ".incoming", "status.json"
+# Copies that stay: the current one, and the one before it for whoever still reads it.
+KEPT = 2
+LONGEST_PAUSE = 60.0
+FIRST_COPY_SECONDS = 120
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FROM", help="models:/name@alias")
+    parser.add_argument("folder", metavar="FOLDER", help="where the API finds the model")
+    parser.add_argument("--once", action="store_true", help="copy what is there now, and end")
+    parser.add_argument("--until-eof", action="store_true", help="end with the standard input")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = settings.load()
+    folder = Path(arguments.folder).absolute()
+    with only_one("follow", folder, f"`follow` of {folder}"):
+        if arguments.once:
+            update(arguments.source, folder, config)
+            return 0
+        stop = threading.Event()
+        if arguments.until_eof:
+            threading.Thread(target=_wait_for_eof, args=(stop,), daemon=True).start()
+        follow(arguments.source, folder, config, stop)
+    return 0
+
+
+def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -> None:
+    """Update the folder every ``api.reload_seconds``, after errors less often, until ``stop``.
+
+    One line on the standard output tells each change of state.
+    """
+    told, failures = "", 0
+    while not stop.is_set():
+        try:
+            update(source, folder, config)
+            said, failures = f"in step: {predict.current(folder).name}", 0
+        except Exception as error:  # whatever a registry's client may raise, the next try may work
+            said, failures = f"error: {brief(error)}", failures + 1
+        (folder / STATUS).write_text(json.dumps({"checked": time.time(), "state": said}), "utf-8")
+        if said != told:
+            print(said, flush=True)
+            told = said
+        stop.wait(pause(config.api.reload_seconds, failures))
+
+
+def pause(usual: float, failures: int) -> float:
+    """Seconds until the next look: after errors twice as long each time, up to a minute."""
+    longest = max(usual, LONGEST_PAUSE)
+    return min(usual * 2 ** min(failures, 10), longest) * random.uniform(0.8, 1)  # noqa: S311
+
+
+def update(source: str, folder: Path, config: Settings) -> None:
+    """Copy the model if it is another than the current one; the copy is verified on arrival."""
+    name = registry.identify(source, config)
+    if predict.current(folder).name == name and (folder / name / predict.METADATA).is_file():
+        return
+    incoming = folder / INCOMING
+    shutil.rmtree(incoming, ignore_errors=True)
+    registry.copy(source, str(incoming), config)
+    found = predict.read_metadata(incoming)
+    # The alias may have moved in between: the copy says itself which version it is.
+    name = registry.label(found)
+    shutil.rmtree(folder / name, ignore_errors=True)
+    incoming.rename(folder / name)
+    unfinished = folder / f".{predict.CURRENT}"
+    unfinished.write_text(json.dumps({"folder": name}), "utf-8")
+    unfinished.replace(folder / predict.CURRENT)
+    copies = sorted(folder.glob(f"*/{predict.METADATA}"), key=lambda path: path.stat().st_ctime)
+    for old in copies[:-KEPT]:
+        if old.parent.name != name:
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def status(folder: Path) -> tuple[bool, float]:
+    """Whether the last look at the registry went well, and when it was (seconds since 1970)."""
+    try:
+        found = json.loads((folder / STATUS).read_text("utf-8"))
+        return not found["state"].startswith("error"), found["checked"]
+    except (OSError, ValueError, KeyError):
+        return False, 0.0
+
+
+class Follower:
+    """A process that runs ``follow`` for the API, and is started again should it die."""
+
+    def __init__(self, source: str, folder: Path) -> None:
+        self.command = [sys.executable, "-m", PACKAGE, "follow", source, str(folder), "--until-eof"]
+        self._stop = threading.Event()
+        self._first = threading.Event()
+        self.said = ""
+        self._process = self._start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _start(self) -> subprocess.Popen:
+        return subprocess.Popen(  # noqa: S603 - this very program
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+        )
+
+    def _watch(self) -> None:
+        pause = 1.0
+        while True:
+            for line in self._process.stdout:
+                self.said, pause = line.strip(), 1.0
+                log.info("model registry %s", self.said)
+                self._first.set()
+            self._process.wait()
+            self._first.set()
+            if self._stop.wait(pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self._process = self._start()
+
+    def first_copy(self) -> None:
+        """Wait until the folder was in step for the first time.
+
+        :raises ProjectError: what the registry answered instead.
+        """
+        if not self._first.wait(FIRST_COPY_SECONDS):
+            raise ProjectError(f"the registry gave no model within {FIRST_COPY_SECONDS} seconds.")
+        if not self.said.startswith("in step"):
+            raise ProjectError(self.said.removeprefix("error: ") or "`follow` ended.")
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def _wait_for_eof(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
+    time.sleep(5)
+    os._exit(0)  # a call of the registry that hangs must not outlive the API

@@ -1,0 +1,163 @@
+"""The Open Inference Protocol, version 2, as KServe, Seldon and Triton's clients speak it.
+
+A tensor is a column of the contract, of shape (rows) or (rows, 1); or one tensor alone holds all
+columns in the contract's order, of shape (rows, columns). Tensors may come as JSON or in binary.
+"""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from .columns import Column
+from .contract import CONTRACT
+from .problems import Problem
+from .schema import Contract
+from .values import Rows, read, violated, violation
+from .wire import parse_json, unknown_model
+
+DATATYPES = {
+    "float": "FP64",
+    "integer": "INT64",
+    "boolean": "BOOL",
+    "category": "BYTES",
+    "date": "BYTES",
+    "text": "BYTES",
+}
+NUMBERS = {
+    "BOOL": "?",
+    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+}
+MOST_TENSORS = 10_000
+
+
+def datatype(column: Column) -> str:
+    return "INT64" if column.numbered else DATATYPES[column.type]
+
+
+def metadata(contract: Contract, name: str, version: str) -> dict:
+    """What GET /v2/models/{name} answers."""
+    outputs = [("predictions", datatype(contract.target)), ("probabilities", "FP64")]
+    return {
+        "name": name,
+        "versions": [version],
+        "platform": "onnxruntime_onnx",
+        "inputs": [_tensor(column.name, datatype(column)) for column in contract.columns],
+        "outputs": [_tensor(*output) for output in outputs],
+    }
+
+
+def _tensor(name: str, kind: str) -> dict:
+    return {"name": name, "datatype": kind, "shape": [-1]}
+
+
+def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> tuple[Rows, str]:
+    """The rows of an inference request, and the id that it bears.
+
+    :param head_bytes: the header Inference-Header-Content-Length, empty where all is JSON.
+    :raises Problem: 400, 422.
+    """
+    length = len(body)
+    if head_bytes:
+        length = int(head_bytes) if head_bytes.isdigit() else -1
+        if not 0 < length <= len(body):
+            raise Problem(400, "malformed", "Inference-Header-Content-Length does not fit.")
+    request = parse_json(body[:length])
+    inputs = request.get("inputs") if isinstance(request, dict) else None
+    if not isinstance(inputs, list) or not 0 < len(inputs) <= MOST_TENSORS:
+        raise violated([violation("inputs", None, None, "is no list of tensors")])
+    columns, rest = {}, memoryview(body)[length:]
+    for tensor in inputs:
+        values, shape, rest = _values(tensor, rest)
+        if len(shape) == 2 and shape[1] == len(contract.columns) and len(inputs) == 1:
+            table = [values[at :: shape[1]] for at in range(shape[1])]
+            columns = dict(zip(contract.names, table, strict=True))
+        elif len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+            columns[tensor["name"]] = values
+        else:
+            raise violated([violation(tensor["name"], None, shape, "is no shape of a column")])
+    return read(contract, columns, most_rows), str(request.get("id") or "")
+
+
+def _values(tensor: Any, rest: memoryview) -> tuple[list, list, memoryview]:
+    """A tensor's values in row-major order, its shape, and what follows it in binary."""
+    shape = tensor.get("shape") if isinstance(tensor, dict) else None
+    if (
+        not isinstance(shape, list)
+        or not isinstance(tensor.get("name"), str)
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
+        raise violated([violation("inputs", None, None, "holds a tensor without name or shape")])
+    size = (tensor.get("parameters") or {}).get("binary_data_size")
+    if size is not None:
+        if type(size) is not int or not 0 <= size <= len(rest):
+            raise violated([violation(tensor["name"], None, size, "is no binary_data_size")])
+        values, rest = _from_binary(tensor, rest[:size]), rest[size:]
+    else:
+        values = _flat(tensor.get("data"))
+    if len(values) != math.prod(shape):
+        raise violated(
+            [violation(tensor["name"], None, shape, f"does not fit {len(values)} values")]
+        )
+    return values, shape, rest
+
+
+def _flat(data: Any) -> list:
+    """Values that may be nested, as the protocol allows, one level deep."""
+    if not isinstance(data, list):
+        raise violated([violation("inputs", None, None, "holds a tensor without data")])
+    if data and all(isinstance(row, list) for row in data):
+        return [value for row in data for value in row]
+    return data
+
+
+def _from_binary(tensor: dict, content: memoryview) -> list:
+    kind = tensor.get("datatype")
+    try:
+        if kind == "BYTES":
+            return _texts(content)
+        return np.frombuffer(content, NUMBERS[kind]).tolist()
+    except (KeyError, TypeError, ValueError, UnicodeDecodeError):
+        reason = "is no datatype of its binary data"
+        raise violated([violation(tensor["name"], None, kind, reason)]) from None
+
+
+def _texts(content: memoryview) -> list[str]:
+    """Texts, each after its length in four bytes."""
+    texts, at = [], 0
+    while at < len(content):
+        end = at + 4 + int.from_bytes(content[at : at + 4], "little")
+        if end > len(content):
+            raise ValueError
+        texts.append(bytes(content[at + 4 : end]).decode())
+        at = end
+    return texts
+
+
+def answer(name: str, version: str, request_id: str, predictions) -> bytes:
+    """The inference response."""
+    outputs = [("predictions", datatype(CONTRACT.target), predictions.values)]
+    if predictions.probabilities is not None:
+        outputs.append(("probabilities", "FP64", predictions.probabilities))
+    response = {
+        "model_name": name,
+        "model_version": version,
+        **({"id": request_id} if request_id else {}),
+        "outputs": [
+            {"name": name, "datatype": kind, "shape": [len(values)], "data": values}
+            for name, kind, values in outputs
+        ],
+    }
+    return json.dumps(response, default=str).encode()
+
+
+def require(name: str, version: str | None, served) -> None:
+    """:raises Problem: 404, another model or version."""
+    if name != served.name:
+        raise unknown_model(name, served.name)
+    if version is not None and version != served.version:
+        detail = f"version {version[:100]!r} does not serve, only {served.version!r}."
+        raise Problem(404, "unknown_model", detail)

@@ -1,0 +1,242 @@
+"""Tables in parts, read and written in record batches, so that memory stays bounded.
+
+An input is a URI as ``tables.py`` reads it, and the files that belong to it, none for a database.
+"""
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from .databases import connect, redacted
+from .errors import ProjectError, brief
+from .tables import data_files, selection, sql_batches, sql_columns, sql_source
+
+BATCH_ROWS = 65_536
+CSV_BLOCK_BYTES = 4 << 20
+HASHED_BYTES = 1 << 20
+# Text that is the same in many rows, kept once; readers of a file see plain text.
+REPEATED = pa.dictionary(pa.int32(), pa.string())
+
+
+class Window(NamedTuple):
+    """The rows of a table with ``after < column <= until``; ``after`` None means from the start."""
+
+    column: str
+    after: Any
+    until: Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of one file or query: the unit that is scored, written and resumed.
+
+    ``start`` is the number of its first row within ``source``, counted from 0.
+    """
+
+    index: int
+    source: str
+    start: int
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+
+def digest(paths: Iterable[Path], stop: threading.Event | None = None) -> str:
+    """SHA-256 of the files' SHA-256s, in order: the same input has the same digest anywhere.
+
+    Of no use once ``stop`` is set: then it returns early.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        each = hashlib.sha256()
+        with path.open("rb") as file:
+            while (block := file.read(HASHED_BYTES)) and not (stop and stop.is_set()):
+                each.update(block)
+        total.update(each.digest())
+    return total.hexdigest()
+
+
+def head(path: Path, count: int) -> list[dict]:
+    """The first rows of a file or of a folder of files."""
+    first = data_files(path)[0]
+    opened = pq.ParquetFile(first).iter_batches(count) if first.suffix == ".parquet" else None
+    batch = next(iter(opened or csv.open_csv(first)), None)
+    return batch.slice(0, count).to_pylist() if batch else []
+
+
+def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
+    """The column names of every file, or of the table or query, by its name."""
+    if not paths:
+        return {redacted(uri): sql_columns(uri)}
+    names = {}
+    for path in paths:
+        with _readable(path):
+            opened = _open_csv(path) if path.suffix == ".csv" else pq.ParquetFile(path)
+            names[str(path)] = (
+                opened.schema.names if path.suffix == ".csv" else opened.schema_arrow.names
+            )
+    return names
+
+
+def row_count(paths: list[Path]) -> int | None:
+    """How many rows there are, where that is known without reading them."""
+    if not paths or any(path.suffix != ".parquet" for path in paths):
+        return None
+    return sum(pq.read_metadata(path).num_rows for path in paths)
+
+
+def cut(
+    uri: str, paths: list[Path], columns: list[str], rows: int, window: Window | None = None
+) -> Iterator[Part]:
+    """The parts of an input, of about ``rows`` rows each, the same at every call.
+
+    A parquet part is one or more row groups and is read only when its batches are asked for; csv
+    and SQL are read here, in order, one part at a time.
+    """
+    index = 0
+    for path in paths:
+        split = _parquet_parts if path.suffix == ".parquet" else _csv_parts
+        for start, batches in split(path, columns, rows):
+            yield Part(index, str(path), start, batches)
+            index += 1
+    if not paths:
+        for start, batches in _grouped(_sql_rows(uri, columns, window), rows):
+            yield Part(index, redacted(uri), start, batches)
+            index += 1
+
+
+def _parquet_parts(path: Path, columns: list[str], rows: int):
+    with _readable(path):
+        metadata = pq.read_metadata(path)
+    start, count, groups = 0, 0, []
+    for group in range(metadata.num_row_groups):
+        size = metadata.row_group(group).num_rows
+        if groups and count + size > rows:
+            yield start, _group_reader(path, metadata, groups, columns, rows)
+            start, count, groups = start + count, 0, []
+        groups, count = [*groups, group], count + size
+    if groups:
+        yield start, _group_reader(path, metadata, groups, columns, rows)
+
+
+def _group_reader(path, metadata, groups, columns, rows):
+    def batches() -> Iterator[pa.RecordBatch]:
+        with _readable(path), pq.ParquetFile(path, metadata=metadata) as file:
+            yield from file.iter_batches(
+                min(rows, BATCH_ROWS), row_groups=groups, columns=columns, use_threads=False
+            )
+
+    return batches
+
+
+def _csv_parts(path: Path, columns: list[str], rows: int):
+    with _readable(path):
+        yield from _grouped(_open_csv(path, columns), rows)
+
+
+def _open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingReader:
+    """Columns as text: the contract reads them, so that one bad value spoils one row only."""
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(columns or (), pa.string()),
+        include_columns=columns,
+        strings_can_be_null=True,
+        null_values=["", "NaN", "null"],
+    )
+    parse = csv.ParseOptions(newlines_in_values=True)
+    return csv.open_csv(path, csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)
+
+
+def _grouped(batches: Iterable[pa.RecordBatch], rows: int):
+    """Batches of any size gathered, and cut, to parts of exactly ``rows`` rows (the last fewer)."""
+    start, count, group = 0, 0, []
+    for batch in batches:
+        while batch.num_rows:
+            taken = batch.slice(0, rows - count)
+            group, count, batch = [*group, taken], count + len(taken), batch.slice(len(taken))
+            if count == rows:
+                yield start, lambda group=group: iter(group)
+                start, count, group = start + count, 0, []
+    if group:
+        yield start, lambda group=group: iter(group)
+
+
+def _sql_rows(uri: str, columns: list[str], window: Window | None):
+    from sqlalchemy import column
+
+    query = selection(uri, columns)
+    if window:
+        query = query.where(column(window.column) <= window.until)
+        if window.after is not None:
+            query = query.where(column(window.column) > window.after)
+    return sql_batches(uri, query)
+
+
+@contextmanager
+def _readable(path: Path):
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        kind = path.suffix[1:]
+        raise ProjectError(f"{path} cannot be read as {kind}: {brief(error)}.") from None
+
+
+def sql_maximum(uri: str, column: str) -> Any:
+    """The largest value of a column, None in an empty table."""
+    from sqlalchemy import column as named
+    from sqlalchemy import func, select
+
+    with connect(uri) as connection:
+        return connection.scalar(select(func.max(named(column))).select_from(sql_source(uri)))
+
+
+@contextmanager
+def writer(path: Path, schema: pa.Schema):
+    """A parquet or csv file, written batch by batch.
+
+    Parquet keeps text as a dictionary, whole numbers and times as differences, and floats, which
+    gain from neither, as they are.
+    """
+    if path.suffix == ".csv":
+        with csv.CSVWriter(path, schema) as opened:
+            yield opened
+        return
+    texts = [f.name for f in schema if f.type in (pa.string(), REPEATED)]
+    steps = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_temporal(f.type)]
+    with pq.ParquetWriter(
+        path,
+        schema,
+        use_dictionary=texts,
+        column_encoding=dict.fromkeys(steps, "DELTA_BINARY_PACKED"),
+        # The smallest and largest of a repeated text tell nobody anything, and take time to find.
+        write_statistics=[f.name for f in schema if f.type != REPEATED],
+        store_schema=False,
+    ) as opened:
+        yield opened
+
+
+def merge(found: list[Path], target: Path, schema: pa.Schema) -> None:
+    """One file of many of the same format, in their order, in bounded memory."""
+    if len(found) == 1:
+        shutil.copyfile(found[0], target)
+        return
+    if target.suffix == ".csv":
+        with target.open("wb") as out:
+            for number, path in enumerate(found):
+                with path.open("rb") as part:
+                    if number:
+                        part.readline()
+                    shutil.copyfileobj(part, out)
+        return
+    repeated = [field.name for field in schema if field.type == REPEATED]
+    with writer(target, schema) as out:
+        for path in found:
+            with pq.ParquetFile(path, read_dictionary=repeated) as part:
+                for batch in part.iter_batches(BATCH_ROWS):
+                    out.write_batch(batch)

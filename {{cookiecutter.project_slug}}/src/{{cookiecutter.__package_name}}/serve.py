@@ -1,0 +1,132 @@
+"""``serve``: answer requests for predictions over HTTP, until it is told to end.
+
+The model comes from a folder; one that is named by ``models:/…`` is copied there by another process
+(follow.py), which also brings the next one when the alias moves.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from . import metrics, predict, settings
+from .auth import Authenticator
+from .errors import ProjectError
+from .protocol import BoundedProtocol
+from .serving import Shelf
+from .settings import PACKAGE, Settings
+
+log = logging.getLogger(__name__)
+# Connections the system holds while the workers are busy.
+BACKLOG = 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", help="address to listen on (default: HOST, api.host)")
+    add("--port", help="port to listen on (default: PORT, api.port)")
+    add("--workers", help="processes, 0 is one for each core (default: api.workers)")
+    add("--model", metavar="URI", help="models:/name@alias or a folder (default: models.uri)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = _settings(arguments)
+    authenticator = Authenticator(config.authentication)
+    _require_free(config.api.host, config.api.port)
+    signal.signal(signal.SIGTERM, _end)
+    with ExitStack() as stack:
+        os.environ["MODELS__URI"] = str(_model_folder(config, stack))
+        if config.api.workers != 1:
+            # A worker that cannot start would be started again and again.
+            Shelf(Path(os.environ["MODELS__URI"]), config.models.allow_pickle)
+            authenticator.prepare()
+        metrics.use_own_directory()
+        stack.callback(metrics.remove_directory)
+        if config.api.metrics_port:
+            metrics.serve(config.api.host, config.api.metrics_port)
+        _announce(config)
+        _serve(config)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The settings, with those of the command line; workers read them from the environment."""
+    given = {
+        "API__HOST": arguments.host,
+        "API__PORT": arguments.port,
+        "API__WORKERS": arguments.workers,
+        "MODELS__URI": arguments.model and settings.absolute(arguments.model, Path.cwd()),
+    }
+    os.environ.update({name: value for name, value in given.items() if value})
+    config = settings.load()
+    if config.api.workers == 0:
+        os.environ["API__WORKERS"] = str(os.cpu_count() or 1)
+        config = settings.load()
+    return config
+
+
+def _model_folder(config: Settings, stack: ExitStack) -> Path:
+    """Where the workers find the model; for one in a registry a process keeps it in step."""
+    if not config.models.uri.startswith("models:/"):
+        return Path(config.models.uri)
+    from .follow import Follower
+
+    folder = Path(config.api.models)
+    folder.mkdir(parents=True, exist_ok=True)
+    follower = Follower(config.models.uri, folder)
+    stack.callback(follower.stop)
+    try:
+        follower.first_copy()
+    except ProjectError as error:
+        if not config.api.start_from_copy or not (folder / predict.CURRENT).exists():
+            raise
+        print(f"{error} Starting from the last copy of the model.", file=sys.stderr)
+    return folder
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ProjectError(f"{host}:{port} cannot be listened on: {reason}.") from None
+
+
+def _announce(config: Settings) -> None:
+    host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
+    docs = ", described at /docs" if config.api.docs else ""
+    print(f"Serving on http://{host}:{config.api.port}{docs}; Ctrl-C ends it.", file=sys.stderr)
+
+
+def _serve(config: Settings) -> None:
+    import uvicorn
+
+    uvicorn.run(
+        f"{PACKAGE}.api:create",
+        factory=True,
+        host=config.api.host,
+        port=config.api.port,
+        workers=config.api.workers,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=config.api.keep_alive_seconds,
+        timeout_graceful_shutdown=config.api.shutdown_seconds,
+    )
+
+
+def _end(*_) -> None:
+    """Leave in order: what the process started ends with it."""
+    raise SystemExit(0)
