@@ -192,7 +192,7 @@ class Job:
             part, left = left[: self.batch_rows], left[self.batch_rows :]
             status, answer = self.api.ask(self._body(part))
             # Too many bytes, or too many rows.
-            too_large = status == 413 or "rows" in str(answer.get("code"))
+            too_large = status == 413 or answer.get("code") == "too_many_rows"
             if status == 200:
                 self._take(part, answer)
             elif too_large and len(part) > 1:
