@@ -157,8 +157,8 @@ def as_json(column: Column, cell: str) -> Any:
     if column.type == "float":
         return number
     # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
-    whole = len(text) < 20 and text.lstrip("+-").isdigit()
-    exact = int(text) if whole else int(number) if number.is_integer() else number
+    exact = int(text) if text.lstrip("+-").isdigit() else number
+    exact = int(exact) if exact == int(exact) else exact
     return exact if -(2**63) <= exact < 2**63 else cell
 
 
@@ -192,7 +192,7 @@ class Job:
             part, left = left[: self.batch_rows], left[self.batch_rows :]
             status, answer = self.api.ask(self._body(part))
             # Too many bytes, or too many rows.
-            too_large = status == 413 or "rows" in str(answer.get("code"))
+            too_large = status == 413 or answer.get("code") == "too_many_rows"
             if status == 200:
                 self._take(part, answer)
             elif too_large and len(part) > 1:
