@@ -21,7 +21,6 @@ from . import follow, inference_protocol, metrics, mlflow_protocol, openapi, set
 from .auth import Authenticator
 from .batching import Batcher, Predictions
 from .contract import CONTRACT
-from .delivery import Delivery
 from .errors import brief
 from .gate import INTERNAL, Call, Gate
 from .json_logs import JsonLines
@@ -63,6 +62,8 @@ class Service:
         """From the first request to the last: what runs beside them."""
         keeping = self.config.keeping
         if keeping.enabled:
+            from .delivery import Delivery  # here, because it takes SQLAlchemy
+
             folder = Path(keeping.spool)
             self.spool = Spool(folder, keeping.spool_mb << 20)
             self.delivery = Delivery(folder, keeping.database, self.metrics.delivery)
@@ -182,11 +183,13 @@ def create() -> Gate:
         app.add_api_route("/metrics", _metrics, include_in_schema=False)
     for kind in (Problem, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
+    authenticator = Authenticator(config.authentication)
+    authenticator.prepare()
     service.gate = Gate(
         app,
         {"/predict": service.predict, "/invocations": service.invocations},
         config.api,
-        Authenticator(config.authentication),
+        authenticator,
         service.metrics,
         lines if config.api.access_log else None,
         open_paths,

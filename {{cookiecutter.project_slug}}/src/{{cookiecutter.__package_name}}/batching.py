@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from .metrics import Metrics
 from .problems import Problem
 from .serving import Served
-from .spool import Spool
+from .spool import Record, Spool
 from .values import Rows, violated, violation
 
 # A call of the model that takes longer than this keeps other requests waiting: off the loop.
@@ -30,19 +30,6 @@ class Predictions(NamedTuple):
     """A request's answers: values of the target, and the probability of each or None."""
 
     values: list
-    probabilities: list | None
-
-
-class Record(msgspec.Struct):
-    """One request as it is kept; ``time`` in seconds since 1970."""
-
-    request_id: str
-    time: float
-    client: str
-    model: str
-    version: str
-    inputs: Any
-    predictions: list
     probabilities: list | None
 
 

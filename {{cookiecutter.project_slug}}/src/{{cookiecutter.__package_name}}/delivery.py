@@ -35,6 +35,8 @@ FORGET_SECONDS = 60.0
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 HOPELESS = ("22", "23", "54", "42804")
 log = logging.getLogger(__name__)
+
+
 class Delivery:
     """A thread that delivers sealed segments, in one process at a time for each spool.
 

@@ -5,7 +5,6 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from .columns import Column
 from .contract import CONTRACT
 from .errors import ProjectError
+from .spool import Record
 
 TYPES = {
     "float": sa.Double,
@@ -50,19 +50,6 @@ predictions = sa.Table(
 kept_segments = sa.Table(
     "kept_segments", metadata, sa.Column("name", sa.String(64), primary_key=True)
 )
-
-
-class Record(msgspec.Struct):
-    """A line of the spool: the rows of one request, as columns."""
-
-    request_id: str
-    time: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
-    client: str
-    model: str
-    version: str
-    inputs: dict[str, list]
-    predictions: list
-    probabilities: list[float | None] | None = None
 
 
 RECORDS = msgspec.json.Decoder(Record)

@@ -35,13 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
-    Authenticator(config.authentication)  # refuses to start without credentials
+    authenticator = Authenticator(config.authentication)
     _require_free(config.api.host, config.api.port)
     signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         os.environ["MODELS__URI"] = str(_model_folder(config, stack))
         if config.api.workers != 1:
+            # A worker that cannot start would be started again and again.
             Shelf(Path(os.environ["MODELS__URI"]), config.models.allow_pickle)
+            authenticator.prepare()
         metrics.use_own_directory()
         stack.callback(metrics.remove_directory)
         if config.api.metrics_port:

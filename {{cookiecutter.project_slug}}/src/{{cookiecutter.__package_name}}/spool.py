@@ -14,7 +14,9 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from .errors import ProjectError
@@ -29,6 +31,19 @@ SMALLEST_SEGMENT, LARGEST_SEGMENT = 64 << 10, 4 << 20
 # so that the folder holds hundreds of files, not one for each second.
 WAITING = 16
 log = logging.getLogger(__name__)
+
+
+class Record(msgspec.Struct):
+    """A line of the spool: the rows of one request, as columns; ``time`` in s since 1970."""
+
+    request_id: str
+    time: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+    client: str
+    model: str
+    version: str
+    inputs: dict[str, list]
+    predictions: list
+    probabilities: list[float | None] | None = None
 
 
 class Spool:
