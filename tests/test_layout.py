@@ -115,6 +115,8 @@ src/{package}/spool.py
 src/{package}/tokens.py
 src/{package}/values.py
 src/{package}/wire.py
+tests/api_process.py
+tests/integration/test_api.py
 tests/integration/test_client.py
 tests/integration/test_kept_predictions_postgresql.py
 tests/load/locustfile.py
