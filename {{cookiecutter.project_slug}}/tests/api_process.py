@@ -42,6 +42,7 @@ class Api:
 
     def __init__(self, project: Project, *words: object, **chosen: object) -> None:
         self.project, self.port = project, free_port()
+        (project.folder / "log").mkdir(exist_ok=True)
         self.output = project.folder / f"output-{self.port}.txt"
         with self.output.open("w") as file:
             self.process = project.start(

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -266,10 +267,13 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
 
 def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:
     """/docs with assets of its own, for networks that reach no other; returns what is open."""
-    document = openapi.document(config)
+
+    @cache
+    def document() -> dict:
+        return openapi.document(config)
 
     async def described() -> JSONResponse:
-        return JSONResponse(document)
+        return JSONResponse(await asyncio.to_thread(document))
 
     async def docs() -> Response:
         return get_swagger_ui_html(

@@ -13,36 +13,53 @@ def local_path(uri: str) -> Path | None:
 
 
 @contextmanager
-def connect(uri: str, create: bool = False, seconds: float | None = None):
+def connect(uri: str, create: bool = False):
     """A transaction on the database of a URI; its errors name the URI without the password.
 
     :param create: whether a SQLite file that is not there is made.
-    :param seconds: to wait for a lock of SQLite or an answer of pg8000; None: as the driver does.
     """
-    from sqlalchemy import create_engine
+    opened = engine(uri, create)
+    try:
+        with transaction(opened, uri) as connection:
+            yield connection
+    finally:
+        opened.dispose()
+
+
+def engine(uri: str, create: bool = False, seconds: float | None = None):
+    """What opens connections to the database of a URI, and keeps one open where it is no file.
+
+    :param seconds: to wait for a lock of SQLite or an answer of pg8000; None: as the driver does.
+    :raises ProjectError: there is no such file, or no such driver.
+    """
+    from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     url = uri.partition("#")[0]
+    options = {"poolclass": NullPool} if url.startswith("sqlite:///") else {"pool_pre_ping": True}
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
     if file and create:
         file.parent.mkdir(parents=True, exist_ok=True)
     elif file and not file.exists():
         raise ProjectError(f"{redacted(uri)}: there is no database {file}.")
+    if seconds is not None and url.startswith(("sqlite:", "postgresql+pg8000:")):
+        options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it
     try:
-        engine = create_engine(url, connect_args=_patience(url, seconds))
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
+        return create_engine(url, **options)
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 
 
-def _patience(url: str, seconds: float | None) -> dict:
-    # Other drivers have other names for it.
-    known = url.startswith(("sqlite:", "postgresql+pg8000:"))
-    return {"timeout": seconds} if known and seconds is not None else {}
+@contextmanager
+def transaction(opened, uri: str):
+    """A transaction on an engine; its errors name the URI without the password."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with opened.begin() as connection:
+            yield connection
+    except (ModuleNotFoundError, SQLAlchemyError) as error:
+        raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 
 
 def redacted(uri: str) -> str:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from .databases import connect
+from .databases import engine, transaction
 from .errors import ProjectError, brief
 from .kept import claim, insert, kept_segments, metadata, rows
 from .spool import REFUSED, sealed
@@ -55,7 +55,8 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._woken, self._stopping = threading.Event(), threading.Event()
         self._until = float("inf")
-        self._prepared = self._outage = False
+        self._engine: sa.Engine | None = None
+        self._outage = False
         # Removed segments whose names are still in the database, with the time of removal.
         self._removed: deque[tuple[float, str]] = deque()
 
@@ -83,6 +84,7 @@ class Delivery:
                 failures = 0
             except Exception as error:  # a thread that ends would deliver nothing any more
                 failures += 1
+                self._disconnect()
                 self._tell_of_outage(error)
             if self._stopping.is_set() and (failures or self._late() or not sealed(self.folder)):
                 break
@@ -90,6 +92,7 @@ class Delivery:
                 self._stopping.wait(retry_seconds(failures))
             else:
                 self._woken.wait(0.05 if self._stopping.is_set() else POLL_SECONDS)
+        self._disconnect()
         self._lock.release()
 
     def _leads(self) -> bool:
@@ -108,6 +111,7 @@ class Delivery:
         for segment in sealed(self.folder):
             if self._late():
                 return
+            self._connect()
             try:
                 self._deliver(segment)
             except Exception as error:
@@ -119,10 +123,9 @@ class Delivery:
                 self._outage = False
 
     def _deliver(self, segment: Path) -> None:
-        self._prepare()
         counts = {"delivered": 0, "damaged": 0}
         forgotten = self._forgettable()
-        with connect(self.database, create=True, seconds=DATABASE_SECONDS) as connection:
+        with transaction(self._engine, self.database) as connection:
             if forgotten:
                 names = kept_segments.c.name.in_(forgotten)
                 connection.execute(sa.delete(kept_segments).where(names))
@@ -141,12 +144,20 @@ class Delivery:
         segment.unlink(missing_ok=True)
         self._removed.append((time.monotonic(), segment.stem))
 
-    def _prepare(self) -> None:
-        """Create the tables where they are missing, in a transaction of its own."""
-        if not self._prepared:
-            with connect(self.database, create=True, seconds=DATABASE_SECONDS) as connection:
+    def _connect(self) -> None:
+        """Open the database, and make the tables that are missing.
+
+        Two replicas may do so at once, and one of them fail: this is no fault of a segment.
+        """
+        if self._engine is None:
+            self._engine = engine(self.database, create=True, seconds=DATABASE_SECONDS)
+            with transaction(self._engine, self.database) as connection:
                 metadata.create_all(connection)
-            self._prepared = True
+
+    def _disconnect(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
 
     def _forgettable(self) -> list[str]:
         """The longest removed segments whose names may leave the database, some at a time."""
@@ -161,7 +172,6 @@ class Delivery:
         self.on_event("refused", 1)
 
     def _tell_of_outage(self, error: Exception) -> None:
-        self._prepared = False
         self.on_event("failed", 1)
         if not self._outage:
             log.warning("predictions wait in %s: %s", self.folder, brief(error))
@@ -170,7 +180,7 @@ class Delivery:
 
 def hopeless(error: BaseException) -> bool:
     """Whether the database will never take this data, as opposed to not now."""
-    # databases.connect makes a ProjectError of the database's own.
+    # databases.transaction makes a ProjectError of the database's own.
     cause = error.__context__ if isinstance(error, ProjectError) else error
     if isinstance(cause, StatementError) and not isinstance(cause, DBAPIError):
         return True  # SQLAlchemy could not convert a value

@@ -314,6 +314,23 @@ def test_a_segment_that_the_database_refuses_is_set_aside(
     assert counted(stored) == {"shop": 2, "nobody": 1}
 
 
+def test_tables_that_cannot_be_made_refuse_no_segment(spool, start, stored, events, monkeypatch):
+    """Where two replicas create a table at once, PostgreSQL fails one with an IntegrityError."""
+    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
+
+    def fail(_):
+        raise sa.exc.IntegrityError("CREATE TABLE", {}, Exception("pg_type_typname_nsp_index"))
+
+    spool.append(line("a"), 1)
+    spool.seal()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept.metadata, "create_all", fail)
+        start()
+        wait_for(lambda: events.count(("failed", 1)) >= 2)
+    wait_for(lambda: sealed(spool.folder) == [])
+    assert counted(stored) == {"a": 1}
+
+
 def test_a_long_request_is_stored_whole(spool, deliver, stored):
     rows = 10 * delivery.CHUNK_ROWS + 1
     spool.append(line("long", rows=rows), 1)
