@@ -23,6 +23,7 @@ from conftest import wait_for
 from {{ cookiecutter.__package_name }} import cli, client, remote
 from {{ cookiecutter.__package_name }}.columns import Column
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.values import parse
 
 BAD = "no such value"
 
@@ -211,7 +212,7 @@ def require_whole(found: list[dict], file, refused=()) -> None:
     given = read(file)
     assert len(found) == len(given)
     for at, (row, before) in enumerate(zip(found, given, strict=True)):
-        values = [client.as_json(column, before[column.name]) for column in client.sent()]
+        values = [parse(column, before[column.name]) for column in client.sent()]
         kept = {name: row[name] for name in before}
         assert kept == before
         assert row["prediction"] == ("" if at in refused else digest(values))
@@ -582,5 +583,5 @@ def test_a_reader_that_has_seen_enough(api, project, write):
     ids=str,
 )
 def test_cells_become_what_the_contract_wants(column, cell, value):
-    found = client.as_json(column, cell)
+    found = parse(column, cell)
     assert (found, type(found)) == (value, type(value))
