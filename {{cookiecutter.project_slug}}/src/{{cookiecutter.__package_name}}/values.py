@@ -24,7 +24,7 @@ NUMBERS = {float, int, type(None)}
 SWITCHES = {"true": True, "false": False, "1": True, "0": False}
 # In a csv file; what a batch job reads as a number or as missing, so that both take the same file.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-MISSING = ("nan", "null")
+MISSING = ("NaN", "null")
 
 
 class Rows(NamedTuple):
@@ -106,20 +106,23 @@ def parse(column: Column, cell: str) -> Any:
     What cannot be read stays text, so that the check of the contract names it.
     """
     text = cell.strip()
-    if not text or text.lower() in MISSING:
+    if not text or text in MISSING:
         return None
     if column.type == "boolean":
         return SWITCHES.get(text.lower(), cell)
     if column.type not in ("float", "integer") and not column.numbered:
-        return text
+        return cell if column.type == "text" else text
+    if text.lower() == "nan":
+        return None
     number = float(text) if NUMBER.fullmatch(text) else math.inf
     if math.isinf(number):
         return cell
     if column.type == "float":
         return number
-    # Whole numbers to the last digit, which a float would lose.
+    # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
     exact = int(text) if text.lstrip("+-").isdigit() else number
-    return int(exact) if exact == int(exact) else exact
+    exact = int(exact) if exact == int(exact) else exact
+    return exact if -(2**63) <= exact < 2**63 else cell
 
 
 def _shape(contract: Contract, data: dict, strict: bool) -> Iterable[dict]:
