@@ -89,6 +89,7 @@ class Shelf:
             log.error("The model in %s is not used: %s", self.folder, error)
             return False
         log.info("Version %s of %s serves.", served.version, served.name)
+        settle()
         return True
 
     def _look(self) -> tuple:
@@ -108,7 +109,10 @@ class Shelf:
         began = time.perf_counter()
         model.score(rows)
         cost = (time.perf_counter() - began) / len(rows)
-        # What is alive now stays: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
         return Served(model, cost)
+
+
+def settle() -> None:
+    """What is alive now stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
