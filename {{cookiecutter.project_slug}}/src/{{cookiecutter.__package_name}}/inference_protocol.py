@@ -101,9 +101,13 @@ def _outputs(request: dict) -> list[str]:
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
         raise violated([violation("outputs", None, None, "is no list of outputs")])
     names = [each.get("name") for each in outputs]
-    for name in names:
-        if name not in OUTPUTS:
-            raise violated([violation("outputs", None, name, "is not among the model's outputs")])
+    found = [
+        violation("outputs", index, name, "is no output of the model")
+        for index, name in enumerate(names)
+        if name not in OUTPUTS
+    ]
+    if found:
+        raise violated(found)
     return names
 
 
