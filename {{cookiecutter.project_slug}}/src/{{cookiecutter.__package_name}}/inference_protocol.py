@@ -92,12 +92,19 @@ def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> 
     if rest:
         reason = f"leave {len(rest)} bytes of binary data over"
         raise violated([violation("inputs", None, None, reason)])
-    asked = Asked(str(request.get("id") or ""), _outputs(request))
+    asked = Asked(_id(request), _outputs(request))
     return read(contract, columns, most_rows), asked
 
 
+def _id(request: dict) -> str:
+    given = request.get("id", "")
+    if not isinstance(given, str):
+        raise violated([violation("id", None, None, "is no text")])
+    return given
+
+
 def _outputs(request: dict) -> list[str]:
-    outputs = request.get("outputs") or []
+    outputs = request.get("outputs", [])
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
         raise violated([violation("outputs", None, None, "is no list of outputs")])
     names = [each.get("name") for each in outputs]
@@ -124,8 +131,10 @@ def _values(tensor: Any, rest: memoryview) -> tuple[list, list, memoryview]:
         raise violated([violation(tensor["name"], None, shape, "is no shape of a column")])
     if kind not in (*NUMBERS, "BYTES"):
         raise violated([violation(tensor["name"], None, kind, "is no datatype of a column")])
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    parameters = tensor.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise violated([violation(tensor["name"], None, None, "has parameters that are no object")])
+    size = parameters.get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(rest):
             raise violated([violation(tensor["name"], None, size, "is no binary_data_size")])

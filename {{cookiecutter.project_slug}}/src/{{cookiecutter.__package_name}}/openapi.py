@@ -12,6 +12,7 @@ from typing import Any
 from .columns import Column
 from .contract import CONTRACT
 from .errors import ProjectError
+from .inference_protocol import NUMBERS, OUTPUTS, datatype
 from .schema import Contract
 from .settings import PACKAGE, Settings, load, root
 
@@ -115,6 +116,11 @@ def _complete(found: dict, config: Settings) -> None:
     for path, operations in found["paths"].items():
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] == "name":
+                    parameter["example"] = PACKAGE
+            if path.endswith("/infer"):
+                operation["requestBody"] = _body({"application/json": _inference()})
             if path in OPEN:
                 codes = [503] if path.endswith("ready") or path == "/ping" else []
             else:
@@ -246,6 +252,38 @@ def _invocations() -> dict:
         "operationId": "invocations",
         "requestBody": _body({"application/json": inputs, "text/csv": {"type": "string"}}),
         "responses": {"200": _answer("Predictions")},
+    }
+
+
+def _inference() -> dict:
+    """A request of the Open Inference Protocol."""
+    tensors = [
+        {"name": column.name, "shape": [1], "datatype": datatype(column), "data": [value]}
+        for column in CONTRACT.columns
+        for value in [example_of(column)]
+    ]
+    tensor = {
+        "type": "object",
+        "description": "A column of the contract, or all of them in its order.",
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "datatype": {"enum": [*NUMBERS, "BYTES"]},
+            "parameters": {"type": "object"},
+            "data": {"type": "array"},
+        },
+        "required": ["name", "shape", "datatype"],
+    }
+    outputs = {"type": "object", "properties": {"name": {"enum": list(OUTPUTS)}}}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": "array", "items": outputs | {"required": ["name"]}},
+        },
+        "required": ["inputs"],
+        "examples": [{"inputs": tensors}],
     }
 
 

@@ -363,6 +363,7 @@ BAD_TENSORS = {
     "size, text": ({"parameters": {"binary_data_size": "8"}}, "is no binary_data_size"),
     "size, negative": ({"parameters": {"binary_data_size": -8}}, "is no binary_data_size"),
     "size, too large": ({"parameters": {"binary_data_size": 8}}, "is no binary_data_size"),
+    "parameters, list": ({"parameters": [1]}, "has parameters that are no object"),
     "a text": ({"data": ["?"]}, "is not"),
 }
 
@@ -384,10 +385,12 @@ def test_what_is_no_inference_request_is_refused(api, inputs):
     problem(api.post(f"{MODEL}/infer", b"{"), 400, "malformed", f"{MODEL}/infer")
 
 
-@pytest.mark.parametrize("odd", [{"parameters": [1]}, {"parameters": 5}, {"parameters": {}}])
-def test_parameters_that_say_nothing_are_ignored(api, odd):
-    inputs = [tensor(name, **odd) for name in CONTRACT.names]
-    assert api.post(f"{MODEL}/infer", {"inputs": inputs}).status == 200
+def test_what_else_a_request_may_say(api):
+    inputs = [tensor(name, parameters={"content_type": "np"}) for name in CONTRACT.names]
+    good = {"inputs": inputs, "parameters": {"a": 1}, "id": "", "outputs": []}
+    assert "id" not in api.post(f"{MODEL}/infer", good).json
+    for wrong in ({"id": 5}, {"outputs": {}}, {"outputs": [5]}, {"outputs": [{"name": []}]}):
+        problem(api.post(f"{MODEL}/infer", good | wrong), 422, "contract", f"{MODEL}/infer")
 
 
 def binary(content: bytes, kind: str, length=None, size=None, **changes) -> tuple[bytes, str]:
