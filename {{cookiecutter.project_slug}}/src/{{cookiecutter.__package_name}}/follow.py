@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import predict, registry, settings
@@ -28,6 +29,8 @@ INCOMING, STATUS = ".incoming", "status.json"
 KEPT = 2
 LONGEST_PAUSE = 60.0
 FIRST_COPY_SECONDS = 120
+# How long `follow` may still be at work when the API has ended.
+END_SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
     folder = Path(arguments.folder).absolute()
-    with only_one("follow", folder, f"`follow` of {folder}"):
+    # One that has lost its API ends within seconds.
+    with only_one("follow", folder, f"`follow` of {folder}", 2 * END_SECONDS):
         if arguments.once:
             update(arguments.source, folder, config)
             return 0
@@ -56,18 +60,33 @@ def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -
 
     One line on the standard output tells each change of state.
     """
-    told, failures = "", 0
+    told, failures, whole = "", 0, False
     while not stop.is_set():
         try:
-            update(source, folder, config)
+            # A copy may have been damaged while nobody followed.
+            whole = whole or is_whole(folder, config)
+            update(source, folder, config, again=not whole)
+            whole = True
             said, failures = f"in step: {predict.current(folder).name}", 0
         except Exception as error:  # whatever a registry's client may raise, the next try may work
             said, failures = f"error: {brief(error)}", failures + 1
-        (folder / STATUS).write_text(json.dumps({"checked": time.time(), "state": said}), "utf-8")
+        _tell(folder, said)
         if said != told:
             print(said, flush=True)
             told = said
         stop.wait(pause(config.api.reload_seconds, failures))
+
+
+def _tell(folder: Path, state: str) -> None:
+    """Write the state down for ``status``, in one step; a full disk leaves the old one."""
+    with suppress(OSError):
+        _replace(folder / STATUS, {"checked": time.time(), "state": state})
+
+
+def _replace(file: Path, content: dict) -> None:
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_text(json.dumps(content), "utf-8")
+    unfinished.replace(file)
 
 
 def pause(usual: float, failures: int) -> float:
@@ -76,10 +95,23 @@ def pause(usual: float, failures: int) -> float:
     return min(usual * 2 ** min(failures, 10), longest) * random.uniform(0.8, 1)  # noqa: S311
 
 
-def update(source: str, folder: Path, config: Settings) -> None:
-    """Copy the model if it is another than the current one; the copy is verified on arrival."""
+def is_whole(folder: Path, config: Settings) -> bool:
+    """Whether the current copy is there, and is what was copied."""
+    try:
+        predict.open_model(predict.current(folder), allow_pickle=config.models.allow_pickle)
+    except (ProjectError, OSError):
+        return False
+    return True
+
+
+def update(source: str, folder: Path, config: Settings, again: bool = False) -> None:
+    """Copy the model if it is another than the current one; the copy is verified on arrival.
+
+    :param again: copy it in any case.
+    """
     name = registry.identify(source, config)
-    if predict.current(folder).name == name and (folder / name / predict.METADATA).is_file():
+    there = (folder / name / predict.METADATA).is_file()
+    if there and not again and predict.current(folder).name == name:
         return
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)
@@ -89,20 +121,22 @@ def update(source: str, folder: Path, config: Settings) -> None:
     name = registry.label(found)
     shutil.rmtree(folder / name, ignore_errors=True)
     incoming.rename(folder / name)
-    unfinished = folder / f".{predict.CURRENT}"
-    unfinished.write_text(json.dumps({"folder": name}), "utf-8")
-    unfinished.replace(folder / predict.CURRENT)
+    _replace(folder / predict.CURRENT, {"folder": name})
     copies = sorted(folder.glob(f"*/{predict.METADATA}"), key=lambda path: path.stat().st_ctime)
     for old in copies[:-KEPT]:
         if old.parent.name != name:
             shutil.rmtree(old.parent, ignore_errors=True)
 
 
-def status(folder: Path) -> tuple[bool, float]:
-    """Whether the last look at the registry went well, and when it was (seconds since 1970)."""
+def status(folder: Path, usual: float) -> tuple[bool, float]:
+    """Whether the last look at the registry went well, and when it was (seconds since 1970).
+
+    A registry that has not answered for long, so that there was no other look, is down too.
+    """
     try:
         found = json.loads((folder / STATUS).read_text("utf-8"))
-        return not found["state"].startswith("error"), found["checked"]
+        recent = time.time() - found["checked"] < usual + 2 * LONGEST_PAUSE
+        return recent and not found["state"].startswith("error"), found["checked"]
     except (OSError, ValueError, KeyError):
         return False, 0.0
 
@@ -132,10 +166,13 @@ class Follower:
                 self._first.set()
             self._process.wait()
             self._first.set()
-            if self._stop.wait(pause):
+            while not self._stop.wait(pause):
+                pause = min(2 * pause, LONGEST_PAUSE)
+                with suppress(OSError):  # no process or memory is left, for now
+                    self._process = self._start()
+                    break
+            else:
                 return
-            pause = min(2 * pause, LONGEST_PAUSE)
-            self._process = self._start()
 
     def first_copy(self) -> None:
         """Wait until the folder was in step for the first time.
@@ -151,7 +188,7 @@ class Follower:
         self._stop.set()
         self._process.stdin.close()
         try:
-            self._process.wait(5)
+            self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
 
@@ -159,5 +196,5 @@ class Follower:
 def _wait_for_eof(stop: threading.Event) -> None:
     sys.stdin.read()
     stop.set()
-    time.sleep(5)
+    time.sleep(END_SECONDS)
     os._exit(0)  # a call of the registry that hangs must not outlive the API

@@ -44,22 +44,43 @@ def remove_directory() -> None:
 
 def exposition() -> bytes:
     """All metrics of all workers in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client import generate_latest
 
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return generate_latest(registry)
+    return generate_latest(_all_workers())
 
 
 def serve(host: str, port: int) -> None:
     """Answer /metrics on a port of its own, in a thread."""
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import start_http_server
+
+    start_http_server(port, host, _all_workers())
+
+
+def _all_workers():
+    """A registry with the metrics of all workers; of those that died only what they counted."""
+    from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
+    class Workers(MultiProcessCollector):
+        def collect(self):
+            for file in Path(os.environ[DIRECTORY]).glob("gauge_live*_*.db"):
+                if not _lives(int(file.stem.rpartition("_")[2])):
+                    file.unlink(missing_ok=True)
+            return super().collect()
+
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    start_http_server(port, host, registry)
+    Workers(registry)
+    return registry
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is not ours any more, or there is no telling
+    return True
 
 
 class Metrics:

@@ -23,6 +23,8 @@ from .settings import PACKAGE, Settings
 log = logging.getLogger(__name__)
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
+# A worker that does not stir for so long is replaced; a busy machine makes it slow, too.
+WORKER_SECONDS = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +126,7 @@ def _serve(config: Settings) -> None:
         proxy_headers=False,
         timeout_keep_alive=config.api.keep_alive_seconds,
         timeout_graceful_shutdown=config.api.shutdown_seconds,
+        timeout_worker_healthcheck=WORKER_SECONDS,
     )
 
 
