@@ -43,7 +43,7 @@ from .wire import Answer, PredictRequest
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 # At the end: for threads that are still at work, such as a model that does not answer.
-EXIT_SECONDS = 10.0
+EXIT_SECONDS = 7.0
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 TRUE = ("true", "1", "yes", "on")
 

@@ -5,6 +5,8 @@ any more, and to read its answers; slow-loris clients are closed. So is a connec
 is too large, and one beyond the most that may be open.
 """
 
+import struct
+from socket import SO_LINGER, SOL_SOCKET
 from types import SimpleNamespace
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +18,8 @@ from .settings import Api
 LINGER_SECONDS = 2.0
 # At the end of the server: how long a request may be on its way on a connection that was idle.
 LAST_CALL_SECONDS = 0.5
+# What SO_LINGER takes for: drop what is still to be sent.
+AT_ONCE = struct.pack("ii", 1, 0)
 # Requests that wait in one connection for the answer of the first; more break it off.
 MOST_PIPELINED = 100
 
@@ -31,10 +35,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._socket = transport
         # What is being received: a head, and a message that is not whole yet.
         self._in_head = self._partial = False
-        self._head_bytes = 0
+        self._head_bytes = self._begun = 0
         # Nothing more is read: after the answers that are due the connection closes, or it does.
         self._ignoring = self._lingering = False
-        self._full = None
+        self._full, self._gone = None, False
         super().connection_made(self._lingering_transport())
         self._until: float | None = self.loop.time() + self.limits.header_seconds
         self._watch = self.loop.call_later(self.limits.header_seconds, self._check)
@@ -47,6 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Problem(503, "connections", detail, {"Retry-After": "1"}))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
         self._watch.cancel()
         self.resume_writing()
         super().connection_lost(exc)
@@ -54,15 +59,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._ignoring or self._is_closing():
             return
-        before = self._in_head
+        # A head that began behind another message is counted from the next time on.
+        counts, self._begun = self._in_head or not self._partial, 0
         super().data_received(data)
-        if before and self._in_head:
+        if self._in_head and counts and self._begun <= 1:
             self._head_bytes += len(data)
             self._require_small_head(self._head_bytes)
 
     def on_message_begin(self) -> None:
         self._in_head = self._partial = True
-        self._head_bytes = 0
+        self._head_bytes, self._begun = 0, self._begun + 1
         self._until = self.loop.time() + self.limits.header_seconds
         super().on_message_begin()
 
@@ -100,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._full is None:
-            self._full = self.loop.call_later(self.limits.body_seconds, self._socket.abort)
+            self._full = self.loop.call_later(self.limits.body_seconds, self._reset)
 
     def resume_writing(self) -> None:
         if self._full:
@@ -143,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _time_is_up(self) -> None:
         if self._is_closing():
-            self._socket.abort()
+            self._reset()
         elif self._in_head:
             detail = f"the head took longer than {self.limits.header_seconds:g} seconds."
             self._refuse(Problem(408, "header_time", detail))
@@ -198,7 +204,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._lingering = True
         self._socket.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self._socket.abort)
+        self.loop.call_later(LINGER_SECONDS, self._reset)
+
+    def _reset(self) -> None:
+        """Close at once, and free what the system holds for a client that reads nothing."""
+        if not self._gone:
+            self._socket.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, AT_ONCE)
+            self._socket.abort()
 
 
 def _answer(problem: Problem) -> bytes:

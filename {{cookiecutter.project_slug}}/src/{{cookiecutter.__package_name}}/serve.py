@@ -13,6 +13,10 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
 from . import metrics, predict, settings
 from .auth import Authenticator
 from .errors import ProjectError
@@ -108,9 +112,7 @@ def _announce(config: Settings) -> None:
 
 
 def _serve(config: Settings) -> None:
-    import uvicorn
-
-    uvicorn.run(
+    options = uvicorn.Config(
         f"{PACKAGE}.api:create",
         factory=True,
         host=config.api.host,
@@ -128,6 +130,29 @@ def _serve(config: Settings) -> None:
         timeout_graceful_shutdown=config.api.shutdown_seconds,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
+    if config.api.workers > 1:
+        started = Supervisor(options, [options.bind_socket()]).run()
+    else:
+        server = uvicorn.Server(options)
+        server.run()
+        started = server.started
+    if not started:
+        raise ProjectError("the API cannot start; the log has more.")
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's, which starts workers and starts them again."""
+
+    def run(self) -> bool:
+        """Returns whether the workers could start."""
+        super().run()
+        return all(process.exitcode != STARTUP_FAILURE for process in self.processes)
+
+    def terminate_all(self) -> None:
+        # Or it would go on to take connections that no worker accepts any more.
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
 
 
 def _end(*_) -> None:
