@@ -57,6 +57,7 @@ ONLY = {
         "src/{package}/auth.py",
         "src/{package}/batching.py",
         "src/{package}/client.py",
+        "src/{package}/companion.py",
         "src/{package}/delivery.py",
         "src/{package}/follow.py",
         "src/{package}/gate.py",

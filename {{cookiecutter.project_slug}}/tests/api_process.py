@@ -1,9 +1,14 @@
 """The API as a real process that listens on this machine."""
 
 import http.client
+import itertools
 import json
+import secrets
 import signal
 import socket
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -95,6 +100,95 @@ class Api:
         """End it in order; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
+
+
+class Clients:
+    """Threads that ask for predictions, each on a connection of its own, until they are stopped.
+
+    ``answers`` has for the id of each request its answer, or None where the connection ended before
+    the answer was whole. ``refused`` counts tries to connect that failed: nothing was sent.
+    """
+
+    def __init__(self, api: Api, count: int = 6, path: str = "/predict") -> None:
+        self.api, self.path, self.body = api, path, json.dumps(example()).encode()
+        self.answers: dict[str, Answer | None] = {}
+        self.refused = 0
+        self.suffix = secrets.token_hex(4)
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(count)]
+
+    def __enter__(self) -> "Clients":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    @property
+    def answered(self) -> list[str]:
+        """The ids of the requests with a prediction."""
+        found = self.answers.copy().items()
+        return [id for id, answer in found if answer and answer.status == 200]
+
+    @property
+    def lost(self) -> int:
+        return sum(answer is None for answer in self.answers.values())
+
+    @property
+    def statuses(self) -> Counter:
+        return Counter(answer.status for answer in self.answers.copy().values() if answer)
+
+    def wait_for_more(self, count: int = 100) -> None:
+        """Until so many more were answered."""
+        before = len(self.answered)
+        wait_for(lambda: len(self.answered) >= before + count)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.answers) + self.refused} sent, {len(self.answers)} accepted, "
+            f"{self.statuses.total()} answered {dict(self.statuses)}, {self.lost} lost"
+        )
+
+    def _ask(self, number: int) -> None:
+        connection = None
+        for count in itertools.count():
+            if self._ending.is_set():
+                break
+            try:
+                connection = connection or self._connect()
+            except OSError:
+                self.refused += 1
+                time.sleep(0.01)
+                continue
+            if not self._ask_once(connection, f"{number}-{count}-{self.suffix}"):
+                connection.close()
+                connection = None
+        if connection:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", self.api.port, timeout=30)
+        connection.connect()
+        return connection
+
+    def _ask_once(self, connection: http.client.HTTPConnection, id: str) -> bool:
+        """Returns whether the connection can be used again."""
+        headers = {"Content-Type": "application/json", "X-Request-Id": id}
+        self.answers[id] = None
+        try:
+            connection.request("POST", self.path, self.body, headers)
+            response = connection.getresponse()
+            self.answers[id] = Answer(response)
+        except (OSError, http.client.HTTPException):
+            return False
+        return not response.will_close
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,10 @@
 
 import asyncio
 import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -38,6 +42,8 @@ from .wire import Answer, PredictRequest
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
+# At the end: for threads that are still at work, such as a model that does not answer.
+EXIT_SECONDS = 7.0
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 TRUE = ("true", "1", "yes", "on")
 
@@ -45,13 +51,13 @@ TRUE = ("true", "1", "yes", "on")
 class Service:
     """What the routes of one worker share."""
 
-    def __init__(self, config: Settings) -> None:
-        self.config = config
+    def __init__(self, config: Settings, lines: JsonLines) -> None:
+        self.config, self.lines = config, lines
         self.metrics = Metrics(CONTRACT, config.api.max_in_flight)
         self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
         self.metrics.serves(self.served)
         self.request = PredictRequest(CONTRACT, config.api.max_rows)
-        self.spool = self.delivery = None
+        self.spool: Spool | None = None
         self.encode = msgspec.json.Encoder().encode
 
     @property
@@ -63,12 +69,7 @@ class Service:
         """From the first request to the last: what runs beside them."""
         keeping = self.config.keeping
         if keeping.enabled:
-            from .delivery import Delivery  # here, because it takes SQLAlchemy
-
-            folder = Path(keeping.spool)
-            self.spool = Spool(folder, keeping.spool_mb << 20)
-            self.delivery = Delivery(folder, keeping.database, self.metrics.delivery)
-            self.delivery.start()
+            self.spool = Spool(Path(keeping.spool), keeping.spool_mb << 20)
         self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
         settle()
@@ -80,7 +81,9 @@ class Service:
             self.batcher.close()
             if self.spool:
                 self.spool.close()
-                await asyncio.to_thread(self.delivery.stop, 5.0)
+            leave_within(EXIT_SECONDS)
+            # A worker process ends by the signal that it was sent, without Python's own last steps.
+            await asyncio.to_thread(self.lines.flush)
 
     def require_ready(self) -> None:
         """:raises Problem: 503, the model does not answer as it did when it was saved."""
@@ -92,13 +95,16 @@ class Service:
     async def _tick(self) -> None:
         """What is due every second."""
         await self.metrics.tick(TICK_SECONDS)
+        parent = multiprocessing.parent_process()
+        if parent and not parent.is_alive():
+            signal.raise_signal(signal.SIGTERM)  # nobody would end this worker
         if self.spool:
             self.spool.seal()
-            self.delivery.wake()
             self.metrics.spool(self.spool.fill(), self.spool.limit)
         self.gate.authenticator.refresh()
         if self.shelf.folder == Path(self.config.api.models):
-            self.metrics.source(*follow.status(self.shelf.folder))
+            seconds = self.config.api.reload_seconds
+            self.metrics.source(*follow.status(self.shelf.folder, seconds))
 
     async def _reload(self) -> None:
         """Serve what the model's folder holds now."""
@@ -143,6 +149,13 @@ class Service:
         await call.answer(self.encode(Answer(found.values)))
 
 
+def leave_within(seconds: float) -> None:
+    """End this process even if one of its threads never does."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
 async def forever(step: Callable[[], Awaitable[None]]) -> None:
     """One step after the other; one that fails is logged, and does not end the others."""
     while True:
@@ -183,7 +196,7 @@ def create() -> Gate:
     number, _ = numbered(folder if folder.is_dir() else Path(config.training.work))
     lines = JsonLines(folder, number)
     BoundedProtocol.limits = config.api
-    service = Service(config)
+    service = Service(config, lines)
     app = FastAPI(lifespan=service.life, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(routes(service))
     open_paths = _add_docs(app, config) if config.api.docs else ()

@@ -56,6 +56,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "model")
         self._now: list[Job] = []
+        self._now_rows = 0
         self._later: deque[Job] = deque()
         self._running = False
         self._encode = msgspec.json.Encoder().encode_lines
@@ -66,11 +67,13 @@ class Batcher:
         """:raises Problem: 503 the model took too long, 422 it has no answer for a row."""
         answer = self._loop.create_future()
         job = Job(served, rows, request_id, client, time.perf_counter(), answer)
-        if served.seconds_per_row * len(rows.matrix) < LONGEST_ON_LOOP:
+        # All that go together must not take long.
+        if served.seconds(self._now_rows + len(rows.matrix)) < LONGEST_ON_LOOP:
             if not self._now:
                 # By then every request that is already here has joined.
                 self._loop.call_soon(self._run_now)
             self._now.append(job)
+            self._now_rows += len(rows.matrix)
             return await answer
         self._later.append(job)
         if not self._running:
@@ -80,6 +83,8 @@ class Batcher:
             async with asyncio.timeout(self.seconds):
                 return await answer
         except TimeoutError:
+            # While the model hangs, what nobody waits for must not pile up.
+            self._later = deque(job for job in self._later if not job.answer.done())
             detail = f"the model did not answer within {self.seconds:g} seconds."
             raise Problem(503, "model_timeout", detail, {"Retry-After": "1"}) from None
 
@@ -87,7 +92,7 @@ class Batcher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _run_now(self) -> None:
-        jobs, self._now = self._now, []
+        jobs, self._now, self._now_rows = self._now, [], 0
         while jobs:
             # Requests that came in before a model was replaced finish on that one.
             served = jobs[0].served

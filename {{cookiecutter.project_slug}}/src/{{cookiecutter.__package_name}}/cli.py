@@ -25,6 +25,7 @@ COMMANDS = {
     "rollback": ("versions", "put the previous champion back"),
     "copy": ("versions", "copy a verified model from the registry to a folder"),
     "api-key": ("auth", "create, list or revoke an API key"),
+    "deliver": ("delivery", "bring kept predictions from the spool to the database"),
     "follow": ("follow", "keep a folder in step with a model in the registry"),
     "openapi": ("openapi", "write docs/openapi.json, unless clients would break"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),

@@ -1,7 +1,7 @@
 """A process of this project that works beside the API, and is started again should it die.
 
-What takes much memory, holds the interpreter's lock or may hang, such as the client of a registry or
-of a database, is kept out of the processes that answer requests.
+What takes much memory, holds the interpreter's lock or may hang, such as the client of a registry
+or of a database, is kept out of the processes that answer requests.
 """
 
 import os
@@ -16,13 +16,13 @@ from .settings import PACKAGE
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 # How long a companion may take to end in order.
-END_SECONDS = 10.0
+END_SECONDS = 5.0
 
 
 class Companion:
     """``python -m <package> WORDS --until-eof``.
 
-    Its standard input is a pipe that ends with this process, however that dies, and it with the pipe.
+    Its standard input is a pipe that ends with this process, however that dies; so does it.
 
     :param heard: called in a thread with each line that it prints, and with "" when it has ended.
     """

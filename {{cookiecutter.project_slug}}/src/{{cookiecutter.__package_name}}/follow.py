@@ -8,25 +8,23 @@ API reads such a folder: it never waits for the registry, nor holds the registry
 import argparse
 import json
 import logging
-import os
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import predict, registry, settings
+from .companion import END_SECONDS, LONGEST_PAUSE, Companion, until_eof
 from .errors import ProjectError, brief
 from .locks import only_one
-from .settings import PACKAGE, Settings
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 INCOMING, STATUS = ".incoming", "status.json"
 # Copies that stay: the current one, and the one before it for whoever still reads it.
 KEPT = 2
-LONGEST_PAUSE = 60.0
 FIRST_COPY_SECONDS = 120
 
 
@@ -40,13 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
     folder = Path(arguments.folder).absolute()
-    with only_one("follow", folder, f"`follow` of {folder}"):
+    # One that has lost its API ends within seconds.
+    with only_one("follow", folder, f"`follow` of {folder}", 2 * END_SECONDS):
         if arguments.once:
             update(arguments.source, folder, config)
             return 0
         stop = threading.Event()
         if arguments.until_eof:
-            threading.Thread(target=_wait_for_eof, args=(stop,), daemon=True).start()
+            until_eof(stop.set)
         follow(arguments.source, folder, config, stop)
     return 0
 
@@ -56,18 +55,33 @@ def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -
 
     One line on the standard output tells each change of state.
     """
-    told, failures = "", 0
+    told, failures, whole = "", 0, False
     while not stop.is_set():
         try:
-            update(source, folder, config)
+            # A copy may have been damaged while nobody followed.
+            whole = whole or is_whole(folder, config)
+            update(source, folder, config, again=not whole)
+            whole = True
             said, failures = f"in step: {predict.current(folder).name}", 0
         except Exception as error:  # whatever a registry's client may raise, the next try may work
             said, failures = f"error: {brief(error)}", failures + 1
-        (folder / STATUS).write_text(json.dumps({"checked": time.time(), "state": said}), "utf-8")
+        _tell(folder, said)
         if said != told:
             print(said, flush=True)
             told = said
         stop.wait(pause(config.api.reload_seconds, failures))
+
+
+def _tell(folder: Path, state: str) -> None:
+    """Write the state down for ``status``, in one step; a full disk leaves the old one."""
+    with suppress(OSError):
+        _replace(folder / STATUS, {"checked": time.time(), "state": state})
+
+
+def _replace(file: Path, content: dict) -> None:
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_text(json.dumps(content), "utf-8")
+    unfinished.replace(file)
 
 
 def pause(usual: float, failures: int) -> float:
@@ -76,10 +90,23 @@ def pause(usual: float, failures: int) -> float:
     return min(usual * 2 ** min(failures, 10), longest) * random.uniform(0.8, 1)  # noqa: S311
 
 
-def update(source: str, folder: Path, config: Settings) -> None:
-    """Copy the model if it is another than the current one; the copy is verified on arrival."""
+def is_whole(folder: Path, config: Settings) -> bool:
+    """Whether the current copy is there, and is what was copied."""
+    try:
+        predict.open_model(predict.current(folder), allow_pickle=config.models.allow_pickle)
+    except (ProjectError, OSError):
+        return False
+    return True
+
+
+def update(source: str, folder: Path, config: Settings, again: bool = False) -> None:
+    """Copy the model if it is another than the current one; the copy is verified on arrival.
+
+    :param again: copy it in any case.
+    """
     name = registry.identify(source, config)
-    if predict.current(folder).name == name and (folder / name / predict.METADATA).is_file():
+    there = (folder / name / predict.METADATA).is_file()
+    if there and not again and predict.current(folder).name == name:
         return
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)
@@ -89,53 +116,39 @@ def update(source: str, folder: Path, config: Settings) -> None:
     name = registry.label(found)
     shutil.rmtree(folder / name, ignore_errors=True)
     incoming.rename(folder / name)
-    unfinished = folder / f".{predict.CURRENT}"
-    unfinished.write_text(json.dumps({"folder": name}), "utf-8")
-    unfinished.replace(folder / predict.CURRENT)
+    _replace(folder / predict.CURRENT, {"folder": name})
     copies = sorted(folder.glob(f"*/{predict.METADATA}"), key=lambda path: path.stat().st_ctime)
     for old in copies[:-KEPT]:
         if old.parent.name != name:
             shutil.rmtree(old.parent, ignore_errors=True)
 
 
-def status(folder: Path) -> tuple[bool, float]:
-    """Whether the last look at the registry went well, and when it was (seconds since 1970)."""
+def status(folder: Path, usual: float) -> tuple[bool, float]:
+    """Whether the last look at the registry went well, and when it was (seconds since 1970).
+
+    A registry that has not answered for long, so that there was no other look, is down too.
+    """
     try:
         found = json.loads((folder / STATUS).read_text("utf-8"))
-        return not found["state"].startswith("error"), found["checked"]
+        recent = time.time() - found["checked"] < usual + 2 * LONGEST_PAUSE
+        return recent and not found["state"].startswith("error"), found["checked"]
     except (OSError, ValueError, KeyError):
         return False, 0.0
 
 
 class Follower:
-    """A process that runs ``follow`` for the API, and is started again should it die."""
+    """A companion that runs ``follow`` for the API."""
 
     def __init__(self, source: str, folder: Path) -> None:
-        self.command = [sys.executable, "-m", PACKAGE, "follow", source, str(folder), "--until-eof"]
-        self._stop = threading.Event()
-        self._first = threading.Event()
-        self.said = ""
-        self._process = self._start()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._first, self.said = threading.Event(), ""
+        self._companion = Companion("follow", source, str(folder), heard=self._hear)
+        self.stop = self._companion.stop
 
-    def _start(self) -> subprocess.Popen:
-        return subprocess.Popen(  # noqa: S603 - this very program
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
-        )
-
-    def _watch(self) -> None:
-        pause = 1.0
-        while True:
-            for line in self._process.stdout:
-                self.said, pause = line.strip(), 1.0
-                log.info("model registry %s", self.said)
-                self._first.set()
-            self._process.wait()
-            self._first.set()
-            if self._stop.wait(pause):
-                return
-            pause = min(2 * pause, LONGEST_PAUSE)
-            self._process = self._start()
+    def _hear(self, line: str) -> None:
+        if line:
+            self.said = line
+            log.info("model registry %s", line)
+        self._first.set()
 
     def first_copy(self) -> None:
         """Wait until the folder was in step for the first time.
@@ -146,18 +159,3 @@ class Follower:
             raise ProjectError(f"the registry gave no model within {FIRST_COPY_SECONDS} seconds.")
         if not self.said.startswith("in step"):
             raise ProjectError(self.said.removeprefix("error: ") or "`follow` ended.")
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-
-def _wait_for_eof(stop: threading.Event) -> None:
-    sys.stdin.read()
-    stop.set()
-    time.sleep(5)
-    os._exit(0)  # a call of the registry that hangs must not outlive the API

@@ -7,6 +7,7 @@ handling of a request costs more than a prediction does.
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -22,10 +23,14 @@ log = logging.getLogger(__name__)
 JSON = "application/json"
 # Answered for anybody, whatever the load: those who watch over the service ask them.
 OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping")
+# Answered under overload too, which it shows; but only to those who may ask.
+METRICS = "/metrics"
 MOST_CLIENTS = 10_000
 SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 LONGEST_ID = 64
 INTERNAL = Problem(500, "internal", "this failed here, not at your side; the log has more.")
+ENDING = Problem(503, "ending", "the service is ending; try again.", {"Retry-After": "1"})
+CLOSE = {"Connection": "close"}
 SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 
@@ -58,34 +63,27 @@ class Call:
 
         :raises Problem: 413 too large, 408 too slow.
         """
-        message = await self.receive()
-        body = message.get("body", b"")
-        if message.get("more_body") or message["type"] == "http.disconnect":
-            body = await self._rest(message, body)
-        if len(body) > self.gate.limits.max_body_bytes:
-            raise self.gate.too_large()
-        return body
-
-    async def _rest(self, message: dict, body: bytes) -> bytes:
-        seconds = self.gate.limits.body_seconds
-        whole = bytearray(body)
+        gate, seconds = self.gate, self.gate.limits.body_seconds
+        whole = bytearray()
         # Whoever sends slowly takes up a connection, but no place among those at work.
-        self.gate.reading += 1
+        gate.aside += 1
         try:
             async with asyncio.timeout(seconds):
+                message: dict = {"more_body": True}
                 while message.get("more_body"):
-                    if len(whole) > self.gate.limits.max_body_bytes:
-                        raise self.gate.too_large()
                     message = await self.receive()
-                    whole += message.get("body", b"")
+                    part = message.get("body", b"")
+                    whole += part
+                    gate.require_space(len(part), len(whole))
         except TimeoutError:
             detail = f"the body took longer than {seconds:g} seconds."
-            raise Problem(408, "body_time", detail, {"Connection": "close"}) from None
+            raise Problem(408, "body_time", detail, CLOSE) from None
         finally:
-            self.gate.reading -= 1
-        self.gate.require_room()
+            gate.aside -= 1
+            gate.held -= len(whole)
         if message["type"] == "http.disconnect":
             raise Disconnected
+        gate.require_room()
         return bytes(whole)
 
     async def answer(self, body: bytes, content_type: str = JSON) -> None:
@@ -139,7 +137,8 @@ class Gate:
         self.authenticator, self.metrics, self.lines = authenticator, metrics, lines
         self.open = frozenset((*OPEN, *open_paths))
         self.rate = Rate(limits.requests_per_second / (limits.workers or 1))
-        self.reading = 0
+        # Requests that take no place among those at work, and the bytes of unfinished bodies.
+        self.aside = self.held = 0
         self._prefix, self._count = secrets.token_hex(6), 0
 
     def request_id(self, given: bytes) -> str:
@@ -151,7 +150,19 @@ class Gate:
 
     def too_large(self) -> Problem:
         detail = f"the body is larger than {self.limits.max_body_bytes} bytes."
-        return Problem(413, "body_size", detail, {"Connection": "close"})
+        return Problem(413, "body_size", detail, CLOSE)
+
+    def require_space(self, more: int, whole: int) -> None:
+        """Count bytes of a body that is not whole yet.
+
+        :raises Problem: 413 that body is too large, 503 all of them together are.
+        """
+        self.held += more
+        if whole > self.limits.max_body_bytes:
+            raise self.too_large()
+        if self.held > self.limits.max_body_bytes * self.limits.max_in_flight:
+            detail = "too many bodies are being sent; try again."
+            raise Problem(503, "overload", detail, {"Retry-After": "1"} | CLOSE)
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
@@ -160,10 +171,13 @@ class Gate:
         began = time.perf_counter()
         call = Call(self, scope, receive, send)
         path = scope["path"]
+        aside = path in self.open or path == METRICS
+        self.aside += aside
         self.metrics.entered()
         try:
             if path not in self.open:
-                self._admit(call)
+                if not aside:
+                    self._admit(call)
                 call.client = await self.authenticator.identify(scope["headers"])
                 self.rate.take(call.client or str((scope["client"] or ("",))[0]))
             if answer := self.direct.get(path):
@@ -176,11 +190,16 @@ class Gate:
             await call.refuse(problem)
         except Disconnected:
             call.code = "disconnected"
+        except asyncio.CancelledError:
+            if not call.status:
+                await call.refuse(ENDING)
+            raise
         except Exception as error:
             log.exception("Request %s failed.", call.request_id, exc_info=error)
             if not call.status:
                 await call.refuse(INTERNAL)
         finally:
+            self.aside -= aside
             self.metrics.left()
             self._record(call, path, time.perf_counter() - began)
 
@@ -195,7 +214,7 @@ class Gate:
 
     def require_room(self) -> None:
         """:raises Problem: 503 at once, rather than to answer everybody late."""
-        if self.metrics.in_flight - self.reading > self.limits.max_in_flight:
+        if self.metrics.in_flight - self.aside > self.limits.max_in_flight:
             detail = "too many requests are at work; try again."
             raise Problem(503, "overload", detail, {"Retry-After": "1"})
 
@@ -246,6 +265,6 @@ class Rate:
         if len(self._buckets) > MOST_CLIENTS:
             self._buckets.popitem(last=False)
         if left < 1:
-            wait = max(1, round((1 - left) / self.per_second))
+            wait = max(1, math.ceil((1 - left) / self.per_second))
             detail = f"more than {self.per_second:g} requests a second; wait {wait} s."
             raise Problem(429, "rate", detail, {"Retry-After": str(wait)})

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -44,16 +45,17 @@ class JsonLines(logging.Handler):
     :param worker: numbers the file, because two processes must not rotate the same one.
     """
 
-    def __init__(self, folder: Path, worker: int) -> None:
+    def __init__(self, folder: Path, worker: int | str) -> None:
         super().__init__()
         self._sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
         if os.access(folder, os.W_OK):
             file = folder / f"{PACKAGE}-api-{worker}.log"
             self._sinks.append(RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._second, self._stamp = 0, ""
         self._dropped = 0
+        self._writing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
 
@@ -117,15 +119,18 @@ class JsonLines(logging.Handler):
 
     def _write(self) -> None:
         while not self._closing.wait(FLUSH_SECONDS):
-            self._flush()
-        self._flush()
+            self.flush()
+        self.flush()
 
-    def _flush(self) -> None:
-        if self._dropped:
-            self._lines.append(self._encode({"event": "lines dropped", "count": self._dropped}))
-            self._dropped = 0
-        lines, self._lines = self._lines, []
-        if lines:
-            record = logging.makeLogRecord({"msg": b"\n".join(lines).decode()})
-            for sink in self._sinks:
-                sink.handle(record)
+    def flush(self) -> None:
+        """Write the lines so far; takes as long as the reader of the output does."""
+        with self._writing:
+            if self._dropped:
+                self._lines.append(self._encode({"event": "lines dropped", "count": self._dropped}))
+                self._dropped = 0
+            # Meanwhile others are added.
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if lines:
+                record = logging.makeLogRecord({"msg": b"\n".join(lines).decode()})
+                for sink in self._sinks:
+                    sink.handle(record)

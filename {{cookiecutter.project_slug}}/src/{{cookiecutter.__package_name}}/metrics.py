@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,57 +31,64 @@ DURATIONS = (
 WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 ROWS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000)
 STEPS = 20
+MEMORY = Path("/dev/shm")  # noqa: S108 - of an unguessable name in it
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def use_own_directory() -> None:
-    """Let all workers of this API write to a new folder.
+def use_own_directory() -> str:
+    """Where all workers of this API write to, empty; must be called before any of them starts.
 
-    prometheus_client looks for it when it is imported, so everything here imports it late.
+    In memory where there is such a folder: a full disk would end a process that has mapped a file.
     """
-    os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="metrics-")
+    memory = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+    os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="metrics-", dir=memory)
+    return os.environ[DIRECTORY]
 
 
 def remove_directory() -> None:
     shutil.rmtree(os.environ.pop(DIRECTORY), ignore_errors=True)
 
 
-class AllWorkers:
-    """Collects the metrics of all workers, without the gauges of those that have died."""
-
-    def collect(self):
-        from prometheus_client import multiprocess
-
-        for file in Path(os.environ[DIRECTORY]).glob("gauge_live*.db"):
-            pid = int(file.stem.rpartition("_")[2])
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                multiprocess.mark_process_dead(pid)
-        return multiprocess.MultiProcessCollector(None).collect()
-
-
-def _registry():
-    from prometheus_client import CollectorRegistry
-
-    registry = CollectorRegistry()
-    registry.register(AllWorkers())
-    return registry
-
-
 def exposition() -> bytes:
     """All metrics of all workers in Prometheus' text format."""
     from prometheus_client import generate_latest
 
-    return generate_latest(_registry())
+    return generate_latest(_all_workers())
 
 
 def serve(host: str, port: int) -> None:
     """Answer /metrics on a port of its own, in a thread."""
     from prometheus_client import start_http_server
 
-    start_http_server(port, host, _registry())
+    start_http_server(port, host, _all_workers())
+
+
+def _all_workers():
+    """A registry with the metrics of all workers; of those that died only what they counted."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    class Workers(MultiProcessCollector):
+        def collect(self):
+            for file in Path(os.environ[DIRECTORY]).glob("gauge_live*_*.db"):
+                if not _lives(int(file.stem.rpartition("_")[2])):
+                    file.unlink(missing_ok=True)
+            return super().collect()
+
+    registry = CollectorRegistry()
+    Workers(registry)
+    return registry
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is not ours any more, or there is no telling
+    return True
 
 
 class Metrics:
@@ -145,12 +153,6 @@ class Metrics:
         )
         self._age = gauge("model_age_seconds", "Since it was trained.", mode="livemax")
         self._reloads = counter("model_reloads_total", "Models that were loaded.", "outcome")
-        self._delivery = {
-            "delivered": counter("predictions_kept_total", "Rows in the predictions database."),
-            "failed": counter("predictions_delivery_failures_total", "Tries that failed."),
-            "damaged": counter("predictions_damaged_total", "Spooled lines that were torn."),
-            "refused": counter("predictions_refused_total", "Segments the database refused."),
-        }
         self._not_kept = counter("predictions_not_kept_total", "Requests answered but not kept.")
         self._fill = gauge("predictions_spool_bytes", "Waiting for the database.", mode="livemax")
         self._fill_limit = gauge("predictions_spool_limit_bytes", "Most that may.", mode="livemax")
@@ -232,10 +234,6 @@ class Metrics:
     def not_kept(self, requests: int) -> None:
         self._not_kept.inc(requests)
 
-    def delivery(self, event: str, count: int) -> None:
-        """What the delivery of kept predictions reports; called from its thread."""
-        self._delivery[event].inc(count)
-
     def spool(self, fill: int, limit: int) -> None:
         self._fill.set(fill)
         self._fill_limit.set(limit)
@@ -266,6 +264,23 @@ class Metrics:
         self._memory.set(resident_bytes())
         if self._trained_at:
             self._age.set(time.time() - self._trained_at)
+
+
+def delivery_events() -> Callable[[str, int], None]:
+    """Counts what a delivery of kept predictions reports; it is a process of its own."""
+    if DIRECTORY not in os.environ:
+        return lambda event, count: None  # nobody asks
+    from prometheus_client import CollectorRegistry, Counter
+
+    registry = CollectorRegistry()
+    counters = {
+        "delivered": ("predictions_kept", "Rows in the predictions database."),
+        "failed": ("predictions_delivery_failures", "Tries that failed."),
+        "damaged": ("predictions_damaged", "Spooled lines that were torn."),
+        "refused": ("predictions_refused", "Segments the database refused."),
+    }
+    events = {event: Counter(*named, registry=registry) for event, named in counters.items()}
+    return lambda event, count: events[event].inc(count)
 
 
 def value_buckets(target: Column) -> tuple[float, ...]:

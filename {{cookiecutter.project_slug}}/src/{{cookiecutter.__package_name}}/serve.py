@@ -13,8 +13,13 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
 from . import metrics, predict, settings
 from .auth import Authenticator
+from .companion import Companion
 from .errors import ProjectError
 from .protocol import BoundedProtocol
 from .serving import Shelf
@@ -23,6 +28,8 @@ from .settings import PACKAGE, Settings
 log = logging.getLogger(__name__)
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
+# A worker that does not stir for so long is replaced; a busy machine makes it slow, too.
+WORKER_SECONDS = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
             authenticator.prepare()
         metrics.use_own_directory()
         stack.callback(metrics.remove_directory)
+        if config.keeping.enabled:
+            stack.callback(Companion("deliver", heard=_pass_on).stop)
         if config.api.metrics_port:
             metrics.serve(config.api.host, config.api.metrics_port)
         _announce(config)
@@ -88,6 +97,12 @@ def _model_folder(config: Settings, stack: ExitStack) -> Path:
     return folder
 
 
+def _pass_on(line: str) -> None:
+    """A companion's line of log, to where ours go."""
+    if line:
+        print(line, flush=True)
+
+
 def _require_free(host: str, port: int) -> None:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -106,9 +121,7 @@ def _announce(config: Settings) -> None:
 
 
 def _serve(config: Settings) -> None:
-    import uvicorn
-
-    uvicorn.run(
+    options = uvicorn.Config(
         f"{PACKAGE}.api:create",
         factory=True,
         host=config.api.host,
@@ -124,7 +137,31 @@ def _serve(config: Settings) -> None:
         proxy_headers=False,
         timeout_keep_alive=config.api.keep_alive_seconds,
         timeout_graceful_shutdown=config.api.shutdown_seconds,
+        timeout_worker_healthcheck=WORKER_SECONDS,
     )
+    if config.api.workers > 1:
+        started = Supervisor(options, [options.bind_socket()]).run()
+    else:
+        server = uvicorn.Server(options)
+        server.run()
+        started = server.started
+    if not started:
+        raise ProjectError("the API cannot start; the log has more.")
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's, which starts workers and starts them again."""
+
+    def run(self) -> bool:
+        """Returns whether the workers could start."""
+        super().run()
+        return all(process.exitcode != STARTUP_FAILURE for process in self.processes)
+
+    def terminate_all(self) -> None:
+        # Or it would go on to take connections that no worker accepts any more.
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
 
 
 def _end(*_) -> None:

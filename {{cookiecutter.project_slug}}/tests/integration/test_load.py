@@ -1,0 +1,221 @@
+"""More load than the API can take: it sheds what is too much at once, and keeps its promises.
+
+Each test tells how many requests were sent, answered and lost. LOAD_SECONDS makes it longer
+(``make test-load``: a minute).
+"""
+
+import json
+import os
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from api_process import Clients, example
+from conftest import wait_for
+from pressure import pressure
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+
+from {{ cookiecutter.__package_name }} import export, model
+from {{ cookiecutter.__package_name }}.predict import open_model
+
+SECONDS = float(os.environ.get("LOAD_SECONDS") or 5)
+# Seconds within which an accepted request is answered, for 99 of 100: the objective.
+OBJECTIVE = 0.5
+MEGABYTE = 1 << 20
+# A transformer as a user may write it, that no exporter knows: it takes its time, or hangs.
+SLOW = """
+
+import time
+from pathlib import Path
+
+from sklearn.base import BaseEstimator, TransformerMixin
+
+
+class Slow(TransformerMixin, BaseEstimator):
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def fit(self, features, target=None):
+        self.n_features_in_ = features.shape[1]
+        return self
+
+    def transform(self, features):
+        time.sleep(600 if Path("hang").exists() else self.seconds)
+        return features
+"""
+
+
+def request(rows: int = 1, *headers: str) -> bytes:
+    body = json.dumps(example(rows)).encode()
+    head = ["POST /predict HTTP/1.1", "Host: here", "Content-Type: application/json", *headers]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "\r\n"]).encode() + body
+
+
+def put_load(api, content: bytes, connections: int, seconds: float):
+    return pressure("127.0.0.1", api.port, content, connections, seconds)
+
+
+def memory(process: psutil.Process) -> int:
+    """Resident bytes of a process and its children."""
+    return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers):
+    """Connections ask again at once: twice as many as may be in flight are twice the load."""
+    limit = 8
+    api = serve("--workers", workers, API__MAX_IN_FLIGHT=limit, KEEPING__SPOOL_MB=2000)
+    with ThreadPoolExecutor() as thread:
+        running = thread.submit(
+            put_load, api, request(200), 4 * limit * workers, SECONDS if workers == 1 else 2
+        )
+        samples = []
+        while not running.done():
+            samples.append(memory(psutil.Process(api.process.pid)))
+            time.sleep(0.1)
+    outcome = running.result()
+    half = len(samples) // 2
+    first, second = max(samples[half // 2 : half]), statistics.median(samples[half:])
+    print(f"{workers} workers: {outcome}; {first >> 20} MB, then {int(second) >> 20} MB")
+    assert outcome.lost == outcome.unanswered == outcome.connection_errors == 0
+    assert outcome.sent == outcome.answered
+    assert set(outcome.statuses) == {200, 503}
+    assert outcome.latency(0.99, 200) < OBJECTIVE
+    assert second < first + 8 * MEGABYTE
+    # Those who are not let in are told so at once.
+    assert outcome.latency(0.99, 503) < OBJECTIVE
+    problem = 'http_errors_total{code="overload",route="/predict",status_class="5xx"}'
+    assert wait_for(lambda: api.metrics()[problem] == outcome.statuses[503])
+
+
+def test_who_is_shed_is_told_when_to_try_again(serve, slow):
+    api = serve(model=slow(0.3), API__MAX_IN_FLIGHT=1)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: api.post("/predict", example()), range(4)))
+    shed = [answer for answer in found if answer.status == 503]
+    assert 1 <= len(shed) <= 3 and {answer.status for answer in found} == {200, 503}
+    for answer in shed:
+        assert answer.json["code"] == "overload" and answer.headers["retry-after"] == "1"
+
+
+def test_a_busy_client_is_slowed_down_and_others_are_not(serve):
+    rate = 20
+    api = serve(API__REQUESTS_PER_SECOND=rate)
+    busy, found = put_load(api, request(), 4, 2), []
+    print(f"{rate} requests a second: {busy}")
+    assert set(busy.statuses) == {200, 429} and busy.lost == 0
+    # A second's worth at once, and then so many each second.
+    assert 2 * rate <= busy.statuses[200] <= rate * (busy.seconds + 1) + 1
+    refused = [api.post("/predict", example()) for _ in range(rate)][-1]
+    if refused.status == 429:
+        assert refused.json["code"] == "rate" and int(refused.headers["retry-after"]) >= 1
+    for path in ("/health/live", "/health/ready", "/ping"):
+        found += [api.get(path).status for _ in range(2 * rate)]
+    assert set(found) == {200}
+
+
+def test_the_rate_is_that_of_each_client(project, serve):
+    secrets = [key(project, name) for name in ("busy", "calm")]
+    rate = 5
+    api = serve(API__REQUESTS_PER_SECOND=rate, AUTHENTICATION__REQUIRED="true")
+    busy = put_load(api, request(1, f"Authorization: Bearer {secrets[0]}"), 2, 1)
+    calm = [
+        api.post("/predict", example(), Authorization=f"Bearer {secrets[1]}").status
+        for _ in range(rate)
+    ]
+    print(f"busy client: {busy}; calm client: {calm}")
+    assert busy.statuses[429] > busy.statuses[200] and calm == [200] * rate
+
+
+def key(project, name: str) -> str:
+    done = project.run("api-key", "create", name)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-1]
+
+
+@pytest.fixture
+def slow(project, fitted, matrix, config, monkeypatch):
+    """slow(seconds): the folder of a model that takes so long for each call, and is not ONNX."""
+    file = next((project.folder / "src").glob("*/model.py"))
+    file.write_text(file.read_text("utf-8") + SLOW, "utf-8")
+    namespace: dict = {"__name__": model.__name__}
+    exec(SLOW, namespace)  # noqa: S102 - the same class in this process, as if in model.py
+    monkeypatch.setattr(model, "Slow", namespace["Slow"], raising=False)
+
+    def save(seconds: float):
+        step = namespace["Slow"]()
+        codes = fitted.predict(matrix)
+        estimator = make_pipeline(step, clone(fitted)).fit(matrix, codes)
+        folder = project.folder / f"slow-{seconds}"
+        export.save(estimator, folder, matrix, matrix, config)
+        return folder
+
+    return save
+
+
+def test_a_slow_model_answers_many_requests_at_once(serve, slow):
+    cost = 0.1
+    folder = slow(cost)
+    assert open_model(folder).metadata["artifact"] == "model.skops"
+    api = serve(model=folder)
+    lives, ending = [], threading.Event()
+
+    def watch():
+        while not ending.wait(0.02):
+            began = time.perf_counter()
+            assert api.get("/health/live").status == 200
+            lives.append(time.perf_counter() - began)
+
+    with ThreadPoolExecutor() as thread:
+        watching = thread.submit(watch)
+        try:
+            outcome = put_load(api, request(), 32, 3)
+        finally:
+            ending.set()
+        watching.result()
+    late = statistics.quantiles(lives, n=100)[98]
+    print(f"slow model: {outcome}; health within {late * 1000:.0f} ms of {len(lives)}")
+    assert set(outcome.statuses) == {200} and outcome.lost == outcome.unanswered == 0
+    # One after the other it would be 10 a second.
+    assert outcome.rate > 5 / cost
+    assert late < 0.5 * OBJECTIVE
+
+
+def test_a_model_that_takes_too_long_is_not_waited_for(serve, slow):
+    api = serve(model=slow(1.5), API__PREDICTION_SECONDS=0.4)
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: api.post("/predict", example()), range(8)))
+    print(f"hanging model: {len(found)} answered within {time.monotonic() - began:.1f} s")
+    assert {answer.status for answer in found} == {503}
+    for answer in found:
+        assert answer.json["code"] == "model_timeout" and answer.headers["retry-after"]
+    assert api.get("/health/live").status == 200
+    assert api.stop() == 0
+
+
+def test_requests_that_a_slow_model_has_begun_are_answered_at_the_end(serve, slow):
+    api = serve(model=slow(0.5))
+    with Clients(api, 4) as clients:
+        wait_for(lambda: len(clients.answers) == 8)
+        assert api.stop() == 0
+    print(f"SIGTERM with a slow model: {clients}")
+    assert clients.lost == 0 and set(clients.statuses) == {200}
+
+
+def test_the_end_does_not_wait_for_a_model_that_hangs(serve, slow):
+    api = serve(model=slow(0.01), API__SHUTDOWN_SECONDS=1, API__PREDICTION_SECONDS=600)
+    (api.project.folder / "hang").touch()
+    with ThreadPoolExecutor() as thread:
+        asked = thread.submit(api.post, "/predict", example())
+        wait_for(lambda: api.metrics()["http_requests_in_flight"] >= 2)
+        began = time.monotonic()
+        assert api.stop() == 1
+    seconds = time.monotonic() - began
+    print(f"SIGTERM with a hanging model: answered {asked.result().status} in {seconds:.1f} s")
+    assert (asked.result().status, asked.result().json["code"]) == (503, "ending")
+    assert seconds < 30
