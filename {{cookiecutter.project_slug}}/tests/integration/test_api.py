@@ -212,7 +212,7 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(api):
     assert (line["event"], line["path"], line["status"]) == ("request", "/predict", 200)
     assert line["ms"] > 0
     assert FIRST not in json.dumps(line)
-    (file,) = (api.project.folder / "log").glob("*-api-*.log")
+    (file,) = (api.project.folder / "log").glob("*-api-1.log")
     assert wait_for(lambda: "in-the-log" in file.read_text())
 
 
