@@ -30,6 +30,7 @@ VARIANTS = {
 # (question, some of its answers): files and folders that stay with these answers only.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
+        "data/rejected",
         "docs/batch.md",
         "src/{package}/batch.py",
         "src/{package}/incremental.py",

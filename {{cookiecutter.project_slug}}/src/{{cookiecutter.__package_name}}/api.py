@@ -30,7 +30,7 @@ from .metrics import Metrics
 from .predict import self_test
 from .problems import CONTENT_TYPE, Problem
 from .protocol import BoundedProtocol
-from .serving import Shelf
+from .serving import Shelf, settle
 from .settings import PACKAGE, Settings
 from .spool import Spool
 from .values import Rows
@@ -71,6 +71,7 @@ class Service:
             self.delivery.start()
         self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
+        settle()
         try:
             yield
         finally:

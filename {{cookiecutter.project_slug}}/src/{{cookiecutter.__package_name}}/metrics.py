@@ -34,34 +34,53 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def use_own_directory() -> str:
-    """Where all workers of this API write to, empty; must be called before any of them starts."""
+def use_own_directory() -> None:
+    """Let all workers of this API write to a new folder.
+
+    prometheus_client looks for it when it is imported, so everything here imports it late.
+    """
     os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="metrics-")
-    return os.environ[DIRECTORY]
 
 
 def remove_directory() -> None:
     shutil.rmtree(os.environ.pop(DIRECTORY), ignore_errors=True)
 
 
-def exposition() -> bytes:
-    """All metrics of all workers in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector
+class AllWorkers:
+    """Collects the metrics of all workers, without the gauges of those that have died."""
+
+    def collect(self):
+        from prometheus_client import multiprocess
+
+        for file in Path(os.environ[DIRECTORY]).glob("gauge_live*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                multiprocess.mark_process_dead(pid)
+        return multiprocess.MultiProcessCollector(None).collect()
+
+
+def _registry():
+    from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return generate_latest(registry)
+    registry.register(AllWorkers())
+    return registry
+
+
+def exposition() -> bytes:
+    """All metrics of all workers in Prometheus' text format."""
+    from prometheus_client import generate_latest
+
+    return generate_latest(_registry())
 
 
 def serve(host: str, port: int) -> None:
     """Answer /metrics on a port of its own, in a thread."""
-    from prometheus_client import CollectorRegistry, start_http_server
-    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client import start_http_server
 
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    start_http_server(port, host, registry)
+    start_http_server(port, host, _registry())
 
 
 class Metrics:
