@@ -50,6 +50,7 @@ ONLY = {
         "tests/unit/test_scoring.py",
     ),
     ("deployment_flavor", ("api", "both")): (
+        "docs/api.md",
         "src/{package}/api.py",
         "src/{package}/auth.py",
         "src/{package}/batching.py",
