@@ -79,6 +79,7 @@ ONLY = {
         "tests/integration/test_kept_predictions_postgresql.py",
         "tests/load",
         "tests/pressure.py",
+        "tests/unit/test_api_docs.py",
         "tests/unit/test_auth.py",
         "tests/unit/test_delivery.py",
         "tests/unit/test_pressure.py",

@@ -12,17 +12,20 @@ from contextlib import contextmanager
 import pytest
 from conftest import FLAVORS, clean_environment, free_port, is_ready, label, wait_for
 
-PAGES = ("README.md", "docs/api.md")
+PAGES = ("README.md", "docs/api.md", "docs/commands.md")
 ADDRESS = "http://127.0.0.1:8000"
 FENCES = re.compile(r"(?m)^```(\w+)\n((?:.*\n)*?)```$")
-# What is typed into another terminal while the API runs; to start it, or an image, is not.
-TYPED = re.compile(rf"(?m)^(?!mkdir|docker|make).*({ADDRESS}[/ ]| api-key )|^import ")
+# What is typed while the API runs; starting it, or its image, is not.
+TYPED = re.compile(r"curl |printf |\(|import |KEY=|python -m \w+ (predict|api-key) ")
 # Another one for every request.
 VOLATILE = {"request_id"}
-APIS = [each for each in FLAVORS if each["deployment_flavor"] != "batch"]
+BATCH, API, BOTH = (
+    [each for each in FLAVORS if each["deployment_flavor"] == flavor]
+    for flavor in ("batch", "api", "both")
+)
 EVERY_API = pytest.mark.parametrize(
     "answers",
-    [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in APIS],
+    [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in API + BOTH],
     ids=label,
 )
 
@@ -35,7 +38,7 @@ def examples(page):
     for section in re.split(r"(?m)^##+ ", page):
         blocks = FENCES.findall(section)
         for index, (language, code) in enumerate(blocks):
-            if language in ("bash", "python") and TYPED.search(code):
+            if language in ("bash", "python") and TYPED.match(code):
                 others = (block for block in blocks[index:] if block[0] in ("json", "text"))
                 yield language, code, *next(others, ("", ""))
 
@@ -128,28 +131,28 @@ def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_pat
 
 @EVERY_API
 def test_the_examples_are_found(bake, answers):
-    """The pages show them as the test above looks for them."""
+    """Each that a reader may type, and for each but a table what it answers."""
     project = bake(**answers)
-    found = {name: list(examples(project.text(name))) for name in PAGES}
-    assert [language for language, *_ in found["README.md"]] == ["bash", "python", "bash"]
-    commands = "".join(code for _, code, *_ in found["docs/api.md"])
-    for path in ("/predict", "/invocations", "/infer", "/health/ready", "/model"):
-        assert path in commands
-    # Only the table of predictions of `predict` is shown nowhere.
-    assert [code for page in found.values() for _, code, kind, _ in page if not kind] == [
-        f"python -m {project.package} predict --url {ADDRESS} data/raw/example.csv\n"
-    ]
-    whole = "".join(project.text(name) for name in PAGES)
-    assert whole.count(f"curl {ADDRESS}/") + whole.count(f'curl "{ADDRESS}/') == len(
-        re.findall(r"\bcurl\b", commands + found["README.md"][0][1])
-    )
+    texts = {name: project.text(name) for name in PAGES}
+    found = {name: list(examples(text)) for name, text in texts.items()}
+    languages = {name: [language for language, *_ in page] for name, page in found.items()}
+    assert languages["README.md"] == ["bash", "python", "bash"]
+    assert languages["docs/commands.md"] == ["bash"]
+    for name, page in found.items():
+        assert texts[name].count("curl ") == sum(code.count("curl ") for _, code, *_ in page)
+        for _, code, kind, _ in page:
+            assert kind or f"-m {project.package} predict " in code
 
 
-@pytest.mark.parametrize(
-    "answers", [each for each in FLAVORS if each["deployment_flavor"] == "batch"], ids=label
-)
+@pytest.mark.parametrize("answers", BATCH, ids=label)
 def test_a_batch_project_tells_of_no_api(bake, answers):
-    project = bake(**answers)
-    for name, text in project.texts():
+    for name, text in bake(**answers).texts():
         if name.endswith(".md"):
-            assert not re.search(r"\b(API|serve|curl|8000)\b", text), name
+            assert not re.search(r"\bAPIs?\b|\bcurl\b|\b8000\b|`serve`", text), name
+
+
+@pytest.mark.parametrize("answers", API, ids=label)
+def test_an_api_project_tells_of_no_batch_job(bake, answers):
+    for name, text in bake(**answers).texts():
+        if name.endswith(".md"):
+            assert not re.search(r"batch job|\bbatch\.|`score`|make score|set aside", text), name

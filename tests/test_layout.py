@@ -63,6 +63,7 @@ tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
 tests/integration/test_pipeline.py
 tests/unit/test_contract.py
+tests/unit/test_docs.py
 tests/unit/test_export.py
 tests/unit/test_model.py
 tests/unit/test_predict.py
@@ -93,6 +94,7 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+docs/api.md
 src/{package}/api.py
 src/{package}/auth.py
 src/{package}/batching.py
@@ -121,6 +123,7 @@ tests/integration/test_client.py
 tests/integration/test_kept_predictions_postgresql.py
 tests/load/locustfile.py
 tests/pressure.py
+tests/unit/test_api_docs.py
 tests/unit/test_auth.py
 tests/unit/test_delivery.py
 tests/unit/test_pressure.py
