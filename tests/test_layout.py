@@ -95,6 +95,7 @@ tests/unit/test_scoring.py
 """
 API = """
 docs/api.md
+docs/openapi.json
 src/{package}/api.py
 src/{package}/auth.py
 src/{package}/batching.py
@@ -120,15 +121,22 @@ src/{package}/wire.py
 tests/api_process.py
 tests/integration/test_api.py
 tests/integration/test_client.py
+tests/integration/test_docs_page.py
+tests/integration/test_fuzz.py
 tests/integration/test_kept_predictions_postgresql.py
+tests/integration/test_openapi.py
+tests/integration/test_protocols.py
 tests/load/locustfile.py
 tests/pressure.py
 tests/unit/test_api_docs.py
 tests/unit/test_auth.py
+tests/unit/test_breaking.py
 tests/unit/test_delivery.py
 tests/unit/test_pressure.py
 tests/unit/test_spool.py
 tests/unit/test_tokens.py
+tests/unit/test_values.py
+tests/unit/test_wire.py
 """
 ONLY = {"batch": BATCH, "api": API, "both": BATCH + API}
 
@@ -147,10 +155,16 @@ def test_no_package_can_be_named_as_a_module_of_the_tests(bake, answers):
 
 
 ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}
-VARIANTS = {("problem", ("classification", "regression")): ("src/{package}/model.py", "LICENSE")}
+VARIANTS = {
+    ("problem", ("classification", "regression")): (
+        "docs/openapi.json",
+        "src/{package}/model.py",
+        "LICENSE",
+    )
+}
 ONLY_WITH = {
     ("flavor", ("batch", "both")): ("src/{package}/batch.py",),
-    ("flavor", ("api", "both")): ("src/{package}/api.py", "deploy"),
+    ("flavor", ("api", "both")): ("docs/openapi.json", "src/{package}/api.py", "deploy"),
 }
 
 
@@ -162,6 +176,8 @@ def rendered(tmp_path):
         "LICENSE_regression",
         "README.md",
         "deploy/compose.yaml",
+        "docs/openapi_classification.json",
+        "docs/openapi_regression.json",
         "src/iris/api.py",
         "src/iris/batch.py",
         "src/iris/model_classification.py",
@@ -206,6 +222,7 @@ def test_another_answer_picks_others(rendered):
         "LICENSE": "LICENSE_classification",
         "README.md": "README.md",
         "deploy/compose.yaml": "deploy/compose.yaml",
+        "docs/openapi.json": "docs/openapi_classification.json",
         "src/iris/api.py": "src/iris/api.py",
         "src/iris/batch.py": "src/iris/batch.py",
         "src/iris/model.py": "src/iris/model_classification.py",
@@ -220,7 +237,13 @@ def test_a_second_run_changes_nothing(rendered):
 
 @pytest.mark.parametrize(
     "name",
-    ["src/iris/model_regression.py", "LICENSE_classification", "src/iris/batch.py", "deploy"],
+    [
+        "src/iris/model_regression.py",
+        "LICENSE_classification",
+        "docs/openapi_regression.json",
+        "src/iris/batch.py",
+        "deploy",
+    ],
 )
 def test_a_path_that_is_not_there_is_an_error(rendered, name):
     (rendered / name).rename(rendered / "moved")

@@ -250,7 +250,7 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
     @router.get("/v2/models/{name}/versions/{version}", tags=tags)
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
         inference_protocol.require(name, version, service.served)
-        return inference_protocol.metadata(CONTRACT, name, service.served.version)
+        return inference_protocol.metadata(CONTRACT, service.served)
 
     @router.get("/v2/models/{name}/ready", tags=tags)
     @router.get("/v2/models/{name}/versions/{version}/ready", tags=tags)
@@ -266,9 +266,9 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
         inference_protocol.require(name, version, served)
         length = call.header(b"inference-header-content-length")
         most = service.config.api.max_rows
-        rows, given = inference_protocol.rows(CONTRACT, await call.body(), length, most)
+        rows, asked = inference_protocol.rows(CONTRACT, await call.body(), length, most)
         found = await service.answer(rows, call)
-        body = inference_protocol.answer(name, served.version, given, found)
+        body = inference_protocol.answer(name, served.version, asked, found)
         return Response(body, media_type="application/json")
 
 

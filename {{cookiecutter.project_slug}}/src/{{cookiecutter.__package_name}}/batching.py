@@ -95,11 +95,9 @@ class Batcher:
             jobs = [job for job in jobs if job.served is not served]
             began = time.perf_counter()
             try:
-                scores = score(mine)
+                self._finish(mine, score(mine), began)
             except Exception as error:
                 self._fail(mine, error)
-            else:
-                self._finish(mine, scores, began)
 
     def _run_later(self) -> None:
         jobs, rows = [], 0
@@ -124,10 +122,10 @@ class Batcher:
     def _ran(self, jobs: list[Job], done: asyncio.Future, began: float) -> None:
         if done.cancelled():
             return
-        if error := done.exception():
-            self._fail(jobs, error)
-        else:
+        try:
             self._finish(jobs, done.result(), began)
+        except Exception as error:
+            self._fail(jobs, error)
         self._run_later()
 
     def _finish(self, jobs: list[Job], scores, began: float) -> None:

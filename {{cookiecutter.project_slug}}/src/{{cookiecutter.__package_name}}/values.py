@@ -8,7 +8,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +86,8 @@ def _code(column: Column, value: Any) -> float:
     if value is None or (type(value) is float and math.isnan(value)):
         return math.nan
     if column.type == "date":
-        return (date.fromisoformat(value[:10]) - EPOCH).days
+        # A time of day is cut off.
+        return (datetime.fromisoformat(value).date() - EPOCH).days
     if column.type == "category":
         if isinstance(value, bool):
             raise TypeError
@@ -126,17 +127,18 @@ def parse(column: Column, cell: str) -> Any:
 
 
 def _shape(contract: Contract, data: dict, strict: bool) -> Iterable[dict]:
-    unknown = [name for name in data if name not in contract.needed]
-    for name in unknown if strict else ():
-        near = _nearest(name, contract.needed)
+    needed = contract.needed
+    unknown = [name for name in data if name not in needed]
+    for index, name in enumerate(unknown if strict else ()):
+        near = _nearest(name, needed) if index < MOST_VIOLATIONS else None
         hint = f", did you mean {near}?" if near else ""
         yield violation(name, None, None, f"is no column of the contract{hint}")
     for name in contract.names:
         if name not in data:
-            near = _nearest(name, unknown)
+            near = _nearest(name, unknown[:MOST_VIOLATIONS])
             hint = f" (is {near} meant to be {name}?)" if near else ""
             yield violation(name, None, None, f"is missing{hint}")
-    for name in contract.needed:
+    for name in needed:
         if name in data and not isinstance(data[name], list):
             yield violation(name, None, data[name], "is no list of values")
 
@@ -156,6 +158,16 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
         if type(value) is not kind:
             yield violation(key.name, index, value, f"is missing or not of type {key.type}")
+        elif kind is str and not value.isascii() and not _is_unicode(value):
+            yield violation(key.name, index, value, "holds half a character")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be stored: JSON can spell half of a surrogate pair, UTF-8 cannot."""
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _nearest(name: str, others: Iterable[str]) -> str | None:
