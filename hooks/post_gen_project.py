@@ -52,6 +52,7 @@ ONLY = {
         "tests/unit/test_scoring.py",
     ),
     ("deployment_flavor", ("api", "both")): (
+        "docs/api.md",
         "docs/openapi.json",
         "src/{package}/api.py",
         "src/{package}/auth.py",
@@ -86,6 +87,7 @@ ONLY = {
         "tests/integration/test_protocols.py",
         "tests/load",
         "tests/pressure.py",
+        "tests/unit/test_api_docs.py",
         "tests/unit/test_auth.py",
         "tests/unit/test_breaking.py",
         "tests/unit/test_delivery.py",

@@ -63,6 +63,7 @@ tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
 tests/integration/test_pipeline.py
 tests/unit/test_contract.py
+tests/unit/test_docs.py
 tests/unit/test_export.py
 tests/unit/test_model.py
 tests/unit/test_predict.py
@@ -93,6 +94,7 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+docs/api.md
 docs/openapi.json
 src/{package}/api.py
 src/{package}/auth.py
@@ -127,6 +129,7 @@ tests/integration/test_openapi.py
 tests/integration/test_protocols.py
 tests/load/locustfile.py
 tests/pressure.py
+tests/unit/test_api_docs.py
 tests/unit/test_auth.py
 tests/unit/test_breaking.py
 tests/unit/test_delivery.py

@@ -33,7 +33,8 @@ MALFORMED = {
 
 def columns(examples, count=20):
     """The first rows of the examples as JSON values by column."""
-    table = json.loads(examples[CONTRACT.names].head(count).to_json(orient="split"))
+    rows = examples[CONTRACT.names].head(count)
+    table = json.loads(rows.to_json(orient="split", date_format="iso"))
     values = zip(*table["data"], strict=True)
     return dict(zip(table["columns"], map(list, values), strict=True))
 
@@ -148,7 +149,7 @@ def test_the_two_ways_of_reading_agree(api, examples):
     """A member that the quick way does not know sends the request the long way."""
     data = columns(examples)
     quick = api.post("/predict", {"data": data}).json
-    rows = examples[CONTRACT.names].head(20).to_json(orient="split")
+    rows = examples[CONTRACT.names].head(20).to_json(orient="split", date_format="iso")
     body = '{"dataframe_split": ' + rows + "}"
     assert api.post("/invocations", body.encode()).json == quick
 

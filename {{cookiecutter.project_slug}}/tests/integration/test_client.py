@@ -248,14 +248,14 @@ def test_the_standard_output_and_the_url_of_the_settings(api, call, write):
 
 
 def test_the_key_column_is_sent_too(api, ask, write, monkeypatch):
-    keyed = replace(CONTRACT, key=Column("CUSTOMER", "text"))
+    keyed = replace(CONTRACT, key=Column("THE_KEY", "text"))
     file = write()
     assert ask(file).returncode == 0
     monkeypatch.setattr(client, "CONTRACT", keyed)
-    assert "column CUSTOMER is missing" in ask(file).stderr
-    file.write_bytes(file.read_bytes().replace(b"note", b"CUSTOMER", 1))
+    assert "column THE_KEY is missing" in ask(file).stderr
+    file.write_bytes(file.read_bytes().replace(b"note", b"THE_KEY", 1))
     done = ask(file)
-    assert (done.returncode, list(api.requests[-1][2])) == (0, ["CUSTOMER", *CONTRACT.names])
+    assert (done.returncode, list(api.requests[-1][2])) == (0, ["THE_KEY", *CONTRACT.names])
     require_whole(done.rows, file)
 
 
