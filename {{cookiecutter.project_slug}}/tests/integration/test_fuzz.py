@@ -52,7 +52,7 @@ def test_every_answer_is_as_described(serve, project, tmp_path, key):
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/openapi.json"),
             # JSON Schema cannot say that all columns have the same length.
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
-            *("--seed", str(SEED), "--max-examples", "10", "--max-time", "15"),
+            *("--seed", str(SEED), "--max-examples", "10", "--max-time", "12"),
             *("--continue-on-failure", *headers),
         ],
         cwd=tmp_path,
@@ -111,7 +111,7 @@ PIECES = [
     *(b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"{", b"}", b"[", b'"', b"\\u", b",", b"-"),
     *(b"1" * 5000, b"1e999999", b"NaN", b"null", b"\\ud800", b"\r\n", DEEP),
 ]
-METHODS = ["POST"] * 12 + ["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND"]
+METHODS = ["POST"] * 80 + ["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND"]
 HEADERS = {
     "Content-Type": ["", ";", "application/json; charset=", "text/csv;charset=latin-1", "a/b", "é"],
     "Content-Encoding": ["gzip", "identity", "", "br, gzip"],
@@ -149,7 +149,7 @@ def odd_value(source, content):
         del container[key]
     elif kind == 1 and isinstance(container, dict):
         container[source.choice([key + "x", "", key.lower()])] = container.pop(key)
-    elif kind == 2 and isinstance(container, list):
+    elif kind == 2 and isinstance(container, list) and len(container) < 100:
         container *= source.choice([2, 50])
     else:
         container[key] = source.choice(ODD)
@@ -211,7 +211,7 @@ def test_mutated_requests_are_answered(serve, source):
         statuses[response.status] = statuses.get(response.status, 0) + 1
     connection.close()
     # Some were still good, most were not.
-    assert statuses[200] > MUTATIONS / 20 and statuses[422] > MUTATIONS / 20, statuses
+    assert statuses[200] > MUTATIONS / 50 and statuses[422] > MUTATIONS / 20, statuses
     require_unharmed(api)
 
 
