@@ -32,6 +32,7 @@ VARIANTS = {
 # has versions of its own is named as it is after the choice.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
+        "data/rejected",
         "docs/batch.md",
         "src/{package}/batch.py",
         "src/{package}/incremental.py",

@@ -25,7 +25,6 @@ config/prod.toml
 data/predictions/.gitkeep
 data/processed/.gitkeep
 data/raw/example.csv
-data/rejected/.gitkeep
 docs/bring-your-own-data.md
 docs/commands.md
 docs/contract.md
@@ -74,6 +73,7 @@ tests/unit/test_tables.py
 tests/unit/test_train.py
 """
 BATCH = """
+data/rejected/.gitkeep
 docs/batch.md
 src/{package}/batch.py
 src/{package}/incremental.py

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .metrics import Metrics
 from .predict import self_test
 from .problems import CONTENT_TYPE, Problem
 from .protocol import BoundedProtocol
-from .serving import Shelf
+from .serving import Shelf, settle
 from .settings import PACKAGE, Settings
 from .spool import Spool
 from .values import Rows
@@ -70,6 +71,7 @@ class Service:
             self.delivery.start()
         self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
+        settle()
         try:
             yield
         finally:
@@ -111,6 +113,12 @@ class Service:
         """Predictions of the call's model for rows that keep the contract."""
         self.metrics.rows(len(rows.matrix))
         return await self.batcher.predict(call.served, rows, call.request_id, call.client)
+
+    async def exposition(self) -> Response:
+        """GET /metrics"""
+        self.metrics.flush()
+        body = await asyncio.to_thread(metrics.exposition)
+        return Response(body, media_type=metrics.EXPOSITION)
 
     async def predict(self, call: Call) -> None:
         """POST /predict"""
@@ -180,7 +188,7 @@ def create() -> Gate:
     app.include_router(routes(service))
     open_paths = _add_docs(app, config) if config.api.docs else ()
     if not config.api.metrics_port:
-        app.add_api_route("/metrics", _metrics, include_in_schema=False)
+        app.add_api_route("/metrics", service.exposition, include_in_schema=False)
     for kind in (Problem, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     authenticator = Authenticator(config.authentication)
@@ -266,10 +274,13 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
 
 def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:
     """/docs with assets of its own, for networks that reach no other; returns what is open."""
-    document = openapi.document(config)
+
+    @cache
+    def document() -> dict:
+        return openapi.document(config)
 
     async def described() -> JSONResponse:
-        return JSONResponse(document)
+        return JSONResponse(await asyncio.to_thread(document))
 
     async def docs() -> Response:
         return get_swagger_ui_html(
@@ -294,11 +305,6 @@ def _asset(name: str):
             return FileResponse(file)
 
     return asset
-
-
-async def _metrics() -> Response:
-    body = await asyncio.to_thread(metrics.exposition)
-    return Response(body, media_type=metrics.EXPOSITION)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -47,7 +47,8 @@ def parser(command: str | None) -> argparse.ArgumentParser:
     for name, (module, summary) in COMMANDS.items():
         if importlib.util.find_spec(f"{__package__}.{module}") is None:
             continue
-        sub = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        whole = f"{summary[0].upper()}{summary[1:]}."
+        sub = commands.add_parser(name, help=summary, description=whole)
         if name == command:
             job = importlib.import_module(f".{module}", __package__)
             job.add_arguments(sub)

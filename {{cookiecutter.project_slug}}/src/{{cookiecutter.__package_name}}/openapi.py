@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .columns import Column
 from .contract import CONTRACT
 from .errors import ProjectError
@@ -182,8 +184,7 @@ def _schemas(contract: Contract, most_rows: int) -> dict:
 def schema(column: Column) -> dict:
     """The JSON schema of one value of a column."""
     if column.allowed:
-        allowed: dict[str, Any] = {"enum": [*column.allowed, *([None] if column.nullable else [])]}
-        return allowed
+        return {"enum": [*column.allowed, *([None] if column.nullable else [])]}
     kind: Any = JSON_TYPES.get(column.type, "string")
     found: dict[str, Any] = {"type": [kind, "null"] if column.nullable else kind}
     if column.type == "date":
@@ -205,14 +206,8 @@ def example_of(column: Column) -> Any:
         return column.example
     low, high = column.drawn_from
     code = (low or 0.0) if high is None else ((low or 0.0) + high) / 2
-    value = column.decode(np_array(code))[0]
-    return value.item() if column.type != "date" else str(value)
-
-
-def np_array(code: float):
-    import numpy as np
-
-    return np.array([code])
+    value = column.decode(np.array([code]))[0]
+    return str(value) if column.type == "date" else value.item()
 
 
 def _predict() -> dict:

@@ -70,8 +70,8 @@ class Shelf:
 
     def __init__(self, folder: Path, allow_pickle: bool = False) -> None:
         self.folder, self.allow_pickle = folder, allow_pickle
-        self._seen: tuple | None = None
-        self.served = self._load(self._look())
+        self._seen = self._look()
+        self.served = self._load(self._seen)
 
     def refresh(self) -> bool | None:
         """Load what has changed: True if it serves now, False if it failed, None if nothing has.
@@ -83,13 +83,13 @@ class Shelf:
             found = self._look()
             if found == self._seen:
                 return None
-            served = self._load(found)
+            self._seen = found
+            self.served = served = self._load(found)
         except (ProjectError, OSError) as error:
             log.error("The model in %s is not used: %s", self.folder, error)
-            self._seen = found if "found" in locals() else self._seen
             return False
-        self.served = served
         log.info("Version %s of %s serves.", served.version, served.name)
+        settle()
         return True
 
     def _look(self) -> tuple:
@@ -102,13 +102,17 @@ class Shelf:
     def _load(self, found: tuple) -> Served:
         model = open_model(found[0], allow_pickle=self.allow_pickle)
         self_test(model)
-        rows = np.tile(np.asarray(model.metadata["self_test"]["rows"], np.float32), (TIMED_ROWS, 1))
-        rows = rows[:TIMED_ROWS]
+        rows = np.resize(
+            np.asarray(model.metadata["self_test"]["rows"], np.float32),
+            (TIMED_ROWS, len(CONTRACT.columns)),
+        )
         began = time.perf_counter()
         model.score(rows)
         cost = (time.perf_counter() - began) / len(rows)
-        self._seen = found
-        # What is alive now stays: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
         return Served(model, cost)
+
+
+def settle() -> None:
+    """What is alive now stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()

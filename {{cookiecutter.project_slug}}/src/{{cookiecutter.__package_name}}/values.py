@@ -6,6 +6,7 @@ tables instead (arrow.py); both ask the same ``Column.judge``.
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ MOST_VIOLATIONS, LONGEST_VALUE = 100, 100
 EPOCH = date(1970, 1, 1)
 NUMBERS = {float, int, type(None)}
 SWITCHES = {"true": True, "false": False, "1": True, "0": False}
+# In a csv file; what a batch job reads as a number or as missing, so that both take the same file.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MISSING = ("NaN", "null")
 
 
 class Rows(NamedTuple):
@@ -97,20 +101,29 @@ def _code(column: Column, value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def parse(column: Column, text: str) -> Any:
-    """The JSON value that a cell of a csv file stands for; text that stands for none stays text."""
-    text = text.strip()
-    if not text or text in ("NaN", "null"):
+def parse(column: Column, cell: str) -> Any:
+    """The JSON value that a cell of a csv file stands for.
+
+    What cannot be read stays text, so that the check of the contract names it.
+    """
+    text = cell.strip()
+    if not text or text in MISSING:
         return None
-    try:
-        if column.type == "boolean":
-            return SWITCHES.get(text.lower(), text)
-        if column.type == "integer" or column.numbered:
-            number = float(text)
-            return int(number) if number.is_integer() else number
-        return float(text) if column.type == "float" else text
-    except (OverflowError, ValueError):
-        return text
+    if column.type == "boolean":
+        return SWITCHES.get(text.lower(), cell)
+    if column.type not in ("float", "integer") and not column.numbered:
+        return cell if column.type == "text" else text
+    if text.lower() == "nan":
+        return None
+    number = float(text) if NUMBER.fullmatch(text) else math.inf
+    if math.isinf(number):
+        return cell
+    if column.type == "float":
+        return number
+    # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
+    exact = int(text) if text.lstrip("+-").isdigit() else number
+    exact = int(exact) if exact == int(exact) else exact
+    return exact if -(2**63) <= exact < 2**63 else cell
 
 
 def _shape(contract: Contract, data: dict, strict: bool) -> Iterable[dict]:

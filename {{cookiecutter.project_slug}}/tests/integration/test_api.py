@@ -245,8 +245,8 @@ def test_metrics_count_what_happened(serve, champion):
 def test_metrics_on_a_port_of_their_own(serve):
     api = serve(API__METRICS_PORT=(port := free_port()))
     problem(api.get("/metrics"), 404, "path")
-    api.port, own = port, api.port
-    assert "http_requests_total" in api.get("/metrics").body.decode()
+    own, api.port = api.port, port
+    assert wait_for(lambda: "http_requests_total" in api.get("/metrics").body.decode())
     api.port = own
 
 
