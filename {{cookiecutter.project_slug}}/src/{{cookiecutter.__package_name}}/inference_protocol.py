@@ -72,7 +72,8 @@ def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> 
     """
     length = len(body)
     if head_bytes:
-        length = int(head_bytes) if head_bytes.isdigit() else -1
+        # Python reads no number of thousands of digits.
+        length = int(head_bytes) if head_bytes.isdigit() and len(head_bytes) < 20 else -1
         if not 0 < length <= len(body):
             raise Problem(400, "malformed", "Inference-Header-Content-Length does not fit.")
     request = parse_json(body[:length])

@@ -98,7 +98,7 @@ def _code(column: Column, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def parse(column: Column, cell: str) -> Any:

@@ -407,6 +407,7 @@ BAD_BINARY = {
     "no length of the head": (binary(EIGHT, "FP64", length=""), 400, "malformed"),
     "length of the head, no number": (binary(EIGHT, "FP64", length="x"), 400, "malformed"),
     "length of the head, 0": (binary(EIGHT, "FP64", length=0), 400, "malformed"),
+    "length of the head, huge": (binary(EIGHT, "FP64", length="9" * 5000), 400, "malformed"),
     "length of the head, too large": (binary(EIGHT, "FP64", length=10**9), 400, "malformed"),
     "length of the head, too small": (binary(EIGHT, "FP64", length=5), 400, "malformed"),
     "half a number": (binary(EIGHT[:4], "FP64"), 422, "is no datatype of its binary data"),
