@@ -122,9 +122,12 @@ src/{package}/wire.py
 tests/api_process.py
 tests/integration/test_api.py
 tests/integration/test_client.py
+tests/integration/test_connections.py
 tests/integration/test_docs_page.py
+tests/integration/test_faults.py
 tests/integration/test_fuzz.py
 tests/integration/test_kept_predictions_postgresql.py
+tests/integration/test_load.py
 tests/integration/test_openapi.py
 tests/integration/test_protocols.py
 tests/load/locustfile.py
