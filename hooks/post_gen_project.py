@@ -88,6 +88,7 @@ ONLY = {
         "tests/integration/test_load.py",
         "tests/integration/test_openapi.py",
         "tests/integration/test_protocols.py",
+        "tests/integration/test_reload.py",
         "tests/load",
         "tests/pressure.py",
         "tests/unit/test_api_docs.py",

@@ -130,6 +130,7 @@ tests/integration/test_kept_predictions_postgresql.py
 tests/integration/test_load.py
 tests/integration/test_openapi.py
 tests/integration/test_protocols.py
+tests/integration/test_reload.py
 tests/load/locustfile.py
 tests/pressure.py
 tests/unit/test_api_docs.py

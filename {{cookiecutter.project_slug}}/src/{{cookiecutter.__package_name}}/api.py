@@ -58,6 +58,7 @@ class Service:
         self.metrics.serves(self.served)
         self.request = PredictRequest(CONTRACT, config.api.max_rows)
         self.spool: Spool | None = None
+        self.unfit: str | None = None
         self.encode = msgspec.json.Encoder().encode
 
     @property
@@ -104,7 +105,11 @@ class Service:
         self.gate.authenticator.refresh()
         if self.shelf.folder == Path(self.config.api.models):
             seconds = self.config.api.reload_seconds
-            self.metrics.source(*follow.status(self.shelf.folder, seconds))
+            status = follow.status(self.shelf.folder, seconds)
+            self.metrics.source(status.up, status.checked)
+            if status.unfit not in (None, self.unfit):
+                self.metrics.reloaded(False)
+            self.unfit = status.unfit
 
     async def _reload(self) -> None:
         """Serve what the model's folder holds now."""

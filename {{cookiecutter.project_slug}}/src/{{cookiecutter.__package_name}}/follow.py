@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from . import predict, registry, settings
 from .companion import END_SECONDS, LONGEST_PAUSE, Companion, until_eof
@@ -26,6 +27,14 @@ INCOMING, STATUS = ".incoming", "status.json"
 # Copies that stay: the current one, and the one before it for whoever still reads it.
 KEPT = 2
 FIRST_COPY_SECONDS = 120
+
+
+class UnfitError(ProjectError):
+    """The model that the registry names is not used."""
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(f"{model} is not used: {why}")
+        self.model = model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +66,7 @@ def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -
     """
     told, failures, whole = "", 0, False
     while not stop.is_set():
+        unfit = None
         try:
             # A copy may have been damaged while nobody followed.
             whole = whole or is_whole(folder, config)
@@ -65,17 +75,20 @@ def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -
             said, failures = f"in step: {predict.current(folder).name}", 0
         except Exception as error:  # whatever a registry's client may raise, the next try may work
             said, failures = f"error: {brief(error)}", failures + 1
-        _tell(folder, said)
+            unfit = getattr(error, "model", None)
+        _tell(folder, said, unfit)
         if said != told:
             print(said, flush=True)
             told = said
         stop.wait(pause(config.api.reload_seconds, failures))
 
 
-def _tell(folder: Path, state: str) -> None:
+def _tell(folder: Path, state: str, unfit: str | None) -> None:
     """Write the state down for ``status``, in one step; a full disk leaves the old one."""
+    up = unfit is not None or not state.startswith("error")
     with suppress(OSError):
-        _replace(folder / STATUS, {"checked": time.time(), "state": state})
+        found = {"checked": time.time(), "up": up, "state": state, "unfit": unfit}
+        _replace(folder / STATUS, found)
 
 
 def _replace(file: Path, content: dict) -> None:
@@ -93,16 +106,21 @@ def pause(usual: float, failures: int) -> float:
 def is_whole(folder: Path, config: Settings) -> bool:
     """Whether the current copy is there, and is what was copied."""
     try:
-        predict.open_model(predict.current(folder), allow_pickle=config.models.allow_pickle)
-    except (ProjectError, OSError):
+        _try(predict.current(folder), config)
+    except Exception:  # whatever a damaged model makes its runtime raise
         return False
     return True
 
 
+def _try(folder: Path, config: Settings) -> None:
+    predict.self_test(predict.open_model(folder, allow_pickle=config.models.allow_pickle))
+
+
 def update(source: str, folder: Path, config: Settings, again: bool = False) -> None:
-    """Copy the model if it is another than the current one; the copy is verified on arrival.
+    """Copy the model if it is another than the current one; the copy is tried on arrival.
 
     :param again: copy it in any case.
+    :raises UnfitError: the registry names a model that cannot be had, or does not pass.
     """
     name = registry.identify(source, config)
     there = (folder / name / predict.METADATA).is_file()
@@ -110,7 +128,11 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
         return
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)
-    registry.copy(source, str(incoming), config)
+    try:
+        registry.copy(source, str(incoming), config)
+        _try(incoming, config)
+    except Exception as error:  # see is_whole
+        raise UnfitError(name, brief(error)) from error
     found = predict.read_metadata(incoming)
     # The alias may have moved in between: the copy says itself which version it is.
     name = registry.label(found)
@@ -123,17 +145,23 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
             shutil.rmtree(old.parent, ignore_errors=True)
 
 
-def status(folder: Path, usual: float) -> tuple[bool, float]:
-    """Whether the last look at the registry went well, and when it was (seconds since 1970).
+class Status(NamedTuple):
+    """How the last look at the registry went: whether it answered, when (seconds since 1970), and
+    the model that it named if that one is not fit to serve."""
 
-    A registry that has not answered for long, so that there was no other look, is down too.
-    """
+    up: bool
+    checked: float
+    unfit: str | None
+
+
+def status(folder: Path, usual: float) -> Status:
+    """A registry that has not answered for long, so that there was no other look, is down too."""
     try:
         found = json.loads((folder / STATUS).read_text("utf-8"))
         recent = time.time() - found["checked"] < usual + 2 * LONGEST_PAUSE
-        return recent and not found["state"].startswith("error"), found["checked"]
+        return Status(recent and found["up"], found["checked"], found["unfit"])
     except (OSError, ValueError, KeyError):
-        return False, 0.0
+        return Status(False, 0.0, None)
 
 
 class Follower:

@@ -120,7 +120,7 @@ def test_invalid_values_are_the_same_as_the_batch_job_refuses(seed, monkeypatch)
 
 
 CELLS = {
-    "float": [" 1.5 ", "1e3", "", "1,5", "abc", "0x10", "1e400", "true", "-0"],
+    "float": [" 1.5 ", "1e3", "", "1,5", "abc", "0x10", "true", "-0"],
     "integer": ["7", " 7.0", "7.5", "", "x", "1e2"],
     "boolean": ["true", "FALSE", "1", "0", "", "yes", "2"],
     "texts": ["low", " high ", "LOW", ""],

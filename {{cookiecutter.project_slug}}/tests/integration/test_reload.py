@@ -1,0 +1,250 @@
+"""Another model while requests go on: from a registry, from a folder, and when either is broken."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from api_process import Api, Clients, example
+from conftest import PACKAGE, use, wait_for
+
+from {{ cookiecutter.__package_name }} import predict, registry, settings
+
+CHAMPION = f"models:/{PACKAGE}@champion"
+QUICKLY = {"API__RELOAD_SECONDS": "0.2"}
+LOADED = 'model_reloads_total{outcome="loaded"}'
+FAILED = LOADED.replace("loaded", "failed")
+UP = "model_source_up"
+
+
+@pytest.fixture(scope="module")
+def registered(trained, saved, tmp_path_factory):
+    """A project whose registry has version 1, the champion, and three that are none yet: 2 is
+    good, 3 fails its self-test, 4 is of another contract."""
+    project = trained.copy_to(tmp_path_factory.mktemp("registered") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        use(project.folder, patch)
+        for change in ({}, {"self_test": wrong(saved)}, {"numeric_form": ["other"]}):
+            folder = tmp_path_factory.mktemp("version") / "model"
+            changed(saved, folder, **change)
+            registry.register(folder, registry.Record({}, {}, []), settings.load())
+    return project
+
+
+def changed(model: Path, folder: Path, **change: object) -> Path:
+    """A copy of a saved model with other metadata."""
+    shutil.copytree(model, folder)
+    predict.write_metadata(folder, predict.read_metadata(folder) | change)
+    return folder
+
+
+def wrong(model: Path) -> dict:
+    known = predict.read_metadata(model)["self_test"]
+    return known | {"labels": [label + 1 for label in known["labels"]]}
+
+
+@pytest.fixture
+def copy(registered, tmp_path, monkeypatch):
+    """A copy of that project, which is this process's project; its APIs end with the test."""
+    project = registered.copy_to(tmp_path / "copy")
+    use(project.folder, monkeypatch)
+    yield project
+    project.stop()
+
+
+def serve(project, **chosen: object) -> Api:
+    return Api(project, "--model", CHAMPION, **(QUICKLY | chosen)).wait_until_ready()
+
+
+def promote(version: str) -> None:
+    registry.promote(version, "a test", settings.load())
+
+
+def version(api) -> str:
+    return api.get("/model").json["version"]
+
+
+def follower(api) -> psutil.Process:
+    """The process that keeps the API's copy of the model in step."""
+    (found,) = [
+        child
+        for child in psutil.Process(api.process.pid).children()
+        if child.status() != psutil.STATUS_ZOMBIE and "follow" in child.cmdline()
+    ]
+    return found
+
+
+def versions(clients) -> list[str]:
+    """The versions that answered, in the order of the answers of the first client."""
+    answers = [(id, a) for id, a in clients.answers.items() if id.startswith("0-")]
+    return [answer.json["model"]["version"] for _, answer in answers]
+
+
+def test_the_alias_moves_under_load(copy):
+    api = serve(copy)
+    assert version(api) == "1"
+    with Clients(api, path="/predict?detail=true") as clients:
+        clients.wait_for_more()
+        promote("2")
+        wait_for(lambda: version(api) == "2")
+        clients.wait_for_more()
+        registry.rollback(settings.load())
+        wait_for(lambda: version(api) == "1")
+        clients.wait_for_more()
+        found = api.metrics()
+    order = versions(clients)
+    print(f"alias moved twice: {clients}")
+    assert set(clients.statuses) == {200} and clients.lost == 0
+    changes = [now for now, before in zip(order, [None, *order], strict=False) if now != before]
+    assert changes == ["1", "2", "1"], "none of the old version after one of the new"
+    assert found[LOADED] == 2 and FAILED not in found and found[UP] == 1
+    infos = {series: n for series, n in found.items() if series.startswith("model_info{")}
+    assert sorted(infos.values()) == [0, 1]
+    assert next(s for s, n in infos.items() if n == 1).count('version="1"') == 1
+    copies = {path.name.partition("-")[0] for path in (copy.folder / "data/served").glob("*-*")}
+    assert copies == {"1", "2"}
+    assert api.stop() == 0
+
+
+@pytest.mark.parametrize("broken", ["3", "4"], ids=["self-test", "contract"])
+def test_a_broken_version_leaves_the_old_one(copy, broken):
+    api = serve(copy)
+    with Clients(api, 2) as clients:
+        registry.client(settings.load()).set_registered_model_alias(PACKAGE, "champion", broken)
+        wait_for(lambda: api.metrics().get(FAILED) == 1)
+        clients.wait_for_more()
+        found = api.metrics()
+    print(f"broken version {broken}: {clients}")
+    assert clients.lost == 0 and set(clients.statuses) == {200}
+    assert version(api) == "1" and found[UP] == 1 and LOADED not in found
+    promote("2")
+    wait_for(lambda: version(api) == "2")
+    assert api.metrics()[FAILED] == 1
+
+
+def test_after_a_restart_with_a_broken_version_the_last_copy_serves(copy):
+    assert serve(copy).stop() == 0
+    registry.client(settings.load()).set_registered_model_alias(PACKAGE, "champion", "3")
+    refused = copy.run("serve", "--model", CHAMPION)
+    assert refused.returncode == 2 and "self-test" in refused.stderr
+    assert version(serve(copy, API__START_FROM_COPY="true")) == "1"
+
+
+def test_a_copy_that_changed_on_the_disk_is_not_used_and_made_anew(copy):
+    api = serve(copy)
+    current = predict.current(copy.folder / "data/served")
+    artifact = current / predict.read_metadata(current)["artifact"]
+    artifact.write_bytes(artifact.read_bytes()[:-1])
+    wait_for(lambda: api.metrics().get(FAILED) == 1)
+    assert version(api) == "1"
+    assert api.post("/predict", example()).status == 200
+    assert api.get("/health/ready").status == 200
+    assert api.stop() == 0
+    again = serve(copy)
+    assert version(again) == "1" and again.post("/predict", example()).status == 200
+
+
+def test_the_registry_goes_away_and_comes_back(copy):
+    api = serve(copy)
+    database, away = copy.folder / "mlflow.db", copy.folder / "away.db"
+    wait_for(lambda: api.metrics().get(UP) == 1)
+    with Clients(api, 2) as clients:
+        database.rename(away)
+        database.mkdir()
+        wait_for(lambda: api.metrics()[UP] == 0)
+        clients.wait_for_more()
+        assert api.get("/health/ready").status == 200
+        database.rmdir()
+        away.rename(database)
+        wait_for(lambda: api.metrics()[UP] == 1)
+        promote("2")
+        wait_for(lambda: version(api) == "2")
+    print(f"registry away: {clients}")
+    assert clients.lost == 0 and set(clients.statuses) == {200}
+
+
+def test_a_start_without_the_registry(copy):
+    database = copy.folder / "mlflow.db"
+    assert serve(copy).stop() == 0
+    database.rename(copy.folder / "away.db")
+    database.mkdir()
+    refused = copy.run("serve", "--model", CHAMPION)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert len([line for line in refused.stderr.splitlines() if line.startswith("error:")]) == 1
+    api = serve(copy, API__START_FROM_COPY="true")
+    assert version(api) == "1" and wait_for(lambda: api.metrics().get(UP) == 0)
+    assert "last copy" in api.output.read_text()
+    database.rmdir()
+    (copy.folder / "away.db").rename(database)
+    promote("2")
+    wait_for(lambda: version(api) == "2")
+
+
+def test_a_follower_that_is_killed_is_started_again(copy):
+    api = serve(copy)
+    first = follower(api)
+    first.kill()
+    wait_for(lambda: not first.is_running())
+    promote("2")
+    wait_for(lambda: version(api) == "2")
+    assert follower(api).pid != first.pid
+
+
+def test_the_follower_ends_with_its_api(copy):
+    api = serve(copy)
+    following = follower(api)
+    api.process.kill()
+    api.process.wait(60)
+    # The next one is not disturbed by the last one's follower.
+    again = serve(copy)
+    wait_for(lambda: not following.is_running())
+    following = follower(again)
+    assert again.stop() == 0
+    assert not following.is_running()
+
+
+def test_a_folder_that_is_replaced_is_picked_up(copy, champion, saved, tmp_path):
+    folder = shutil.copytree(champion, tmp_path / "model")
+    other = changed(saved, tmp_path / "other", version="9")
+    api = Api(copy, "--model", folder, **QUICKLY).wait_until_ready()
+    with Clients(api, 2) as clients:
+        clients.wait_for_more(10)
+        folder.rename(tmp_path / "old")
+        other.rename(folder)
+        wait_for(lambda: version(api) == "9")
+        clients.wait_for_more(10)
+    print(f"folder replaced: {clients}")
+    assert clients.lost == 0 and set(clients.statuses) == {200}
+
+
+def test_half_a_model_is_not_used(copy, champion, saved, tmp_path):
+    folder = shutil.copytree(champion, tmp_path / "model")
+    api = Api(copy, "--model", folder, **QUICKLY).wait_until_ready()
+    before = version(api)
+    new = changed(saved, tmp_path / "new", version="9")
+    artifact = predict.read_metadata(new)["artifact"]
+    shutil.copy(new / "metadata.json", folder)
+    (folder / artifact).write_bytes((new / artifact).read_bytes()[:100])
+    wait_for(lambda: api.metrics().get(FAILED))
+    assert version(api) == before and api.post("/predict", example()).status == 200
+    shutil.copy(new / artifact, folder)
+    wait_for(lambda: version(api) == "9")
+
+
+def test_a_model_that_its_runtime_cannot_run_is_not_used(copy, champion, tmp_path):
+    """It has the digest that was recorded, but another number of columns."""
+    folder = shutil.copytree(champion, tmp_path / "model")
+    api = Api(copy, "--model", folder, **QUICKLY).wait_until_ready()
+    known = json.loads((folder / "metadata.json").read_text())["self_test"]
+    narrow = known | {"rows": [row[:-1] for row in known["rows"]]}
+    predict.write_metadata(folder, predict.read_metadata(folder) | {"self_test": narrow})
+    wait_for(lambda: api.metrics().get(FAILED) == 1)
+    time.sleep(1)
+    assert api.metrics()[FAILED] == 1, "it is not tried again and again"
+    assert api.post("/predict", example()).status == 200
+    os.kill(api.process.pid, signal.SIGTERM)
+    assert api.process.wait(60) == 0
