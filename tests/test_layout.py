@@ -112,7 +112,11 @@ src/{package}/spool.py
 src/{package}/tokens.py
 src/{package}/values.py
 src/{package}/wire.py
+tests/integration/test_connections.py
+tests/integration/test_faults.py
 tests/integration/test_kept_predictions_postgresql.py
+tests/integration/test_load.py
+tests/integration/test_reload.py
 tests/unit/test_auth.py
 tests/unit/test_delivery.py
 tests/unit/test_spool.py
