@@ -13,6 +13,7 @@ ANSWERS = r"""{{ cookiecutter | tojson }}"""
 VARIANTS = {
     ("problem_type", ("classification", "regression")): (
         "data/raw/example.csv",
+        "docs/openapi.json",
         "src/{package}/contract.py",
         "src/{package}/data.py",
         "src/{package}/model.py",
@@ -27,9 +28,11 @@ VARIANTS = {
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 
-# (question, some of its answers): files and folders that stay with these answers only.
+# (question, some of its answers): files and folders that stay with these answers only; a file that
+# has versions of its own is named as it is after the choice.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
+        "data/rejected",
         "docs/batch.md",
         "src/{package}/batch.py",
         "src/{package}/incremental.py",
@@ -49,10 +52,13 @@ ONLY = {
         "tests/unit/test_scoring.py",
     ),
     ("deployment_flavor", ("api", "both")): (
+        "docs/api.md",
+        "docs/openapi.json",
         "src/{package}/api.py",
         "src/{package}/auth.py",
         "src/{package}/batching.py",
         "src/{package}/client.py",
+        "src/{package}/companion.py",
         "src/{package}/delivery.py",
         "src/{package}/follow.py",
         "src/{package}/gate.py",
@@ -75,32 +81,44 @@ ONLY = {
         "tests/integration/test_api.py",
         "tests/integration/test_client.py",
         "tests/integration/test_connections.py",
+        "tests/integration/test_docs_page.py",
         "tests/integration/test_faults.py",
+        "tests/integration/test_fuzz.py",
         "tests/integration/test_kept_predictions_postgresql.py",
         "tests/integration/test_load.py",
+        "tests/integration/test_openapi.py",
+        "tests/integration/test_protocols.py",
         "tests/integration/test_reload.py",
         "tests/load",
         "tests/pressure.py",
+        "tests/unit/test_api_docs.py",
         "tests/unit/test_auth.py",
+        "tests/unit/test_breaking.py",
         "tests/unit/test_delivery.py",
         "tests/unit/test_pressure.py",
         "tests/unit/test_spool.py",
         "tests/unit/test_tokens.py",
+        "tests/unit/test_values.py",
+        "tests/unit/test_wire.py",
     ),
 }
 
 
 def steps(answers, variants=VARIANTS, only=ONLY):
     """Every path of the table with the path it gets, or None where it goes."""
+    stays = {
+        path: answers[question] in choices
+        for (question, choices), paths in only.items()
+        for path in paths
+    }
     for (question, choices), paths in variants.items():
         for path in paths:
+            stay = stays.pop(path, True)
             for choice in choices:
-                target = path if choice == answers[question] else None
+                target = path if stay and choice == answers[question] else None
                 yield in_package(version(path, choice), answers), in_package(target, answers)
-    for (question, choices), paths in only.items():
-        for path in paths:
-            target = path if answers[question] in choices else None
-            yield in_package(path, answers), in_package(target, answers)
+    for path, stay in stays.items():
+        yield in_package(path, answers), in_package(path if stay else None, answers)
 
 
 def version(path, choice):

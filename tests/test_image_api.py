@@ -13,14 +13,21 @@ pytestmark = [pytest.mark.slow]
 if not ENGINE:
     pytestmark.append(pytest.mark.skip(reason="no container engine: apt-get install podman"))
 SERVING = pytest.mark.xdist_group("classification-api")
+# Not the project's name, which the batch job's image has in another test.
+IMAGE = "iris-served"
 LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--memory=512m", "--pids-limit=64")
 
 
 @pytest.fixture(scope="module")
 def project(install):
     project = install(problem_type="classification", deployment_flavor="api")
-    project.run("make", "image", "train", f"ENGINE={ENGINE}", f"PYTHON={sys.executable}")
+    project.run("make", "train", f"PYTHON={sys.executable}")
+    make_image(project, IMAGE)
     return project
+
+
+def make_image(project, name):
+    project.run("make", "image", f"IMAGE={name}", f"ENGINE={ENGINE}", f"PYTHON={sys.executable}")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,7 @@ def serving(project, tmp_path_factory):
     mounts = ("-v", f"{folder}/model:/app/model:ro", "-v", f"{folder}/data:/app/data")
     where = ("--network=host", "-e", "HOST=127.0.0.1", "-e", f"PORT={port}")
     start = (ENGINE, "run", "--detach", "--name", name, *LOCKED_DOWN, *mounts, *where)
-    run(*start, project.path.name, cwd=folder)
+    run(*start, IMAGE, cwd=folder)
     try:
         wait_for(lambda: healthy(name), 60, lambda: logs(name))
         yield name, port, folder / "data"
@@ -90,8 +97,9 @@ def test_the_image_holds_no_rights_no_compiler_and_no_training_packages(serving)
 
 
 @SERVING
-def test_the_image_says_what_it_is(project):
-    found = configuration(project.path.name)["Config"]
+@pytest.mark.usefixtures("project")
+def test_the_image_says_what_it_is():
+    found = configuration(IMAGE)["Config"]
     assert "iris" in found["Labels"]["org.opencontainers.image.description"]
     assert found["Cmd"] == ["serve"]
     assert list(found["ExposedPorts"]) == ["8000/tcp"]
@@ -110,9 +118,9 @@ def test_the_image_stops_when_told(serving):
 @pytest.mark.xdist_group("classification-both")
 def test_both_images_hold_the_same_files(install):
     project = install(problem_type="classification", deployment_flavor="both")
-    project.run("make", "image", f"ENGINE={ENGINE}", f"PYTHON={sys.executable}")
+    name = "iris-both"
+    make_image(project, name)
     run("hadolint", "Dockerfile", cwd=project.path)
-    name = project.path.name
     serve, score = configuration(name), configuration(f"{name}-score")
     assert serve["RootFS"]["Layers"][: len(score["RootFS"]["Layers"])] == score["RootFS"]["Layers"]
     assert (serve["Config"]["Cmd"], score["Config"]["Cmd"]) == (["serve"], ["score"])

@@ -25,7 +25,6 @@ config/prod.toml
 data/predictions/.gitkeep
 data/processed/.gitkeep
 data/raw/example.csv
-data/rejected/.gitkeep
 docs/bring-your-own-data.md
 docs/commands.md
 docs/contract.md
@@ -64,6 +63,7 @@ tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
 tests/integration/test_pipeline.py
 tests/unit/test_contract.py
+tests/unit/test_docs.py
 tests/unit/test_export.py
 tests/unit/test_model.py
 tests/unit/test_predict.py
@@ -74,6 +74,7 @@ tests/unit/test_tables.py
 tests/unit/test_train.py
 """
 BATCH = """
+data/rejected/.gitkeep
 docs/batch.md
 src/{package}/batch.py
 src/{package}/incremental.py
@@ -93,34 +94,54 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+docs/api.md
+docs/openapi.json
 src/{package}/api.py
 src/{package}/auth.py
 src/{package}/batching.py
+src/{package}/client.py
+src/{package}/companion.py
 src/{package}/delivery.py
 src/{package}/follow.py
 src/{package}/gate.py
 src/{package}/inference_protocol.py
 src/{package}/json_logs.py
+src/{package}/kept.py
 src/{package}/metrics.py
 src/{package}/mlflow_protocol.py
 src/{package}/openapi.py
 src/{package}/problems.py
 src/{package}/protocol.py
+src/{package}/remote.py
 src/{package}/serve.py
 src/{package}/serving.py
 src/{package}/spool.py
 src/{package}/tokens.py
 src/{package}/values.py
 src/{package}/wire.py
+tests/api_process.py
+tests/integration/test_api.py
+tests/integration/test_client.py
 tests/integration/test_connections.py
+tests/integration/test_docs_page.py
 tests/integration/test_faults.py
+tests/integration/test_fuzz.py
 tests/integration/test_kept_predictions_postgresql.py
 tests/integration/test_load.py
+tests/integration/test_openapi.py
+tests/integration/test_protocols.py
 tests/integration/test_reload.py
+tests/load/locustfile.py
+tests/pressure.py
+tests/unit/test_api_docs.py
 tests/unit/test_auth.py
+tests/unit/test_breaking.py
 tests/unit/test_delivery.py
+tests/unit/test_pressure.py
 tests/unit/test_spool.py
 tests/unit/test_tokens.py
+tests/unit/test_values.py
+tests/unit/test_wire.py
 """
 ONLY = {"batch": BATCH, "api": API, "both": BATCH + API}
 
@@ -139,10 +160,16 @@ def test_no_package_can_be_named_as_a_module_of_the_tests(bake, answers):
 
 
 ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}
-VARIANTS = {("problem", ("classification", "regression")): ("src/{package}/model.py", "LICENSE")}
+VARIANTS = {
+    ("problem", ("classification", "regression")): (
+        "docs/openapi.json",
+        "src/{package}/model.py",
+        "LICENSE",
+    )
+}
 ONLY_WITH = {
     ("flavor", ("batch", "both")): ("src/{package}/batch.py",),
-    ("flavor", ("api", "both")): ("src/{package}/api.py", "deploy"),
+    ("flavor", ("api", "both")): ("docs/openapi.json", "src/{package}/api.py", "deploy"),
 }
 
 
@@ -154,6 +181,8 @@ def rendered(tmp_path):
         "LICENSE_regression",
         "README.md",
         "deploy/compose.yaml",
+        "docs/openapi_classification.json",
+        "docs/openapi_regression.json",
         "src/iris/api.py",
         "src/iris/batch.py",
         "src/iris/model_classification.py",
@@ -198,6 +227,7 @@ def test_another_answer_picks_others(rendered):
         "LICENSE": "LICENSE_classification",
         "README.md": "README.md",
         "deploy/compose.yaml": "deploy/compose.yaml",
+        "docs/openapi.json": "docs/openapi_classification.json",
         "src/iris/api.py": "src/iris/api.py",
         "src/iris/batch.py": "src/iris/batch.py",
         "src/iris/model.py": "src/iris/model_classification.py",
@@ -212,7 +242,13 @@ def test_a_second_run_changes_nothing(rendered):
 
 @pytest.mark.parametrize(
     "name",
-    ["src/iris/model_regression.py", "LICENSE_classification", "src/iris/batch.py", "deploy"],
+    [
+        "src/iris/model_regression.py",
+        "LICENSE_classification",
+        "docs/openapi_regression.json",
+        "src/iris/batch.py",
+        "deploy",
+    ],
 )
 def test_a_path_that_is_not_there_is_an_error(rendered, name):
     (rendered / name).rename(rendered / "moved")

@@ -93,7 +93,8 @@ class Api:
 
     def logs(self) -> list[dict]:
         """The lines of its log so far."""
-        lines = self.output.read_text().splitlines()
+        # The last may not be whole yet, and text has more ends of lines than a log.
+        lines = self.output.read_text("utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def stop(self) -> int:

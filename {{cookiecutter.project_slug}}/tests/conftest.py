@@ -19,9 +19,11 @@ import pytest
 from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
 from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-{% if cookiecutter.deployment_flavor != "batch" %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+
 pytest_plugins = ["api_process"]
 {%- endif %}
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
 # Training of the tests: the same pipeline with fewer tries.

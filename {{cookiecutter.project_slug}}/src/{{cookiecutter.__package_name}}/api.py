@@ -34,7 +34,7 @@ from .metrics import Metrics
 from .predict import self_test
 from .problems import CONTENT_TYPE, Problem
 from .protocol import BoundedProtocol
-from .serving import Shelf
+from .serving import Shelf, settle
 from .settings import PACKAGE, Settings
 from .spool import Spool
 from .values import Rows
@@ -57,7 +57,8 @@ class Service:
         self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
         self.metrics.serves(self.served)
         self.request = PredictRequest(CONTRACT, config.api.max_rows)
-        self.spool = self.delivery = self.unfit = None
+        self.spool: Spool | None = None
+        self.unfit: str | None = None
         self.encode = msgspec.json.Encoder().encode
 
     @property
@@ -69,14 +70,10 @@ class Service:
         """From the first request to the last: what runs beside them."""
         keeping = self.config.keeping
         if keeping.enabled:
-            from .delivery import Delivery  # here, because it takes SQLAlchemy
-
-            folder = Path(keeping.spool)
-            self.spool = Spool(folder, keeping.spool_mb << 20)
-            self.delivery = Delivery(folder, keeping.database, self.metrics.delivery)
-            self.delivery.start()
+            self.spool = Spool(Path(keeping.spool), keeping.spool_mb << 20)
         self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
+        settle()
         try:
             yield
         finally:
@@ -85,7 +82,6 @@ class Service:
             self.batcher.close()
             if self.spool:
                 self.spool.close()
-                await asyncio.to_thread(self.delivery.stop, 5.0)
             leave_within(EXIT_SECONDS)
             # A worker process ends by the signal that it was sent, without Python's own last steps.
             await asyncio.to_thread(self.lines.flush)
@@ -105,7 +101,6 @@ class Service:
             signal.raise_signal(signal.SIGTERM)  # nobody would end this worker
         if self.spool:
             self.spool.seal()
-            self.delivery.wake()
             self.metrics.spool(self.spool.fill(), self.spool.limit)
         self.gate.authenticator.refresh()
         if self.shelf.folder == Path(self.config.api.models):
@@ -129,6 +124,12 @@ class Service:
         """Predictions of the call's model for rows that keep the contract."""
         self.metrics.rows(len(rows.matrix))
         return await self.batcher.predict(call.served, rows, call.request_id, call.client)
+
+    async def exposition(self) -> Response:
+        """GET /metrics"""
+        self.metrics.flush()
+        body = await asyncio.to_thread(metrics.exposition)
+        return Response(body, media_type=metrics.EXPOSITION)
 
     async def predict(self, call: Call) -> None:
         """POST /predict"""
@@ -205,7 +206,7 @@ def create() -> Gate:
     app.include_router(routes(service))
     open_paths = _add_docs(app, config) if config.api.docs else ()
     if not config.api.metrics_port:
-        app.add_api_route("/metrics", _metrics, include_in_schema=False)
+        app.add_api_route("/metrics", service.exposition, include_in_schema=False)
     for kind in (Problem, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     authenticator = Authenticator(config.authentication)
@@ -267,7 +268,7 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
     @router.get("/v2/models/{name}/versions/{version}", tags=tags)
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
         inference_protocol.require(name, version, service.served)
-        return inference_protocol.metadata(CONTRACT, name, service.served.version)
+        return inference_protocol.metadata(CONTRACT, service.served)
 
     @router.get("/v2/models/{name}/ready", tags=tags)
     @router.get("/v2/models/{name}/versions/{version}/ready", tags=tags)
@@ -283,9 +284,9 @@ def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
         inference_protocol.require(name, version, served)
         length = call.header(b"inference-header-content-length")
         most = service.config.api.max_rows
-        rows, given = inference_protocol.rows(CONTRACT, await call.body(), length, most)
+        rows, asked = inference_protocol.rows(CONTRACT, await call.body(), length, most)
         found = await service.answer(rows, call)
-        body = inference_protocol.answer(name, served.version, given, found)
+        body = inference_protocol.answer(name, served.version, asked, found)
         return Response(body, media_type="application/json")
 
 
@@ -322,11 +323,6 @@ def _asset(name: str):
             return FileResponse(file)
 
     return asset
-
-
-async def _metrics() -> Response:
-    body = await asyncio.to_thread(metrics.exposition)
-    return Response(body, media_type=metrics.EXPOSITION)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

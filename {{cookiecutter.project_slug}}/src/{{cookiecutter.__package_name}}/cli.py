@@ -25,6 +25,7 @@ COMMANDS = {
     "rollback": ("versions", "put the previous champion back"),
     "copy": ("versions", "copy a verified model from the registry to a folder"),
     "api-key": ("auth", "create, list or revoke an API key"),
+    "deliver": ("delivery", "bring kept predictions from the spool to the database"),
     "follow": ("follow", "keep a folder in step with a model in the registry"),
     "openapi": ("openapi", "write docs/openapi.json, unless clients would break"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),
@@ -47,7 +48,8 @@ def parser(command: str | None) -> argparse.ArgumentParser:
     for name, (module, summary) in COMMANDS.items():
         if importlib.util.find_spec(f"{__package__}.{module}") is None:
             continue
-        sub = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        whole = f"{summary[0].upper()}{summary[1:]}."
+        sub = commands.add_parser(name, help=summary, description=whole)
         if name == command:
             job = importlib.import_module(f".{module}", __package__)
             job.add_arguments(sub)

@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -27,14 +26,12 @@ from .columns import Column
 from .contract import CONTRACT
 from .errors import ProjectError, brief
 from .remote import Api, printable, told
+from .values import parse
 
 log = logging.getLogger(__name__)
 MOST_ROWS, LINE_CHARACTERS, KEY_CHARACTERS = 100_000, 1_000_000, 8_192
 # So many of the refused rows are named.
 NAMED = 20
-# What batch jobs read as a number, so that both take the same file; nan is a missing value there.
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 HINTS = {
     401: " The key is expected in the variable API_KEY or in a --key-file.",
     404: " Is --url the address of the API?",
@@ -137,31 +134,6 @@ def added() -> list[str]:
     return ["prediction", *(["probability"] if with_probability else []), "model_version"]
 
 
-def as_json(column: Column, cell: str) -> Any:
-    """A cell as the JSON value that the contract wants.
-
-    What cannot be read stays text, so that the API names it.
-    """
-    text = cell.strip()
-    if not text:
-        return None
-    if column.type == "boolean":
-        return BOOLEANS.get(text.lower(), cell)
-    if column.type not in ("float", "integer") and not column.numbered:
-        return cell
-    if text.lower() == "nan":
-        return None
-    number = float(text) if NUMBER.fullmatch(text) else float("inf")
-    if abs(number) == float("inf"):
-        return cell
-    if column.type == "float":
-        return number
-    # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
-    whole = len(text) < 20 and text.lstrip("+-").isdigit()
-    exact = int(text) if whole else int(number) if number.is_integer() else number
-    return exact if -(2**63) <= exact < 2**63 else cell
-
-
 class Job:
     """The table's way through the API, in batches."""
 
@@ -192,7 +164,7 @@ class Job:
             part, left = left[: self.batch_rows], left[self.batch_rows :]
             status, answer = self.api.ask(self._body(part))
             # Too many bytes, or too many rows.
-            too_large = status == 413 or "rows" in str(answer.get("code"))
+            too_large = status == 413 or answer.get("code") == "too_many_rows"
             if status == 200:
                 self._take(part, answer)
             elif too_large and len(part) > 1:
@@ -210,7 +182,7 @@ class Job:
 
     def _body(self, rows: list[Row]) -> bytes:
         data = {
-            column.name: [as_json(column, row.cells[place]) for row in rows]
+            column.name: [parse(column, row.cells[place]) for row in rows]
             for column, place in self.places
         }
         return json.dumps({"data": data}, allow_nan=False).encode()

@@ -3,8 +3,12 @@
 One transaction takes the rows of a segment and the segment's name into the database; then its file
 is removed. A process that dies in between leaves the file, and whoever finds the name of a file in
 ``kept_segments`` only removes it. The names are forgotten a minute after their files.
+
+``deliver`` is a companion of the API: beside the event loop, in the same process, it would make
+requests wait for the interpreter's lock.
 """
 
+import argparse
 import logging
 import random
 import threading
@@ -18,15 +22,21 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from . import settings
+from .companion import until_eof
 from .databases import engine, transaction
 from .errors import ProjectError, brief
+from .json_logs import JsonLines
 from .kept import claim, insert, kept_segments, metadata, rows
+from .metrics import delivery_events
 from .spool import REFUSED, sealed
 
-# Rows in one statement: after each, other threads get the interpreter's lock, within milliseconds.
-CHUNK_ROWS = 100
-# How often to look for segments of other workers, who cannot wake this process.
-POLL_SECONDS = 1.0
+# Rows in one statement.
+CHUNK_ROWS = 1_000
+# How often to look for segments.
+POLL_SECONDS = 0.5
+# How long the end of a companion, and a delivery by hand, may take.
+LAST_SECONDS, ONCE_SECONDS = 4.0, 3600.0
 RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
 DATABASE_SECONDS = 30.0
 # After a power cut a removed file may be back; its name is remembered for longer than that takes.
@@ -35,6 +45,30 @@ FORGET_SECONDS = 60.0
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 HOPELESS = ("22", "23", "54", "42804")
 log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--until-eof", action="store_true", help="end with the standard input")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Deliver what waits; returns 1 if something is left. As a companion, go on until then."""
+    keeping = settings.load().keeping
+    folder, ended = Path(keeping.spool), threading.Event()
+    folder.mkdir(parents=True, exist_ok=True)
+    delivery = Delivery(folder, keeping.database, delivery_events())
+    if arguments.until_eof:
+        JsonLines(settings.root() / "log", "delivery").install()
+        until_eof(ended.set)
+    delivery.start()
+    if arguments.until_eof:
+        ended.wait()
+        delivery.stop(LAST_SECONDS)
+        return 0
+    delivery.stop(ONCE_SECONDS)
+    left = len(sealed(folder))
+    print(f"{left} segments wait in {folder}; the log says why." if left else "Nothing waits.")
+    return 1 if left else 0
 
 
 class Delivery:
@@ -134,7 +168,6 @@ class Delivery:
                 while chunk := list(islice(found, CHUNK_ROWS)):
                     insert(connection, chunk)
                     counts["delivered"] += len(chunk)
-                    time.sleep(0)  # another thread may have the interpreter's lock
         if counts["damaged"]:
             log.warning("%s: %d damaged lines were left out", segment.name, counts["damaged"])
         for event in filter(counts.get, counts):

@@ -8,11 +8,8 @@ API reads such a folder: it never waits for the registry, nor holds the registry
 import argparse
 import json
 import logging
-import os
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -20,18 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import predict, registry, settings
+from .companion import END_SECONDS, LONGEST_PAUSE, Companion, until_eof
 from .errors import ProjectError, brief
 from .locks import only_one
-from .settings import PACKAGE, Settings
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 INCOMING, STATUS = ".incoming", "status.json"
 # Copies that stay: the current one, and the one before it for whoever still reads it.
 KEPT = 2
-LONGEST_PAUSE = 60.0
 FIRST_COPY_SECONDS = 120
-# How long `follow` may still be at work when the API has ended.
-END_SECONDS = 5.0
 
 
 class UnfitError(ProjectError):
@@ -59,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         stop = threading.Event()
         if arguments.until_eof:
-            threading.Thread(target=_wait_for_eof, args=(stop,), daemon=True).start()
+            until_eof(stop.set)
         follow(arguments.source, folder, config, stop)
     return 0
 
@@ -170,37 +165,18 @@ def status(folder: Path, usual: float) -> Status:
 
 
 class Follower:
-    """A process that runs ``follow`` for the API, and is started again should it die."""
+    """A companion that runs ``follow`` for the API."""
 
     def __init__(self, source: str, folder: Path) -> None:
-        self.command = [sys.executable, "-m", PACKAGE, "follow", source, str(folder), "--until-eof"]
-        self._stop = threading.Event()
-        self._first = threading.Event()
-        self.said = ""
-        self._process = self._start()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._first, self.said = threading.Event(), ""
+        self._companion = Companion("follow", source, str(folder), heard=self._hear)
+        self.stop = self._companion.stop
 
-    def _start(self) -> subprocess.Popen:
-        return subprocess.Popen(  # noqa: S603 - this very program
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
-        )
-
-    def _watch(self) -> None:
-        pause = 1.0
-        while True:
-            for line in self._process.stdout:
-                self.said, pause = line.strip(), 1.0
-                log.info("model registry %s", self.said)
-                self._first.set()
-            self._process.wait()
-            self._first.set()
-            while not self._stop.wait(pause):
-                pause = min(2 * pause, LONGEST_PAUSE)
-                with suppress(OSError):  # no process or memory is left, for now
-                    self._process = self._start()
-                    break
-            else:
-                return
+    def _hear(self, line: str) -> None:
+        if line:
+            self.said = line
+            log.info("model registry %s", line)
+        self._first.set()
 
     def first_copy(self) -> None:
         """Wait until the folder was in step for the first time.
@@ -211,18 +187,3 @@ class Follower:
             raise ProjectError(f"the registry gave no model within {FIRST_COPY_SECONDS} seconds.")
         if not self.said.startswith("in step"):
             raise ProjectError(self.said.removeprefix("error: ") or "`follow` ended.")
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._process.stdin.close()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-
-def _wait_for_eof(stop: threading.Event) -> None:
-    sys.stdin.read()
-    stop.set()
-    time.sleep(END_SECONDS)
-    os._exit(0)  # a call of the registry that hangs must not outlive the API

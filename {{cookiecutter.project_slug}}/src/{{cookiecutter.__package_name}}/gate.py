@@ -109,7 +109,6 @@ class Call:
             (b"content-type", kind.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", self.request_id.encode()),
-            *SECURITY,
         ]
         headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})

@@ -6,7 +6,7 @@ columns in the contract's order, of shape (rows, columns). Tensors may come as J
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ NUMBERS = {
     **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
+OUTPUTS = ("predictions", "probabilities")
 MOST_TENSORS = 10_000
 
 
@@ -38,12 +39,14 @@ def datatype(column: Column) -> str:
     return "INT64" if column.numbered else DATATYPES[column.type]
 
 
-def metadata(contract: Contract, name: str, version: str) -> dict:
+def metadata(contract: Contract, served) -> dict:
     """What GET /v2/models/{name} answers."""
-    outputs = [("predictions", datatype(contract.target)), ("probabilities", "FP64")]
+    outputs = [("predictions", datatype(contract.target))]
+    if served.model.metadata["probabilities"]:
+        outputs.append(("probabilities", "FP64"))
     return {
-        "name": name,
-        "versions": [version],
+        "name": served.name,
+        "versions": [served.version],
         "platform": "onnxruntime_onnx",
         "inputs": [_tensor(column.name, datatype(column)) for column in contract.columns],
         "outputs": [_tensor(*output) for output in outputs],
@@ -54,15 +57,23 @@ def _tensor(name: str, kind: str) -> dict:
     return {"name": name, "datatype": kind, "shape": [-1]}
 
 
-def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> tuple[Rows, str]:
-    """The rows of an inference request, and the id that it bears.
+class Asked(NamedTuple):
+    """What an inference request asks for: the id to answer with, and the outputs; none is all."""
+
+    id: str
+    outputs: list[str]
+
+
+def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> tuple[Rows, Asked]:
+    """The rows of an inference request, and what else it asks.
 
     :param head_bytes: the header Inference-Header-Content-Length, empty where all is JSON.
     :raises Problem: 400, 422.
     """
     length = len(body)
     if head_bytes:
-        length = int(head_bytes) if head_bytes.isdigit() else -1
+        # Python reads no number of thousands of digits.
+        length = int(head_bytes) if head_bytes.isdigit() and len(head_bytes) < 20 else -1
         if not 0 < length <= len(body):
             raise Problem(400, "malformed", "Inference-Header-Content-Length does not fit.")
     request = parse_json(body[:length])
@@ -75,27 +86,60 @@ def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> 
         if len(shape) == 2 and shape[1] == len(contract.columns) and len(inputs) == 1:
             table = [values[at :: shape[1]] for at in range(shape[1])]
             columns = dict(zip(contract.names, table, strict=True))
-        elif len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+        elif len(shape) == 1 or shape[1] == 1:
             columns[tensor["name"]] = values
         else:
             raise violated([violation(tensor["name"], None, shape, "is no shape of a column")])
-    return read(contract, columns, most_rows), str(request.get("id") or "")
+    if rest:
+        reason = f"leave {len(rest)} bytes of binary data over"
+        raise violated([violation("inputs", None, None, reason)])
+    asked = Asked(_id(request), _outputs(request))
+    return read(contract, columns, most_rows), asked
+
+
+def _id(request: dict) -> str:
+    given = request.get("id", "")
+    if not isinstance(given, str):
+        raise violated([violation("id", None, None, "is no text")])
+    return given
+
+
+def _outputs(request: dict) -> list[str]:
+    outputs = request.get("outputs", [])
+    if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
+        raise violated([violation("outputs", None, None, "is no list of outputs")])
+    names = [each.get("name") for each in outputs]
+    found = [
+        violation("outputs", index, name, "is no output of the model")
+        for index, name in enumerate(names)
+        if name not in OUTPUTS
+    ]
+    if found:
+        raise violated(found)
+    return names
 
 
 def _values(tensor: Any, rest: memoryview) -> tuple[list, list, memoryview]:
     """A tensor's values in row-major order, its shape, and what follows it in binary."""
-    shape = tensor.get("shape") if isinstance(tensor, dict) else None
+    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+        raise violated([violation("inputs", None, None, "holds a tensor without name")])
+    shape, kind = tensor.get("shape"), tensor.get("datatype")
     if (
         not isinstance(shape, list)
-        or not isinstance(tensor.get("name"), str)
+        or len(shape) not in (1, 2)
         or not all(type(size) is int and size >= 0 for size in shape)
     ):
-        raise violated([violation("inputs", None, None, "holds a tensor without name or shape")])
-    size = (tensor.get("parameters") or {}).get("binary_data_size")
+        raise violated([violation(tensor["name"], None, shape, "is no shape of a column")])
+    if kind not in (*NUMBERS, "BYTES"):
+        raise violated([violation(tensor["name"], None, kind, "is no datatype of a column")])
+    parameters = tensor.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise violated([violation(tensor["name"], None, None, "has parameters that are no object")])
+    size = parameters.get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(rest):
             raise violated([violation(tensor["name"], None, size, "is no binary_data_size")])
-        values, rest = _from_binary(tensor, rest[:size]), rest[size:]
+        values, rest = _from_binary(tensor["name"], kind, rest[:size]), rest[size:]
     else:
         values = _flat(tensor.get("data"))
     if len(values) != math.prod(shape):
@@ -114,15 +158,14 @@ def _flat(data: Any) -> list:
     return data
 
 
-def _from_binary(tensor: dict, content: memoryview) -> list:
-    kind = tensor.get("datatype")
+def _from_binary(name: str, kind: str, content: memoryview) -> list:
     try:
         if kind == "BYTES":
             return _texts(content)
         return np.frombuffer(content, NUMBERS[kind]).tolist()
-    except (KeyError, TypeError, ValueError, UnicodeDecodeError):
+    except ValueError:  # also of a text that is not UTF-8
         reason = "is no datatype of its binary data"
-        raise violated([violation(tensor["name"], None, kind, reason)]) from None
+        raise violated([violation(name, None, kind, reason)]) from None
 
 
 def _texts(content: memoryview) -> list[str]:
@@ -137,18 +180,21 @@ def _texts(content: memoryview) -> list[str]:
     return texts
 
 
-def answer(name: str, version: str, request_id: str, predictions) -> bytes:
+def answer(name: str, version: str, asked: Asked, predictions) -> bytes:
     """The inference response."""
-    outputs = [("predictions", datatype(CONTRACT.target), predictions.values)]
-    if predictions.probabilities is not None:
-        outputs.append(("probabilities", "FP64", predictions.probabilities))
+    kinds = (datatype(CONTRACT.target), "FP64")
+    outputs = [
+        (output, kind, values)
+        for output, kind, values in zip(OUTPUTS, kinds, predictions, strict=True)
+        if values is not None and (not asked.outputs or output in asked.outputs)
+    ]
     response = {
         "model_name": name,
         "model_version": version,
-        **({"id": request_id} if request_id else {}),
+        **({"id": asked.id} if asked.id else {}),
         "outputs": [
-            {"name": name, "datatype": kind, "shape": [len(values)], "data": values}
-            for name, kind, values in outputs
+            {"name": output, "datatype": kind, "shape": [len(values)], "data": values}
+            for output, kind, values in outputs
         ],
     }
     return json.dumps(response, default=str).encode()

@@ -45,7 +45,7 @@ class JsonLines(logging.Handler):
     :param worker: numbers the file, because two processes must not rotate the same one.
     """
 
-    def __init__(self, folder: Path, worker: int) -> None:
+    def __init__(self, folder: Path, worker: int | str) -> None:
         super().__init__()
         self._sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
         if os.access(folder, os.W_OK):

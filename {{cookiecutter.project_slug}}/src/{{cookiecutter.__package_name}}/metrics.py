@@ -12,6 +12,9 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +153,6 @@ class Metrics:
         )
         self._age = gauge("model_age_seconds", "Since it was trained.", mode="livemax")
         self._reloads = counter("model_reloads_total", "Models that were loaded.", "outcome")
-        self._source = gauge("model_source_up", "Whether the registry answers.", mode="livemin")
-        self._looked = gauge(
-            "model_source_checked_timestamp_seconds", "When it was last asked.", mode="livemax"
-        )
-        self._delivery = {
-            "delivered": counter("predictions_kept_total", "Rows in the predictions database."),
-            "failed": counter("predictions_delivery_failures_total", "Tries that failed."),
-            "damaged": counter("predictions_damaged_total", "Spooled lines that were torn."),
-            "refused": counter("predictions_refused_total", "Segments the database refused."),
-        }
         self._not_kept = counter("predictions_not_kept_total", "Requests answered but not kept.")
         self._fill = gauge("predictions_spool_bytes", "Waiting for the database.", mode="livemax")
         self._fill_limit = gauge("predictions_spool_limit_bytes", "Most that may.", mode="livemax")
@@ -168,24 +161,20 @@ class Metrics:
             self._classes = counter("predictions_total", "Predictions by class.", "prediction")
         else:
             self._values = histogram("prediction_value", "Predictions.", value_buckets(target))
-        self._children: dict[tuple, Any] = {}
+        # What happened since the last ``flush``, because adding it up together costs far less.
+        self._answers: defaultdict[tuple, list[float]] = defaultdict(list)
+        self._queued: list[float] = []
+        self._sizes: list[int] = []
         self._peak = self._now = 0
+        self._source = None
+        self._gauge = partial(gauge, mode="livemax")
         self._trained_at: float | None = None
         self._serving: tuple[str, ...] = ()
 
     def answered(self, route: str, status: int, code: str, served, seconds: float) -> None:
         """One answer; ``code`` is the problem's, empty for none."""
         name, version = (served.name, served.version) if served else ("", "")
-        key = (route, status, name, version)
-        if (found := self._children.get(key)) is None:
-            found = self._children[key] = (
-                self._requests.labels(route, status, name, version),
-                self._durations.labels(route),
-            )
-        found[0].inc()
-        found[1].observe(seconds)
-        if status >= 300:
-            self._errors.labels(route, f"{status // 100}xx", code).inc()
+        self._answers[route, status, code, name, version].append(seconds)
 
     def entered(self) -> None:
         self._now += 1
@@ -199,7 +188,7 @@ class Metrics:
         return self._now
 
     def queue_wait(self, seconds: float) -> None:
-        self._queue.observe(seconds)
+        self._queued.append(seconds)
 
     def predicted(self, served, values: np.ndarray) -> None:
         """The values of a call of the model."""
@@ -207,10 +196,10 @@ class Metrics:
             for value, count in zip(*np.unique(values, return_counts=True), strict=True):
                 self._classes.labels(str(value)).inc(int(count))
         else:
-            observe_many(self._values, values.astype(np.float64))
+            observe_many(self._values, values)
 
     def rows(self, count: int) -> None:
-        self._rows.observe(count)
+        self._sizes.append(count)
 
     def violated(self, violations: list[dict]) -> None:
         for each in violations:
@@ -233,24 +222,40 @@ class Metrics:
         self._reloads.labels("loaded" if passed else "failed").inc()
 
     def source(self, up: bool, checked: float) -> None:
+        """How the last look at the registry went; without one these gauges are not there."""
+        if self._source is None:
+            self._source = self._gauge("model_source_up", "Whether the registry answers.")
+            self._looked = self._gauge(
+                "model_source_checked_timestamp_seconds", "When it was last asked."
+            )
         self._source.set(up)
         self._looked.set(checked)
 
     def not_kept(self, requests: int) -> None:
         self._not_kept.inc(requests)
 
-    def delivery(self, event: str, count: int) -> None:
-        """What the delivery of kept predictions reports; called from its thread."""
-        self._delivery[event].inc(count)
-
     def spool(self, fill: int, limit: int) -> None:
         self._fill.set(fill)
         self._fill_limit.set(limit)
+
+    def flush(self) -> None:
+        """Bring what happened to Prometheus' own counters."""
+        answers, self._answers = self._answers, defaultdict(list)
+        for (route, status, code, name, version), seconds in answers.items():
+            self._requests.labels(route, status, name, version).inc(len(seconds))
+            observe_many(self._durations.labels(route), seconds)
+            if status >= 300:
+                self._errors.labels(route, f"{status // 100}xx", code).inc(len(seconds))
+        waits, self._queued = self._queued, []
+        observe_many(self._queue, waits)
+        sizes, self._sizes = self._sizes, []
+        observe_many(self._rows, sizes)
 
     async def tick(self, seconds: float) -> None:
         """Sleep, and take stock of the process."""
         began = time.perf_counter()
         await asyncio.sleep(seconds)
+        self.flush()
         self._lag.set(max(0.0, time.perf_counter() - began - seconds))
         self._in_flight.set(self._peak)
         self._peak = self._now
@@ -259,6 +264,23 @@ class Metrics:
         self._memory.set(resident_bytes())
         if self._trained_at:
             self._age.set(time.time() - self._trained_at)
+
+
+def delivery_events() -> Callable[[str, int], None]:
+    """Counts what a delivery of kept predictions reports; it is a process of its own."""
+    if DIRECTORY not in os.environ:
+        return lambda event, count: None  # nobody asks
+    from prometheus_client import CollectorRegistry, Counter
+
+    registry = CollectorRegistry()
+    counters = {
+        "delivered": ("predictions_kept", "Rows in the predictions database."),
+        "failed": ("predictions_delivery_failures", "Tries that failed."),
+        "damaged": ("predictions_damaged", "Spooled lines that were torn."),
+        "refused": ("predictions_refused", "Segments the database refused."),
+    }
+    events = {event: Counter(*named, registry=registry) for event, named in counters.items()}
+    return lambda event, count: events[event].inc(count)
 
 
 def value_buckets(target: Column) -> tuple[float, ...]:
@@ -270,8 +292,9 @@ def value_buckets(target: Column) -> tuple[float, ...]:
     return (*(-ten for ten in reversed(tens)), 0.0, *tens)
 
 
-def observe_many(histogram, values: np.ndarray) -> None:
+def observe_many(histogram, observed) -> None:
     """Histogram.observe for many values at once, which the library lacks."""
+    values = np.asarray(observed, np.float64)
     edges = np.array(histogram._upper_bounds)
     counts = np.bincount(np.searchsorted(edges, values), minlength=len(edges))
     for index in np.flatnonzero(counts):

@@ -42,7 +42,9 @@ def _columns(contract: Contract, form: str, data: Any) -> Any:
         return _from_lists(data.get("columns", contract.names), data["data"])
     if isinstance(data, list) and all(isinstance(row, dict) for row in data):
         names = dict.fromkeys(name for row in data for name in row) or contract.names
-        return {name: [row.get(name) for row in data] for name in names}
+        # Of other names only the name counts: a row each of its own would fill the memory.
+        needed = contract.needed
+        return {name: [row.get(name) for row in data] if name in needed else [] for name in names}
     if isinstance(data, list):
         return _from_lists(contract.names, data)
     if isinstance(data, dict):

@@ -9,9 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .columns import Column
 from .contract import CONTRACT
 from .errors import ProjectError
+from .inference_protocol import NUMBERS, OUTPUTS, datatype
 from .schema import Contract
 from .settings import PACKAGE, Settings, load, root
 
@@ -63,9 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     new, file = document(load()), arguments.file
     if file.exists():
-        old = json.loads(file.read_text("utf-8"))
-        broken = breaking(old, new)
-        if broken and old["info"]["version"] == new["info"]["version"]:
+        try:
+            old = json.loads(file.read_text("utf-8"))
+            broken, version = breaking(old, new), old["info"]["version"]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise ProjectError(f"{file}: describes no API of this kind; remove it first.") from None
+        if broken and version == new["info"]["version"]:
             raise ProjectError(
                 f"{'; '.join(broken)}: clients would break. Raise the version in contract.py."
             )
@@ -112,6 +118,11 @@ def _complete(found: dict, config: Settings) -> None:
     for path, operations in found["paths"].items():
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] == "name":
+                    parameter["example"] = PACKAGE
+            if path.endswith("/infer"):
+                operation["requestBody"] = _body({"application/json": _inference()})
             if path in OPEN:
                 codes = [503] if path.endswith("ready") or path == "/ping" else []
             else:
@@ -173,8 +184,7 @@ def _schemas(contract: Contract, most_rows: int) -> dict:
 def schema(column: Column) -> dict:
     """The JSON schema of one value of a column."""
     if column.allowed:
-        allowed: dict[str, Any] = {"enum": [*column.allowed, *([None] if column.nullable else [])]}
-        return allowed
+        return {"enum": [*column.allowed, *([None] if column.nullable else [])]}
     kind: Any = JSON_TYPES.get(column.type, "string")
     found: dict[str, Any] = {"type": [kind, "null"] if column.nullable else kind}
     if column.type == "date":
@@ -196,14 +206,8 @@ def example_of(column: Column) -> Any:
         return column.example
     low, high = column.drawn_from
     code = (low or 0.0) if high is None else ((low or 0.0) + high) / 2
-    value = column.decode(np_array(code))[0]
-    return value.item() if column.type != "date" else str(value)
-
-
-def np_array(code: float):
-    import numpy as np
-
-    return np.array([code])
+    value = column.decode(np.array([code]))[0]
+    return str(value) if column.type == "date" else value.item()
 
 
 def _predict() -> dict:
@@ -246,6 +250,38 @@ def _invocations() -> dict:
     }
 
 
+def _inference() -> dict:
+    """A request of the Open Inference Protocol."""
+    tensors = [
+        {"name": column.name, "shape": [1], "datatype": datatype(column), "data": [value]}
+        for column in CONTRACT.columns
+        for value in [example_of(column)]
+    ]
+    tensor = {
+        "type": "object",
+        "description": "A column of the contract, or all of them in its order.",
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "datatype": {"enum": [*NUMBERS, "BYTES"]},
+            "parameters": {"type": "object"},
+            "data": {"type": "array"},
+        },
+        "required": ["name", "shape", "datatype"],
+    }
+    outputs = {"type": "object", "properties": {"name": {"enum": list(OUTPUTS)}}}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": "array", "items": outputs | {"required": ["name"]}},
+        },
+        "required": ["inputs"],
+        "examples": [{"inputs": tensors}],
+    }
+
+
 def _body(kinds: dict[str, dict]) -> dict:
     return {"required": True, "content": {kind: {"schema": s} for kind, s in kinds.items()}}
 
@@ -257,7 +293,8 @@ def _answer(name: str) -> dict:
 
 def breaking(old: dict, new: dict) -> list[str]:
     """What a client of the old document could no longer do, a phrase for each."""
-    found = [f"{path} is gone" for path in old["paths"] if path not in new["paths"]]
+    before, after = _operations(old), _operations(new)
+    found = [f"{operation} is gone" for operation in before if operation not in after]
     before, after = (each["components"]["schemas"] for each in (old, new))
     columns, now = before["Rows"]["properties"], after["Rows"]["properties"]
     found += [f"column {name} is gone" for name in columns if name not in now]
@@ -269,28 +306,50 @@ def breaking(old: dict, new: dict) -> list[str]:
     for name in columns.keys() & now.keys():
         if reason := _narrower(columns[name]["items"], now[name]["items"]):
             found.append(f"column {name} {reason}")
-    answers = [
+    predicted = [
         each["Predictions"]["properties"]["predictions"]["items"] for each in (after, before)
     ]
-    if reason := _narrower(*answers):
-        found.append(f"the prediction, seen from the client, {reason}")
+    if _narrower(*predicted):
+        found.append("the prediction takes values that it did not")
     return sorted(found)
+
+
+def _operations(document: dict) -> list[str]:
+    return [
+        f"{method.upper()} {path}" for path, each in document["paths"].items() for method in each
+    ]
 
 
 def _narrower(old: dict, new: dict) -> str:
     """Why ``new`` takes less than ``old``, or an empty text."""
-    if "enum" in old or "enum" in new:
-        lost = [v for v in old.get("enum", ["any"]) if v not in new.get("enum", [v])]
-        return f"no longer allows {', '.join(map(str, lost))}" if lost else ""
-    kinds = [
-        {each["type"]} if isinstance(each["type"], str) else set(each["type"])
-        for each in (old, new)
-    ]
-    wider = kinds[1] | ({"integer"} if "number" in kinds[1] else set())
-    if not kinds[0] <= wider or old.get("format") != new.get("format"):
+    if "enum" in old:
+        lost = [value for value in old["enum"] if not _allows(new, value)]
+        return f"no longer allows {', '.join(json.dumps(v) for v in lost)}" if lost else ""
+    if "enum" in new:
+        return f"allows nothing but {', '.join(json.dumps(v) for v in new['enum'])}"
+    was, now = _types(old), _types(new)
+    if was - now == {"null"}:
+        return "can no longer be missing"
+    if not was <= now or old.get("format") != new.get("format"):
         return "is of another type"
     if new.get("minimum", float("-inf")) > old.get("minimum", float("-inf")):
         return "has a higher minimum"
     if new.get("maximum", float("inf")) < old.get("maximum", float("inf")):
         return "has a lower maximum"
     return ""
+
+
+def _allows(schema: dict, value: Any) -> bool:
+    """Whether a text, a whole number or null is among what a schema takes."""
+    if "enum" in schema:
+        return value in schema["enum"]
+    kind = {str: "string", int: "integer"}.get(type(value), "null")
+    if kind not in _types(schema) or (kind == "string" and "format" in schema):
+        return False
+    low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
+    return kind != "integer" or low <= value <= high
+
+
+def _types(schema: dict) -> set[str]:
+    kinds = {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
+    return kinds | ({"integer"} if "number" in kinds else set())

@@ -22,6 +22,8 @@ LAST_CALL_SECONDS = 0.5
 AT_ONCE = struct.pack("ii", 1, 0)
 # Requests that wait in one connection for the answer of the first; more break it off.
 MOST_PIPELINED = 100
+# How the head of an answer begins, and what may come before it.
+HEAD, CONTINUE = b"HTTP/1.1 ", b"HTTP/1.1 100 "
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -38,7 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._begun = 0
         # Nothing more is read: after the answers that are due the connection closes, or it does.
         self._ignoring = self._lingering = False
-        self._full, self._gone = None, False
+        self._full, self._gone, self._held = None, False, b""
         super().connection_made(self._lingering_transport())
         self._until: float | None = self.loop.time() + self.limits.header_seconds
         self._watch = self.loop.call_later(self.limits.header_seconds, self._check)
@@ -92,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._flush()  # an answer without a body
         super().on_response_complete()
         if self._is_closing():
             return
@@ -168,6 +171,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ignoring = True
             self.cycle.keep_alive = False
             return
+        self._flush()
         answered = self.cycle is not None and self.cycle.response_started
         if self._in_head or not answered:
             self._socket.write(_answer(problem))
@@ -177,16 +181,31 @@ class BoundedProtocol(HttpToolsProtocol):
         self._close()
 
     def _lingering_transport(self) -> SimpleNamespace:
-        """The transport as uvicorn sees it; only closing differs."""
+        """The transport as uvicorn sees it; writing and closing differ."""
         socket = self._socket
         return SimpleNamespace(
-            write=socket.write,
+            write=self._write,
             close=self._close,
             is_closing=self._is_closing,
             get_extra_info=socket.get_extra_info,
             pause_reading=socket.pause_reading,
             resume_reading=socket.resume_reading,
         )
+
+    def _write(self, data: bytes) -> None:
+        """Send the head of an answer together with what follows it.
+
+        A packet and a system call less for each answer are a tenth of what it costs.
+        """
+        if data.startswith(HEAD) and not data.startswith(CONTINUE):
+            self._held += data
+        else:
+            held, self._held = self._held, b""
+            self._socket.write(held + data)
+
+    def _flush(self) -> None:
+        if self._held:
+            self._write(b"")
 
     def _is_closing(self) -> bool:
         return self._lingering or self._socket.is_closing()
@@ -196,6 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
         Data that was not read would make the system reset the connection, answer and all.
         """
+        self._flush()
         if self._is_closing():
             return
         if not self._partial:

@@ -19,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from . import metrics, predict, settings
 from .auth import Authenticator
+from .companion import Companion
 from .errors import ProjectError
 from .protocol import BoundedProtocol
 from .serving import Shelf
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
             authenticator.prepare()
         metrics.use_own_directory()
         stack.callback(metrics.remove_directory)
+        if config.keeping.enabled:
+            stack.callback(Companion("deliver", heard=_pass_on).stop)
         if config.api.metrics_port:
             metrics.serve(config.api.host, config.api.metrics_port)
         _announce(config)
@@ -92,6 +95,12 @@ def _model_folder(config: Settings, stack: ExitStack) -> Path:
             raise
         print(f"{error} Starting from the last copy of the model.", file=sys.stderr)
     return folder
+
+
+def _pass_on(line: str) -> None:
+    """A companion's line of log, to where ours go."""
+    if line:
+        print(line, flush=True)
 
 
 def _require_free(host: str, port: int) -> None:

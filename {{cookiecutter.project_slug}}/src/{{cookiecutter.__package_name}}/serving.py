@@ -77,8 +77,8 @@ class Shelf:
 
     def __init__(self, folder: Path, allow_pickle: bool = False) -> None:
         self.folder, self.allow_pickle = folder, allow_pickle
-        self._seen: tuple | None = None
-        self.served = self._load(self._look())
+        self._seen = self._look()
+        self.served = self._load(self._seen)
 
     def refresh(self) -> bool | None:
         """Load what has changed: True if it serves now, False if it failed, None if nothing has.
@@ -86,18 +86,17 @@ class Shelf:
         What failed is tried again when it changes again. Takes as long as loading does; the model
         that serves goes on meanwhile.
         """
-        found = self._seen
         try:
             found = self._look()
             if found == self._seen:
                 return None
-            served = self._load(found)
+            self._seen = found
+            self.served = served = self._load(found)
         except Exception as error:  # whatever a damaged model makes its runtime raise
             log.error("The model in %s is not used: %s", self.folder, brief(error))
-            self._seen = found
             return False
-        self.served = served
         log.info("Version %s of %s serves.", served.version, served.name)
+        settle()
         return True
 
     def _look(self) -> tuple:
@@ -112,12 +111,9 @@ class Shelf:
     def _load(self, found: tuple) -> Served:
         model = open_model(found[0], allow_pickle=self.allow_pickle)
         self_test(model)
-        rows = np.tile(np.asarray(model.metadata["self_test"]["rows"], np.float32), (TIMED_ROWS, 1))
+        known = np.asarray(model.metadata["self_test"]["rows"], np.float32)
+        rows = np.resize(known, (TIMED_ROWS, len(CONTRACT.columns)))
         one, many = (_seconds(model, rows[:count]) for count in (1, TIMED_ROWS))
-        self._seen = found
-        # What is alive now stays: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
         return Served(model, one, max(0.0, many - one) / TIMED_ROWS)
 
 
@@ -131,3 +127,9 @@ def _seconds(model: Model, rows: np.ndarray) -> float:
         if times[-1] > CLEARLY_SLOW:
             break
     return min(times)
+
+
+def settle() -> None:
+    """What is alive now stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -6,8 +6,9 @@ tables instead (arrow.py); both ask the same ``Column.judge``.
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ MOST_VIOLATIONS, LONGEST_VALUE = 100, 100
 EPOCH = date(1970, 1, 1)
 NUMBERS = {float, int, type(None)}
 SWITCHES = {"true": True, "false": False, "1": True, "0": False}
+# In a csv file; what a batch job reads as a number or as missing, so that both take the same file.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MISSING = ("NaN", "null")
 
 
 class Rows(NamedTuple):
@@ -82,7 +86,8 @@ def _code(column: Column, value: Any) -> float:
     if value is None or (type(value) is float and math.isnan(value)):
         return math.nan
     if column.type == "date":
-        return (date.fromisoformat(value[:10]) - EPOCH).days
+        # A time of day is cut off.
+        return (datetime.fromisoformat(value).date() - EPOCH).days
     if column.type == "category":
         if isinstance(value, bool):
             raise TypeError
@@ -93,37 +98,47 @@ def _code(column: Column, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
-def parse(column: Column, text: str) -> Any:
-    """The JSON value that a cell of a csv file stands for; text that stands for none stays text."""
-    text = text.strip()
-    if not text or text in ("NaN", "null"):
+def parse(column: Column, cell: str) -> Any:
+    """The JSON value that a cell of a csv file stands for.
+
+    What cannot be read stays text, so that the check of the contract names it.
+    """
+    text = cell.strip()
+    if not text or text in MISSING:
         return None
-    try:
-        if column.type == "boolean":
-            return SWITCHES.get(text.lower(), text)
-        if column.type == "integer" or column.numbered:
-            number = float(text)
-            return int(number) if number.is_integer() else number
-        return float(text) if column.type == "float" else text
-    except (OverflowError, ValueError):
-        return text
+    if column.type == "boolean":
+        return SWITCHES.get(text.lower(), cell)
+    if column.type not in ("float", "integer") and not column.numbered:
+        return cell if column.type == "text" else text
+    if text.lower() == "nan":
+        return None
+    number = float(text) if NUMBER.fullmatch(text) else math.inf
+    if math.isinf(number):
+        return cell
+    if column.type == "float":
+        return number
+    # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
+    exact = int(text) if text.lstrip("+-").isdigit() else number
+    exact = int(exact) if exact == int(exact) else exact
+    return exact if -(2**63) <= exact < 2**63 else cell
 
 
 def _shape(contract: Contract, data: dict, strict: bool) -> Iterable[dict]:
-    unknown = [name for name in data if name not in contract.needed]
-    for name in unknown if strict else ():
-        near = _nearest(name, contract.needed)
+    needed = contract.needed
+    unknown = [name for name in data if name not in needed]
+    for index, name in enumerate(unknown if strict else ()):
+        near = _nearest(name, needed) if index < MOST_VIOLATIONS else None
         hint = f", did you mean {near}?" if near else ""
         yield violation(name, None, None, f"is no column of the contract{hint}")
     for name in contract.names:
         if name not in data:
-            near = _nearest(name, unknown)
+            near = _nearest(name, unknown[:MOST_VIOLATIONS])
             hint = f" (is {near} meant to be {name}?)" if near else ""
             yield violation(name, None, None, f"is missing{hint}")
-    for name in contract.needed:
+    for name in needed:
         if name in data and not isinstance(data[name], list):
             yield violation(name, None, data[name], "is no list of values")
 
@@ -143,6 +158,16 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
         if type(value) is not kind:
             yield violation(key.name, index, value, f"is missing or not of type {key.type}")
+        elif kind is str and not value.isascii() and not _is_unicode(value):
+            yield violation(key.name, index, value, "holds half a character")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be stored: JSON can spell half of a surrogate pair, UTF-8 cannot."""
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _nearest(name: str, others: Iterable[str]) -> str | None:

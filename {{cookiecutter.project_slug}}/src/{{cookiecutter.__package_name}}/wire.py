@@ -6,6 +6,7 @@ wrong.
 """
 
 import json
+import math
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -119,7 +120,7 @@ def _typed(column: Column) -> Any:
         "date": date,
     }
     if column.type == "integer":
-        kind = Annotated[int, msgspec.Meta(ge=int(low), le=int(high))]
+        kind = Annotated[int, msgspec.Meta(ge=math.ceil(low), le=math.floor(high))]
     else:
         kind = kinds.get(column.type) or Literal[column.allowed]
     return kind | None if column.nullable else kind

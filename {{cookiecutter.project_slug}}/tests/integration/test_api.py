@@ -33,7 +33,8 @@ MALFORMED = {
 
 def columns(examples, count=20):
     """The first rows of the examples as JSON values by column."""
-    table = json.loads(examples[CONTRACT.names].head(count).to_json(orient="split"))
+    rows = examples[CONTRACT.names].head(count)
+    table = json.loads(rows.to_json(orient="split", date_format="iso"))
     values = zip(*table["data"], strict=True)
     return dict(zip(table["columns"], map(list, values), strict=True))
 
@@ -148,7 +149,7 @@ def test_the_two_ways_of_reading_agree(api, examples):
     """A member that the quick way does not know sends the request the long way."""
     data = columns(examples)
     quick = api.post("/predict", {"data": data}).json
-    rows = examples[CONTRACT.names].head(20).to_json(orient="split")
+    rows = examples[CONTRACT.names].head(20).to_json(orient="split", date_format="iso")
     body = '{"dataframe_split": ' + rows + "}"
     assert api.post("/invocations", body.encode()).json == quick
 
@@ -212,7 +213,7 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(api):
     assert (line["event"], line["path"], line["status"]) == ("request", "/predict", 200)
     assert line["ms"] > 0
     assert FIRST not in json.dumps(line)
-    (file,) = (api.project.folder / "log").glob("*-api-*.log")
+    (file,) = (api.project.folder / "log").glob("*-api-1.log")
     assert wait_for(lambda: "in-the-log" in file.read_text())
 
 
@@ -245,8 +246,8 @@ def test_metrics_count_what_happened(serve, champion):
 def test_metrics_on_a_port_of_their_own(serve):
     api = serve(API__METRICS_PORT=(port := free_port()))
     problem(api.get("/metrics"), 404, "path")
-    api.port, own = port, api.port
-    assert "http_requests_total" in api.get("/metrics").body.decode()
+    own, api.port = api.port, port
+    assert wait_for(lambda: "http_requests_total" in api.get("/metrics").body.decode())
     api.port = own
 
 

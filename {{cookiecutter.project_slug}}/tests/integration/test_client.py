@@ -23,6 +23,7 @@ from conftest import wait_for
 from {{ cookiecutter.__package_name }} import cli, client, remote
 from {{ cookiecutter.__package_name }}.columns import Column
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.values import parse
 
 BAD = "no such value"
 
@@ -128,8 +129,7 @@ def stall(handler: Handler) -> None:
 
 def refuse_unread(handler: Handler) -> None:
     """As a server does that has seen the Content-Length and wants none of it."""
-    handler.problem(413, "too_large", "too many bytes")
-    handler.close_connection = True
+    handler.answer(413, {"detail": "too many bytes"}, Connection="close")
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def require_whole(found: list[dict], file, refused=()) -> None:
     given = read(file)
     assert len(found) == len(given)
     for at, (row, before) in enumerate(zip(found, given, strict=True)):
-        values = [client.as_json(column, before[column.name]) for column in client.sent()]
+        values = [parse(column, before[column.name]) for column in client.sent()]
         kept = {name: row[name] for name in before}
         assert kept == before
         assert row["prediction"] == ("" if at in refused else digest(values))
@@ -248,14 +248,14 @@ def test_the_standard_output_and_the_url_of_the_settings(api, call, write):
 
 
 def test_the_key_column_is_sent_too(api, ask, write, monkeypatch):
-    keyed = replace(CONTRACT, key=Column("CUSTOMER", "text"))
+    keyed = replace(CONTRACT, key=Column("THE_KEY", "text"))
     file = write()
     assert ask(file).returncode == 0
     monkeypatch.setattr(client, "CONTRACT", keyed)
-    assert "column CUSTOMER is missing" in ask(file).stderr
-    file.write_bytes(file.read_bytes().replace(b"note", b"CUSTOMER", 1))
+    assert "column THE_KEY is missing" in ask(file).stderr
+    file.write_bytes(file.read_bytes().replace(b"note", b"THE_KEY", 1))
     done = ask(file)
-    assert (done.returncode, list(api.requests[-1][2])) == (0, ["CUSTOMER", *CONTRACT.names])
+    assert (done.returncode, list(api.requests[-1][2])) == (0, ["THE_KEY", *CONTRACT.names])
     require_whole(done.rows, file)
 
 
@@ -266,7 +266,8 @@ def test_no_rows_are_no_requests(api, ask, write):
 def test_an_empty_line_is_no_row_and_a_mark_at_the_start_no_name(api, ask, write):
     file = write(2)
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + b"\r\n")
-    assert len(ask(file).rows) == 2
+    found = ask(file).rows
+    assert (len(found), next(iter(found[0]))) == (2, "note")
 
 
 @pytest.mark.parametrize("from_file", [False, True])
@@ -411,12 +412,11 @@ def test_the_code_tells_of_too_many_rows(api, ask, write):
     require_whole(done.rows, file)
 
 
-def test_a_body_that_nobody_reads(api, ask, write):
-    file = write(30_000)
+@pytest.mark.skipif(sys.platform != "linux", reason="a reset may discard the answer elsewhere")
+def test_an_answer_counts_though_the_body_was_not_read(api):
     api.plan = [refuse_unread]
-    done = ask(file, "--batch-rows", 30_000)
-    assert done.returncode == 0
-    require_whole(done.rows, file)
+    asked = remote.Api(api.url, "", timeout=10, retries=0)
+    assert asked.ask(b"x" * 20_000_000) == (413, {"detail": "too many bytes"})
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422, 500, 301])
@@ -583,5 +583,5 @@ def test_a_reader_that_has_seen_enough(api, project, write):
     ids=str,
 )
 def test_cells_become_what_the_contract_wants(column, cell, value):
-    found = client.as_json(column, cell)
+    found = parse(column, cell)
     assert (found, type(found)) == (value, type(value))

@@ -1,0 +1,29 @@
+"""The model as two BentoML services; each is written the way that is faster for it."""
+
+import os
+
+import bentoml
+import joblib
+import numpy as np
+
+SETTINGS = {"workers": int(os.environ["WORKERS"]), "logging": {"access": {"enabled": False}}}
+
+
+@bentoml.service(**SETTINGS)
+class Single:
+    def __init__(self) -> None:
+        self.model = joblib.load(os.environ["MODEL"])
+
+    @bentoml.api
+    async def predict(self, rows: np.ndarray) -> np.ndarray:
+        return self.model.predict(rows)
+
+
+@bentoml.service(**SETTINGS)
+class Batching:
+    def __init__(self) -> None:
+        self.model = joblib.load(os.environ["MODEL"])
+
+    @bentoml.api(batchable=True, max_batch_size=1600)
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        return self.model.predict(rows)

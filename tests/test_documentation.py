@@ -1,0 +1,158 @@
+"""Is what the README and docs/api.md show of the API what a rendered project really answers?"""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+from conftest import FLAVORS, clean_environment, free_port, is_ready, label, wait_for
+
+PAGES = ("README.md", "docs/api.md", "docs/commands.md")
+ADDRESS = "http://127.0.0.1:8000"
+FENCES = re.compile(r"(?m)^```(\w+)\n((?:.*\n)*?)```$")
+# What is typed while the API runs; starting it, or its image, is not.
+TYPED = re.compile(r"curl |printf |\(|import |KEY=|python -m \w+ (predict|api-key) ")
+# Another one for every request.
+VOLATILE = {"request_id"}
+BATCH, API, BOTH = (
+    [each for each in FLAVORS if each["deployment_flavor"] == flavor]
+    for flavor in ("batch", "api", "both")
+)
+EVERY_API = pytest.mark.parametrize(
+    "answers",
+    [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in API + BOTH],
+    ids=label,
+)
+
+
+def examples(page):
+    """(language, code, kind of the answer, the answer) of all that a reader may type in order.
+
+    Several blocks may share one answer, which stands below them in the same section; "" is none.
+    """
+    for section in re.split(r"(?m)^##+ ", page):
+        blocks = FENCES.findall(section)
+        for index, (language, code) in enumerate(blocks):
+            if language in ("bash", "python") and TYPED.match(code):
+                others = (block for block in blocks[index:] if block[0] in ("json", "text"))
+                yield language, code, *next(others, ("", ""))
+
+
+def typed(project, port, language, code):
+    """What the code prints in an activated environment, sent to the API on this port."""
+    program = ("bash", "-euc") if language == "bash" else ("python", "-c")
+    path = os.pathsep.join([str(project.path / ".venv" / "bin"), os.environ["PATH"]])
+    environment = clean_environment() | {"PATH": path, "no_proxy": "127.0.0.1"}
+    done = subprocess.run(
+        [shutil.which(program[0], path=path), program[1], code.replace(":8000", f":{port}")],
+        cwd=project.path,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def shows(kind, documented, found):
+    """Whether an answer holds what the document shows of it."""
+    if kind == "json":
+        return holds(json.loads(found), json.loads(documented))
+    # A last digit may differ from processor to processor.
+    words, others = (re.findall(r"[^\s\[\]]+", text) for text in (found, documented))
+    return len(words) == len(others) and all(map(equal, map(number, words), map(number, others)))
+
+
+def number(word):
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def holds(found, documented):
+    if isinstance(documented, dict):
+        return all(
+            name in VOLATILE or (name in found and holds(found[name], value))
+            for name, value in documented.items()
+        )
+    if isinstance(documented, list):
+        return len(found) == len(documented) and all(map(holds, found, documented))
+    return equal(found, documented)
+
+
+def equal(one, other):
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-4)
+    return one == other
+
+
+@contextmanager
+def serving(project, log):
+    """The port of the API of a project's champion."""
+    port = free_port()
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            ["make", "serve"],
+            cwd=project.path,
+            env=clean_environment() | {"PORT": str(port)},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: is_ready(port), 120, log.read_text)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+
+
+@pytest.mark.slow
+@EVERY_API
+def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_path):
+    project = install(**answers)
+    if not (project.path / "mlflow.db").exists():
+        project.run("make", "train")
+    # What was trained again since is no better, and so the first version is still the champion.
+    with serving(project, tmp_path / "log") as port:
+        for name in PAGES:
+            for language, code, kind, documented in examples(project.text(name)):
+                found = typed(project, port, language, code)
+                assert not kind or shows(kind, documented, found), f"{name}\n{code}\n{found}"
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@EVERY_API
+def test_the_examples_are_found(bake, answers):
+    """Each that a reader may type, and for each but a table what it answers."""
+    project = bake(**answers)
+    texts = {name: project.text(name) for name in PAGES}
+    found = {name: list(examples(text)) for name, text in texts.items()}
+    languages = {name: [language for language, *_ in page] for name, page in found.items()}
+    assert languages["README.md"] == ["bash", "python", "bash"]
+    assert languages["docs/commands.md"] == ["bash"]
+    for name, page in found.items():
+        assert texts[name].count("curl ") == sum(code.count("curl ") for _, code, *_ in page)
+        for _, code, kind, _ in page:
+            assert kind or f"-m {project.package} predict " in code
+
+
+@pytest.mark.parametrize("answers", BATCH, ids=label)
+def test_a_batch_project_tells_of_no_api(bake, answers):
+    for name, text in bake(**answers).texts():
+        if name.endswith(".md"):
+            assert not re.search(r"\bAPIs?\b|\bcurl\b|\b8000\b|`serve`", text), name
+
+
+@pytest.mark.parametrize("answers", API, ids=label)
+def test_an_api_project_tells_of_no_batch_job(bake, answers):
+    for name, text in bake(**answers).texts():
+        if name.endswith(".md"):
+            assert not re.search(r"batch job|\bbatch\.|`score`|make score|set aside", text), name
