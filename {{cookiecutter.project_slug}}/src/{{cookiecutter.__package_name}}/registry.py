@@ -23,6 +23,8 @@ from .settings import PACKAGE, Settings
 
 # What MLflow answers for a model, a version or an alias that is not there.
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+# To open the registry's database: 1 s in all.
+TRIES = 4
 CHAMPION, CHALLENGER = "champion", "challenger"
 # The script that MLflow runs to load the model: code, so that nothing has to be unpickled.
 LOADER = """\
@@ -102,6 +104,11 @@ def client(settings: Settings):
     uri = settings.models.tracking_uri
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if not uri.startswith("http"):
+        from mlflow.store.db import utils as databases
+
+        # MLflow would try ten times, for minutes, before it said that the database is down.
+        databases.MAX_RETRY_COUNT = TRIES
     mlflow.set_tracking_uri(uri)
     try:
         return mlflow.MlflowClient()

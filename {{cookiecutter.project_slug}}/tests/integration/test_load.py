@@ -68,7 +68,8 @@ def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers)
     limit = 8
     api = serve("--workers", workers, API__MAX_IN_FLIGHT=limit, KEEPING__SPOOL_MB=2000)
     with ThreadPoolExecutor() as thread:
-        running = thread.submit(put_load, api, request(200), 4 * limit * workers, SECONDS / workers)
+        connections = 4 * limit * workers
+        running = thread.submit(put_load, api, request(200), connections, SECONDS / workers)
         samples = []
         while not running.done():
             samples.append(memory(psutil.Process(api.process.pid)))
@@ -141,9 +142,8 @@ def serve_slowly(serve, project, fitted, matrix, config, monkeypatch):
     namespace: dict = {"__name__": model.__name__}
     exec(SLOW, namespace)  # noqa: S102 - the same class in this process, as if in model.py
     monkeypatch.setattr(model, "Slow", namespace["Slow"], raising=False)
-    estimator = make_pipeline(namespace["Slow"](), clone(fitted)).fit(
-        matrix, fitted.predict(matrix)
-    )
+    estimator = make_pipeline(namespace["Slow"](), clone(fitted))
+    estimator.fit(matrix, fitted.predict(matrix))
     folder = project.folder / "slow"
     saved = export.save(estimator, folder, matrix, matrix, config)
     assert saved["artifact"] == "model.skops"
