@@ -9,13 +9,15 @@ import struct
 from socket import SO_LINGER, SOL_SOCKET
 from types import SimpleNamespace
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .problems import CONTENT_TYPE, Problem
 from .settings import Api
 
-# How long a client that is still sending may take to read why the connection closes.
-LINGER_SECONDS = 2.0
+# How long a client that is still sending may take to read why the connection closes, and how much
+# it may send meanwhile.
+LINGER_SECONDS, LINGER_BYTES = 2.0, 64 << 20
 # At the end of the server: how long a request may be on its way on a connection that was idle.
 LAST_CALL_SECONDS = 0.5
 # What SO_LINGER takes for: drop what is still to be sent.
@@ -24,6 +26,18 @@ AT_ONCE = struct.pack("ii", 1, 0)
 MOST_PIPELINED = 100
 # How the head of an answer begins, and what may come before it.
 HEAD, CONTINUE = b"HTTP/1.1 ", b"HTTP/1.1 100 "
+
+
+class Flow(FlowControl):
+    """uvicorn's, but while requests wait for their turn no more are read."""
+
+    def __init__(self, protocol: "BoundedProtocol") -> None:
+        super().__init__(protocol.transport)
+        self.protocol = protocol
+
+    def resume_reading(self) -> None:
+        if not self.protocol.pipeline and not self.protocol._ignoring:
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -40,8 +54,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._begun = 0
         # Nothing more is read: after the answers that are due the connection closes, or it does.
         self._ignoring = self._lingering = False
+        self._ignored = 0
         self._full, self._gone, self._held = None, False, b""
         super().connection_made(self._lingering_transport())
+        self.flow = Flow(self)
         self._until: float | None = self.loop.time() + self.limits.header_seconds
         self._watch = self.loop.call_later(self.limits.header_seconds, self._check)
         if self.ending:
@@ -60,6 +76,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ignoring or self._is_closing():
+            self._ignored += len(data)
+            if self._ignored > LINGER_BYTES:
+                self._reset()
             return
         # A head that began behind another message is counted from the next time on.
         counts, self._begun = self._in_head or not self._partial, 0
@@ -98,9 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._is_closing():
             return
-        if self.pipeline:
-            self.flow.pause_reading()  # which uvicorn has just resumed
-        elif self._is_idle() and not self._in_head:
+        if self._is_idle() and not self._in_head:
             # Either the rest of a body that nobody reads, or the next request.
             limits = self.limits
             rest = limits.body_seconds if self._partial else limits.keep_alive_seconds
@@ -169,6 +186,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline or (self._in_head and not self._is_idle()):
             # Earlier requests are at work: they are answered, then the connection closes.
             self._ignoring = True
+            self.flow.pause_reading()
             self.cycle.keep_alive = False
             return
         self._flush()
@@ -221,8 +239,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._partial:
             self._socket.close()
             return
+        self._ignoring, self._lingering = False, True
         self.flow.resume_reading()
-        self._lingering = True
         self._socket.write_eof()
         self.loop.call_later(LINGER_SECONDS, self._reset)
 

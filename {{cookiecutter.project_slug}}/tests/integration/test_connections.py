@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import psutil
@@ -229,6 +230,15 @@ def test_pipelined_requests_are_answered_in_order(connect):
     client.sendall(post(None, "X-Request-Id: last", "Connection: close") + BODY)
     found = re.findall(rb"x-request-id: (\S+)", client.rest())
     assert found == [*(id.encode() for id in ids), b"last"]
+
+
+def test_many_pipelined_requests_are_slowed_down_not_refused(connect):
+    client, count = connect(), 400
+    body = json.dumps(example(300)).encode()
+    with ThreadPoolExecutor() as thread:
+        sending = thread.submit(client.sendall, (post(len(body)) + body) * count)
+        assert set(client.answers(count)) == {200}
+        sending.result()
 
 
 def test_a_good_request_is_answered_before_the_garbage_behind_it(connect):

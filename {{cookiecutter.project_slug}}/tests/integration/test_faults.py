@@ -94,7 +94,8 @@ def test_what_was_answered_before_a_kill_is_kept(serve):
     found = require_each_once(api.project, clients)
     unseen = found.keys() - set(clients.answered)
     print(f"SIGKILL: {clients}; {len(found)} kept")
-    assert set(clients.statuses) == {200} and clients.lost <= 6
+    # Of each client the request at work, and the next one if its connection was still taken.
+    assert set(clients.statuses) == {200} and clients.lost <= 12
     assert len(unseen) <= 6, "kept, and killed before the answer"
     assert again.post("/predict", example()).status == 200
 
