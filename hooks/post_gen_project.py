@@ -71,6 +71,7 @@ ONLY = {
         "src/{package}/problems.py",
         "src/{package}/protocol.py",
         "src/{package}/remote.py",
+        "src/{package}/routes.py",
         "src/{package}/serve.py",
         "src/{package}/serving.py",
         "src/{package}/spool.py",

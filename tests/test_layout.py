@@ -113,6 +113,7 @@ src/{package}/openapi.py
 src/{package}/problems.py
 src/{package}/protocol.py
 src/{package}/remote.py
+src/{package}/routes.py
 src/{package}/serve.py
 src/{package}/serving.py
 src/{package}/spool.py

@@ -14,15 +14,14 @@ from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from . import follow, inference_protocol, metrics, mlflow_protocol, openapi, settings
+from . import follow, metrics, mlflow_protocol, openapi, settings
 from .auth import Authenticator
 from .batching import Batcher, Predictions
 from .contract import CONTRACT
@@ -34,6 +33,7 @@ from .metrics import Metrics
 from .predict import self_test
 from .problems import CONTENT_TYPE, Problem
 from .protocol import BoundedProtocol
+from .routes import routes
 from .serving import Shelf, settle
 from .settings import PACKAGE, Settings
 from .spool import Spool
@@ -222,72 +222,6 @@ def create() -> Gate:
     )
     lines.install()
     return service.gate
-
-
-def routes(service: Service | None) -> APIRouter:
-    """The routes that FastAPI answers; without a service they can only be described."""
-    router = APIRouter()
-
-    @router.get("/health/live", tags=["health"])
-    @router.get("/v2/health/live", tags=["open inference protocol"])
-    async def live() -> dict[str, bool]:
-        """Whether the process answers."""
-        return {"live": True}
-
-    @router.get("/health/ready", tags=["health"])
-    @router.get("/ping", tags=["health"])
-    @router.get("/v2/health/ready", tags=["open inference protocol"])
-    async def ready() -> dict[str, bool]:
-        """Whether a verified model answers its self-test."""
-        await asyncio.to_thread(service.require_ready)
-        return {"ready": True}
-
-    @router.get("/model", tags=["model"])
-    async def model() -> dict[str, Any]:
-        """The model that serves: version, alias, digest, metrics, contract."""
-        return service.served.describe()
-
-    @router.get("/version", tags=["model"], include_in_schema=False)
-    async def version() -> Response:
-        """What MLflow's clients ask for."""
-        return Response(service.served.version, media_type="text/plain")
-
-    _add_inference_protocol(router, service)
-    return router
-
-
-def _add_inference_protocol(router: APIRouter, service: Service | None) -> None:
-    """The routes of the Open Inference Protocol, version 2."""
-    tags: Any = ["open inference protocol"]
-
-    @router.get("/v2", tags=tags)
-    async def server() -> dict[str, Any]:
-        return {"name": PACKAGE, "version": CONTRACT.version, "extensions": ["binary_tensor_data"]}
-
-    @router.get("/v2/models/{name}", tags=tags)
-    @router.get("/v2/models/{name}/versions/{version}", tags=tags)
-    async def model(name: str, version: str | None = None) -> dict[str, Any]:
-        inference_protocol.require(name, version, service.served)
-        return inference_protocol.metadata(CONTRACT, service.served)
-
-    @router.get("/v2/models/{name}/ready", tags=tags)
-    @router.get("/v2/models/{name}/versions/{version}/ready", tags=tags)
-    async def ready(name: str, version: str | None = None) -> dict[str, Any]:
-        inference_protocol.require(name, version, service.served)
-        return {"name": name, "ready": True}
-
-    @router.post("/v2/models/{name}/infer", tags=tags)
-    @router.post("/v2/models/{name}/versions/{version}/infer", tags=tags)
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        call: Call = request.scope["call"]
-        call.served = served = service.served
-        inference_protocol.require(name, version, served)
-        length = call.header(b"inference-header-content-length")
-        most = service.config.api.max_rows
-        rows, asked = inference_protocol.rows(CONTRACT, await call.body(), length, most)
-        found = await service.answer(rows, call)
-        body = inference_protocol.answer(name, served.version, asked, found)
-        return Response(body, media_type="application/json")
 
 
 def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:

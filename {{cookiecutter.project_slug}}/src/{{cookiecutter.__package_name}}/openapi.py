@@ -88,7 +88,7 @@ def document(config: Settings) -> dict:
     """The document of the API as ``config`` sets it up."""
     from fastapi.openapi.utils import get_openapi
 
-    from .api import routes
+    from .routes import routes
 
     found = get_openapi(
         title=PACKAGE,
