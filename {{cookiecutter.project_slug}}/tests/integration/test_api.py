@@ -257,7 +257,7 @@ def test_metrics_of_all_workers_are_added_up(serve):
     for _ in range(40):
         assert api.post("/predict", example()).status == 200
     assert wait_for(lambda: (m := api.metrics())["request_rows_count"] == 40 and m)
-    assert api.metrics()["http_requests_in_flight_limit"] == 128
+    assert wait_for(lambda: api.metrics()["http_requests_in_flight_limit"] == 128)
 
 
 @pytest.mark.parametrize(
