@@ -74,6 +74,7 @@ def test_a_worker_that_ends_is_replaced(serve, number):
         os.kill(next(iter(before)), number)
         clients.wait_for_more()
         wait_for(lambda: len(workers(api)) == 2 and workers(api) != before)
+        wait_for(lambda: sum("startup complete" in each["event"] for each in api.logs()) == 3)
         wait_for(lambda: api.metrics()[LIMIT] == 128)
         clients.wait_for_more()
     print(f"{number.name} of one worker of two: {clients}")
