@@ -29,7 +29,7 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## Show this help
 	@echo "Usage: make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS, SECTIONS"
+	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS, SECTIONS, OPTIONS"
 
 .PHONY: demo
 demo: $(READY) ## Render the default project, train, score and show the predictions
@@ -113,6 +113,10 @@ lock: $(READY) ## Refresh every locked requirement, the rendered projects' too
 .PHONY: bench
 bench: $(READY) ## Measure a rendered project beside its peers; SECTIONS=... only some of them
 	@$(BIN)/python bench/run.py $(SECTIONS)
+
+.PHONY: bench-api
+bench-api: $(READY) ## Measure a rendered API beside other servers; OPTIONS="--rounds 1"
+	@$(BIN)/python bench/api/run.py $(OPTIONS)
 
 .PHONY: clean
 clean: ## Remove the environment and everything that was rendered here

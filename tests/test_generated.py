@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import contextmanager
 
 import nbformat
 import pre_gen_project
@@ -116,14 +117,10 @@ def test_its_main_job_leaves_predictions_and_a_clean_checkout(install, answers):
     assert project.run("git", "status", "--porcelain") == ""
 
 
-@API
-def test_its_api_answers_and_leaves_a_clean_checkout(install, answers, tmp_path):
-    project, port, log = install(**answers), free_port(), tmp_path / "log"
-    # The main job of an API project trains and serves; that of a project with both scores.
-    target = "run"
-    if answers["deployment_flavor"] == "both":
-        project.run("make", "train")
-        target = "serve"
+@contextmanager
+def serving(project, target, log):
+    """The port of an API that a target of make has started."""
+    port = free_port()
     with log.open("w") as out:
         process = subprocess.Popen(
             ["make", target],
@@ -135,14 +132,36 @@ def test_its_api_answers_and_leaves_a_clean_checkout(install, answers, tmp_path)
         )
     try:
         wait_for(lambda: is_ready(port), 120, log.read_text)
-        body, expected = examples(project)
-        assert predict(port, body) == expected
+        yield port
     finally:
         # As Ctrl-C does: to make and to all that it started.
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
     assert "Traceback" not in log.read_text("utf-8")
+
+
+@API
+def test_its_api_answers_and_leaves_a_clean_checkout(install, answers, tmp_path):
+    project = install(**answers)
+    # The main job of an API project trains and serves; that of a project with both scores.
+    target = "run"
+    if answers["deployment_flavor"] == "both":
+        project.run("make", "train")
+        target = "serve"
+    with serving(project, target, tmp_path / "log") as port:
+        body, expected = examples(project)
+        assert predict(port, body) == expected
     assert project.run("git", "status", "--porcelain") == ""
+
+
+@for_each(FLAVORS[1:2])
+def test_its_load_tests_run(install, answers, tmp_path):
+    project = install(**answers)
+    project.run("make", "train")
+    with serving(project, "serve", tmp_path / "log") as port:
+        load = f"URL=http://127.0.0.1:{port}", "ARGS=--users 4 --run-time 8s"
+        assert re.search(r"Aggregated +\d{2,} +0\(", project.run("make", "load-test", *load))
+    assert_all_passed(project.run("make", "test-load"))
 
 
 @EVERY_FLAVOR

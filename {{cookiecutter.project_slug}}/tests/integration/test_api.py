@@ -93,12 +93,13 @@ def test_a_duplicate_key_counts_once(api):
 
 
 def test_a_misspelt_column_is_named_with_what_was_meant(api):
-    name = FIRST[:-2] + FIRST[-1] + FIRST[-2]
-    data = {name if key == FIRST else key: values for key, values in example()["data"].items()}
+    meant = max(CONTRACT.names, key=len)
+    name = f"{meant}_"
+    data = {name if key == meant else key: values for key, values in example()["data"].items()}
     found = problem(api.post("/predict", {"data": data}), 422, "contract")
     reasons = {each["column"]: each["reason"] for each in found["violations"]}
-    assert reasons[name] == f"is no column of the contract, did you mean {FIRST}?"
-    assert reasons[FIRST] == f"is missing (is {name} meant to be {FIRST}?)"
+    assert reasons[name] == f"is no column of the contract, did you mean {meant}?"
+    assert reasons[meant] == f"is missing (is {name} meant to be {meant}?)"
 
 
 def test_columns_must_be_lists_of_one_length(api):
@@ -272,7 +273,7 @@ def test_metrics_of_all_workers_are_added_up(serve):
 )
 def test_what_cannot_be_served_is_refused_in_one_sentence(project, champion, chosen, sentence):
     model = {} if "MODELS__URI" in chosen else {"MODELS__URI": champion}
-    done = project.run("serve", **(model | chosen))
+    done = project.run("serve", **(model | {"API__PORT": free_port()} | chosen))
     assert done.returncode == 2
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1

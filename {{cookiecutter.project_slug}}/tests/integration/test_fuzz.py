@@ -229,7 +229,7 @@ NO_HTTP = [
     b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
     b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-    b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\n\r\na",
+    *(b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\n\r\n" + body for body in (b"", b"a")),
     b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * 50_000 + b"\r\n\r\n",
     b"GET /model HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     b"GET /model HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
