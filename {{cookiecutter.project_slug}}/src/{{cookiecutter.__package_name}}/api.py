@@ -6,9 +6,7 @@
 import asyncio
 import logging
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -18,17 +16,17 @@ from pathlib import Path
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from . import follow, metrics, mlflow_protocol, openapi, settings
 from .auth import Authenticator
 from .batching import Batcher, Predictions
+from .companion import EXIT_SECONDS, leave_within
 from .contract import CONTRACT
 from .errors import brief
 from .gate import INTERNAL, Call, Gate
 from .json_logs import JsonLines
-from .locks import numbered
 from .metrics import Metrics
 from .predict import self_test
 from .problems import CONTENT_TYPE, Problem
@@ -43,7 +41,6 @@ from .wire import Answer, PredictRequest
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 # At the end: for threads that are still at work, such as a model that does not answer.
-EXIT_SECONDS = 7.0
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 TRUE = ("true", "1", "yes", "on")
 
@@ -82,7 +79,8 @@ class Service:
             self.batcher.close()
             if self.spool:
                 self.spool.close()
-            leave_within(EXIT_SECONDS)
+            if multiprocessing.parent_process():
+                leave_within(EXIT_SECONDS)
             # A worker process ends by the signal that it was sent, without Python's own last steps.
             await asyncio.to_thread(self.lines.flush)
 
@@ -101,7 +99,7 @@ class Service:
             signal.raise_signal(signal.SIGTERM)  # nobody would end this worker
         if self.spool:
             self.spool.seal()
-            self.metrics.spool(self.spool.fill(), self.spool.limit)
+            self.metrics.spool(self.spool.filled, self.spool.limit)
         self.gate.authenticator.refresh()
         if self.shelf.folder == Path(self.config.api.models):
             seconds = self.config.api.reload_seconds
@@ -154,13 +152,6 @@ class Service:
         await call.answer(self.encode(Answer(found.values)))
 
 
-def leave_within(seconds: float) -> None:
-    """End this process even if one of its threads never does."""
-    timer = threading.Timer(seconds, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
-
-
 async def forever(step: Callable[[], Awaitable[None]]) -> None:
     """One step after the other; one that fails is logged, and does not end the others."""
     while True:
@@ -197,12 +188,16 @@ def create() -> Gate:
     :raises ProjectError: no model that passes its checks, no credentials where they are required.
     """
     config = settings.load()
-    folder = settings.root() / "log"
-    number, _ = numbered(folder if folder.is_dir() else Path(config.training.work))
-    lines = JsonLines(folder, number)
+    lines = JsonLines(settings.root() / "log")
     BoundedProtocol.limits = config.api
     service = Service(config, lines)
-    app = FastAPI(lifespan=service.life, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        lifespan=service.life,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     app.include_router(routes(service))
     open_paths = _add_docs(app, config) if config.api.docs else ()
     if not config.api.metrics_port:
@@ -244,10 +239,15 @@ def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:
         )
 
     app.add_api_route("/openapi.json", described, include_in_schema=False)
+
+    async def start() -> Response:
+        return RedirectResponse("docs")
+
+    app.add_api_route("/", start, include_in_schema=False)
     app.add_api_route("/docs", docs, include_in_schema=False)
     for name in ASSETS:
         app.add_api_route(f"/docs/{name}", _asset(name), include_in_schema=False)
-    return ("/openapi.json", "/docs", *(f"/docs/{name}" for name in ASSETS))
+    return ("/", "/openapi.json", "/docs", *(f"/docs/{name}" for name in ASSETS))
 
 
 def _asset(name: str):

@@ -142,18 +142,19 @@ class Batcher:
         answered, start = [], 0
         for job in jobs:
             end = start + len(job.rows.matrix)
+            mine, start = slice(start, end), end
             self.metrics.queue_wait(began - job.queued)
-            if finite is not None and not finite[start:end].all():
-                _settle(job, _unanswered(listed[start:end], finite[start:end]))
+            if job.answer.done():
+                continue  # it took too long, or the client is gone: neither given nor kept
+            if finite is not None and not finite[mine].all():
+                _settle(job, _unanswered(listed[mine], finite[mine]))
             else:
-                mine = None if likely is None else likely[start:end]
-                answered.append((job, Predictions(listed[start:end], mine)))
-            start = end
+                self.metrics.predicted(job.served, values[mine])
+                answered.append((job, Predictions(listed[mine], likely and likely[mine])))
         if self.spool and answered:
             self._keep(answered)
         for job, predictions in answered:
             _settle(job, predictions)
-        self.metrics.predicted(jobs[0].served, values)
 
     def _keep(self, answered: list[tuple[Job, Predictions]]) -> None:
         now = time.time()

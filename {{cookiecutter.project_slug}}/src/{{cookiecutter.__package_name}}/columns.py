@@ -54,6 +54,16 @@ class Column:
             )
         if self.bounds[0] > self.bounds[1]:
             raise ProjectError(f"contract: {self.name}: the minimum is above the maximum.")
+        if self.example is not None and not self._allows(self.example):
+            raise ProjectError(f"contract: {self.name}: the example {self.example!r} breaks it.")
+
+    def _allows(self, value: Any) -> bool:
+        """Whether a value of the contract's own file keeps it."""
+        if self.type == "category":
+            return value in self.allowed
+        low, high = self.bounds
+        number = _days(value)
+        return not isinstance(number, int | float) or low <= number <= high
 
     @cached_property
     def bounds(self) -> tuple[float, float]:

@@ -17,6 +17,8 @@ from .settings import PACKAGE
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 # How long a companion may take to end in order.
 END_SECONDS = 5.0
+# How long threads that hang may hold up the end of a process.
+EXIT_SECONDS = 7.0
 
 
 class Companion:
@@ -83,3 +85,10 @@ def until_eof(stop: Callable[[], None]) -> None:
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def leave_within(seconds: float) -> None:
+    """End this process even if one of its threads never does."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()

@@ -14,5 +14,6 @@ from .contract import CONTRACT
 def load() -> pd.DataFrame:
     """Fisher's iris flowers: 150 rows, four measurements in cm, three species of 50 rows each."""
     features, species = load_iris(return_X_y=True)
-    table = pd.DataFrame(features, columns=CONTRACT.names)
+    names = ["SEPAL_LENGTH", "SEPAL_WIDTH", "PETAL_LENGTH", "PETAL_WIDTH"]
+    table = pd.DataFrame(features, columns=names)
     return table.assign(**{CONTRACT.target.name: species})

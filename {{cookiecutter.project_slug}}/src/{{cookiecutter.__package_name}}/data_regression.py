@@ -10,9 +10,14 @@ from sklearn.datasets import load_diabetes
 
 from .contract import CONTRACT
 
+NAMES = [
+    *("AGE", "SEX", "BMI", "BLOOD_PRESSURE", "TOTAL_CHOLESTEROL", "LDL", "HDL"),
+    *("CHOLESTEROL_RATIO", "LOG_TRIGLYCERIDES", "GLUCOSE"),
+]
+
 
 def load() -> pd.DataFrame:
     """Diabetes patients: 442 rows, ten baseline measurements, disease progression after a year."""
     features, progression = load_diabetes(return_X_y=True, scaled=False)
-    table = pd.DataFrame(features, columns=CONTRACT.names)
+    table = pd.DataFrame(features, columns=NAMES)
     return table.assign(**{CONTRACT.target.name: progression})

@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.until_eof:
         JsonLines(settings.root() / "log", "delivery").install()
         until_eof(ended.set)
+    if not arguments.until_eof and not delivery.leads():
+        raise ProjectError(f"a running API delivers what waits in {folder}.")
     delivery.start()
     if arguments.until_eof:
         ended.wait()
@@ -113,7 +115,7 @@ class Delivery:
         while True:
             self._woken.clear()
             try:
-                if self._leads():
+                if self.leads():
                     self._deliver_all()
                 failures = 0
             except Exception as error:  # a thread that ends would deliver nothing any more
@@ -129,7 +131,7 @@ class Delivery:
         self._disconnect()
         self._lock.release()
 
-    def _leads(self) -> bool:
+    def leads(self) -> bool:
         """Whether this process is the one that delivers."""
         if not self._lock.is_locked:
             try:

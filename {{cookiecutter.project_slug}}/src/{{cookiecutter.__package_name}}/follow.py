@@ -168,7 +168,7 @@ class Follower:
     """A companion that runs ``follow`` for the API."""
 
     def __init__(self, source: str, folder: Path) -> None:
-        self._first, self.said = threading.Event(), ""
+        self._first, self.said, self._folder = threading.Event(), "", folder
         self._companion = Companion("follow", source, str(folder), heard=self._hear)
         self.stop = self._companion.stop
 
@@ -186,4 +186,6 @@ class Follower:
         if not self._first.wait(FIRST_COPY_SECONDS):
             raise ProjectError(f"the registry gave no model within {FIRST_COPY_SECONDS} seconds.")
         if not self.said.startswith("in step"):
-            raise ProjectError(self.said.removeprefix("error: ") or "`follow` ended.")
+            ended = "`follow` ended; an API of this project that runs already has its model here: "
+            hint = f"{ended}serve it too with --model {self._folder}."
+            raise ProjectError(self.said.removeprefix("error: ") or hint)

@@ -97,11 +97,10 @@ class Call:
     def problem_body(self, problem: Problem) -> bytes:
         """The body of an answer that tells a problem, which is counted."""
         self.code, path = problem.code, self.scope["path"]
-        if problem.code == "contract":
-            self.gate.metrics.violated(problem.more["violations"])
-        if path.startswith("/v2"):
-            problem.more["error"] = problem.detail  # where that protocol's clients look
-        return problem.body(path, self.request_id)
+        self.gate.metrics.violated(problem.columns)
+        # Where that protocol's clients look.
+        more = {"error": problem.detail} if path.startswith("/v2") else {}
+        return problem.body(path, self.request_id, **more)
 
     async def _answer(self, status: int, body: bytes, kind: str, more: dict[str, str]) -> None:
         self.status = status
@@ -189,7 +188,7 @@ class Gate:
         except Problem as problem:
             await call.refuse(problem)
         except Disconnected:
-            call.code = "disconnected"
+            call.code, call.status = "disconnected", 0
         except asyncio.CancelledError:
             if not call.status:
                 await call.refuse(ENDING)
@@ -206,8 +205,8 @@ class Gate:
     def _admit(self, call: Call) -> None:
         """:raises Problem: 503, 413, 415."""
         self.require_room()
-        length = call.header(b"content-length")
-        if length.isdigit() and int(length) > self.limits.max_body_bytes:
+        length = call.header(b"content-length").lstrip(b"0")
+        if length.isdigit() and (len(length) > 12 or int(length) > self.limits.max_body_bytes):
             raise self.too_large()
         if call.header(b"content-encoding") not in (b"", b"identity"):
             raise Problem(415, "encoding", "send the body as it is, without Content-Encoding.")

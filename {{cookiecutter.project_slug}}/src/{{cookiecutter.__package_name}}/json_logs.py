@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from .locks import numbered
 from .settings import PACKAGE
 
 MOST_LINES = 50_000
@@ -42,14 +43,18 @@ class Access(msgspec.Struct):
 class JsonLines(logging.Handler):
     """Every log record, and every request, on its way to the sinks.
 
-    :param worker: numbers the file, because two processes must not rotate the same one.
+    :param name: of the file; without one it is a number that no other process holds, because two
+        must not rotate the same file.
     """
 
-    def __init__(self, folder: Path, worker: int | str) -> None:
+    def __init__(self, folder: Path, name: str = "") -> None:
         super().__init__()
         self._sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
         if os.access(folder, os.W_OK):
-            file = folder / f"{PACKAGE}-api-{worker}.log"
+            if not name:
+                number, self._number = numbered(folder)
+                name = str(number)
+            file = folder / f"{PACKAGE}-api-{name}.log"
             self._sinks.append(RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
         self._lines: deque[bytes] = deque()
         self._encode = msgspec.json.Encoder(enc_hook=str).encode

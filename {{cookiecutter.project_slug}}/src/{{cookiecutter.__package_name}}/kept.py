@@ -40,7 +40,7 @@ predictions = sa.Table(
     sa.Column("row", sa.Integer, nullable=False),
     # UTC, also in SQLite, which has no time zones.
     sa.Column("predicted_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    sa.Column("client", sa.String(100), nullable=False),
+    sa.Column("client", sa.String(261), nullable=False),
     sa.Column("model", sa.String(100), nullable=False),
     sa.Column("model_version", sa.String(64), nullable=False),
     sa.Column("inputs", sa.JSON, nullable=False),
@@ -89,7 +89,7 @@ def rows_of(record: Record) -> Iterator[dict]:
     common = {
         "request_id": name(record.request_id, 64),
         "predicted_at": datetime.fromtimestamp(record.time, UTC),
-        "client": name(record.client, 100),
+        "client": name(record.client, 261),
         "model": name(record.model, 100),
         "model_version": name(record.version, 64),
     }

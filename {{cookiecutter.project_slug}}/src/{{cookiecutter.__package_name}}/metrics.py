@@ -215,10 +215,10 @@ class Metrics:
     def rows(self, count: int) -> None:
         self._sizes.append(count)
 
-    def violated(self, violations: list[dict]) -> None:
-        for each in violations:
-            column = each["column"] if each["column"] in self._columns else "other"
-            self._violations.labels(column).inc()
+    def violated(self, columns: dict[str | None, int]) -> None:
+        """How many values of which column broke the contract."""
+        for column, count in columns.items():
+            self._violations.labels(column if column in self._columns else "other").inc(count)
 
     def serves(self, served) -> None:
         """Another model serves from now on."""

@@ -1,6 +1,7 @@
 """Answers that say what is wrong with a request: RFC 9457, application/problem+json."""
 
 import json
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -27,12 +28,14 @@ class Problem(Exception):  # noqa: N818 - the name the standard gives it
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
         self.headers, self.more = headers or {}, more
+        # How many values of which column broke the contract.
+        self.columns: Counter[str | None] = Counter()
 
     @property
     def title(self) -> str:
         return HTTPStatus(self.status).phrase
 
-    def body(self, path: str, request_id: str) -> bytes:
+    def body(self, path: str, request_id: str, **more: Any) -> bytes:
         answer = {
             "type": "about:blank",
             "title": self.title,
@@ -42,6 +45,7 @@ class Problem(Exception):  # noqa: N818 - the name the standard gives it
             "code": self.code,
             "request_id": request_id,
             **self.more,
+            **more,
         }
         return json.dumps(answer, default=str).encode()
 

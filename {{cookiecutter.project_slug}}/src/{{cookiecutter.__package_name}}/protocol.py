@@ -97,6 +97,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # An exception stops the parser in the middle of what it was fed.
         if not self._require_small_head(len(self.url) + sum(map(_size, self.headers))):
             raise ValueError("refused")
+        if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
+            raise ValueError("the parser would take its body for the next request")
         if len(self.pipeline) >= MOST_PIPELINED:
             raise ValueError("too many requests wait")
         self._in_head, self._until = False, None
@@ -261,3 +263,8 @@ def _answer(problem: Problem) -> bytes:
 
 def _size(header: tuple[bytes, bytes]) -> int:
     return len(header[0]) + len(header[1])
+
+
+def _announces_body(header: tuple[bytes, bytes]) -> bool:
+    name, value = header
+    return name == b"transfer-encoding" or (name == b"content-length" and bool(value.strip(b"0")))

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import uvicorn
@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from . import metrics, predict, settings
 from .auth import Authenticator
-from .companion import Companion
+from .companion import EXIT_SECONDS, Companion, leave_within
 from .errors import ProjectError
 from .protocol import BoundedProtocol
 from .serving import Shelf
@@ -57,7 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         if config.api.metrics_port:
             metrics.serve(config.api.host, config.api.metrics_port)
         _announce(config)
-        _serve(config)
+        try:
+            _serve(config)
+        finally:
+            # Not before the companions have ended, who get as long each.
+            leave_within(3 * EXIT_SECONDS)
     return 0
 
 
@@ -110,7 +114,9 @@ def _require_free(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ProjectError(f"{host}:{port} cannot be listened on: {reason}.") from None
+        raise ProjectError(
+            f"{host}:{port} cannot be listened on: {reason}; --port names another."
+        ) from None
 
 
 def _announce(config: Settings) -> None:
@@ -142,7 +148,8 @@ def _serve(config: Settings) -> None:
         started = Supervisor(options, [options.bind_socket()]).run()
     else:
         server = uvicorn.Server(options)
-        server.run()
+        with suppress(KeyboardInterrupt):  # which it sends again once it has ended in order
+            server.run()
         started = server.started
     if not started:
         raise ProjectError("the API cannot start; the log has more.")

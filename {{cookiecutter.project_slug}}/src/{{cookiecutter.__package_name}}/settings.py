@@ -108,7 +108,12 @@ class Api(Section):
 
     # HOST and PORT are what hosting platforms set.
     host: str = Field(default_factory=lambda: os.environ.get("HOST") or "127.0.0.1")
-    port: int = Field(default_factory=lambda: int(os.environ.get("PORT") or 8000), ge=1, le=65535)
+    port: int = Field(
+        default_factory=lambda: os.environ.get("PORT") or 8000,
+        ge=1,
+        le=65535,
+        validate_default=True,
+    )
     workers: int = Field(1, ge=0, le=256, description="processes; 0: one for each core")
     docs: bool = Field(True, description="/docs and /openapi.json")
     # A client's request: what is larger or slower is refused.
@@ -173,7 +178,7 @@ class Settings(BaseSettings):
     batch: Batch = Batch()
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    api: Api = Api()
+    api: Api = Field(default_factory=Api)
     authentication: Authentication = Authentication()
     keeping: Keeping = Keeping()
 {%- endif %}

@@ -104,6 +104,11 @@ class Spool:
                     self._count(entry)
         return self._filled
 
+    @property
+    def filled(self) -> int:
+        """What ``fill`` found last, and what was written since."""
+        return self._filled
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True

@@ -25,6 +25,7 @@ SWITCHES = {"true": True, "false": False, "1": True, "0": False}
 # In a csv file; what a batch job reads as a number or as missing, so that both take the same file.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MISSING = ("NaN", "null")
+LONGEST_NUMBER = 1_000
 
 
 class Rows(NamedTuple):
@@ -115,7 +116,8 @@ def parse(column: Column, cell: str) -> Any:
         return cell if column.type == "text" else text
     if text.lower() == "nan":
         return None
-    number = float(text) if NUMBER.fullmatch(text) else math.inf
+    is_number = len(text) <= LONGEST_NUMBER and NUMBER.fullmatch(text)
+    number = float(text) if is_number else math.inf
     if math.isinf(number):
         return cell
     if column.type == "float":
@@ -177,10 +179,11 @@ def _nearest(name: str, others: Iterable[str]) -> str | None:
 
 
 def violation(column: str | None, index: int | None, value: Any, reason: str) -> dict:
-    if isinstance(value, str | list | dict) and len(shown := str(value)) > LONGEST_VALUE:
-        value = shown[:LONGEST_VALUE] + "…"
-    if isinstance(value, float) and not math.isfinite(value):
+    # As text, because JSON has no name for some of what may stand in them.
+    if isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)):
         value = str(value)
+    if isinstance(value, str) and len(value) > LONGEST_VALUE:
+        value = value[:LONGEST_VALUE] + "…"
     return {
         "column": column,
         "index": None if index is None else int(index),
@@ -200,6 +203,8 @@ def violated(found: list[dict]) -> Problem:
     if len(found) > 1:
         detail += f" (and {len(found) - 1} more)"
     detail += "" if detail.endswith("?") else "."
-    return Problem(
+    problem = Problem(
         422, "contract", detail, violations=order[:MOST_VIOLATIONS], violations_total=len(found)
     )
+    problem.columns.update(each["column"] for each in found)
+    return problem
