@@ -14,11 +14,13 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from .columns import Column
 from .schema import Contract
@@ -36,18 +38,30 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def use_own_directory() -> str:
-    """Where all workers of this API write to, empty; must be called before any of them starts.
+@contextmanager
+def own_directory():
+    """Where all workers of this API write to, empty; to be entered before any of them starts.
 
     In memory where there is such a folder: a full disk would end a process that has mapped a file.
     """
-    memory = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
-    os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="metrics-", dir=memory)
-    return os.environ[DIRECTORY]
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    _remove_left_ones(parent)
+    folder = Path(tempfile.mkdtemp(prefix="metrics-", dir=parent))
+    try:
+        with FileLock(folder / "lock"):
+            os.environ[DIRECTORY] = str(folder)
+            yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_directory() -> None:
-    shutil.rmtree(os.environ.pop(DIRECTORY), ignore_errors=True)
+def _remove_left_ones(parent: Path) -> None:
+    """Remove the folders of this user's APIs that were killed: nobody holds their locks."""
+    for folder in parent.glob("metrics-*"):
+        with suppress(OSError, Timeout):  # it is in use, or has just gone
+            if folder.lstat().st_uid == os.getuid() and (folder / "lock").is_file():
+                with FileLock(folder / "lock", timeout=0):
+                    shutil.rmtree(folder)
 
 
 def exposition() -> bytes:

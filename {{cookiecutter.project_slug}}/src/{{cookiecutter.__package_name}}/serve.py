@@ -51,8 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             # A worker that cannot start would be started again and again.
             Shelf(Path(os.environ["MODELS__URI"]), config.models.allow_pickle)
             authenticator.prepare()
-        metrics.use_own_directory()
-        stack.callback(metrics.remove_directory)
+        stack.enter_context(metrics.own_directory())
         if config.keeping.enabled:
             stack.callback(Companion("deliver", heard=_pass_on).stop)
         if config.api.metrics_port:

@@ -17,6 +17,8 @@ import pytest
 from api_process import Clients, example
 from conftest import wait_for
 
+from {{ cookiecutter.__package_name }} import metrics
+
 DATABASE, SPOOL = "data/predictions/predictions.db", "data/spool"
 LIMIT = "http_requests_in_flight_limit"
 
@@ -76,6 +78,8 @@ def test_a_worker_that_ends_is_replaced(serve, number):
         os.kill(next(iter(before)), number)
         clients.wait_for_more()
         wait_for(lambda: len(workers(api)) == 2 and workers(api) != before)
+        (new,) = workers(api) - before
+        wait_for(lambda: any(f"[{new}]" in each["event"] for each in api.logs()))
         wait_for(lambda: api.metrics()[LIMIT] == 128)
         clients.wait_for_more()
     print(f"{number.name} of one worker of two: {clients}")
@@ -92,7 +96,10 @@ def test_what_was_answered_before_a_kill_is_kept(serve):
         clients.wait_for_more(300)
         api.process.kill()
         api.process.wait(60)
+    left = list(metrics.MEMORY.glob("metrics-*/lock"))
     again = serve()
+    now = set(metrics.MEMORY.glob("metrics-*/lock"))
+    assert not left or len(now.intersection(left)) < len(left), "what it left is removed"
     found = require_each_once(api.project, clients)
     unseen = found.keys() - set(clients.answered)
     print(f"SIGKILL: {clients}; {len(found)} kept")

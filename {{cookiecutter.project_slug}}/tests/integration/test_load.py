@@ -67,6 +67,7 @@ def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers)
     """Connections ask again at once: twice as many as may be in flight are twice the load."""
     limit = 8
     api = serve("--workers", workers, API__MAX_IN_FLIGHT=limit, KEEPING__SPOOL_MB=2000)
+    put_load(api, request(200), limit, 1)  # all has been used once
     with ThreadPoolExecutor() as thread:
         connections = 4 * limit * workers
         running = thread.submit(put_load, api, request(200), connections, SECONDS / workers)
