@@ -136,6 +136,7 @@ tests/load/locustfile.py
 tests/pressure.py
 tests/unit/test_api_docs.py
 tests/unit/test_auth.py
+tests/unit/test_batching.py
 tests/unit/test_breaking.py
 tests/unit/test_delivery.py
 tests/unit/test_pressure.py
