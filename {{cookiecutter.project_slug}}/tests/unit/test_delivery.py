@@ -142,10 +142,10 @@ def test_predictions_have_the_type_of_the_target(target, kind):
 
 
 def test_names_that_are_too_long_are_cut(spool, deliver, stored):
-    spool.append(line("x" * 100, client="y" * 200), 1)
+    spool.append(line("x" * 100, client="y" * 300), 1)
     spool.seal()
     deliver()
-    assert [(row.request_id, row.client) for row in stored()] == [("x" * 64, "y" * 100)]
+    assert [(row.request_id, row.client) for row in stored()] == [("x" * 64, "y" * 261)]
 
 
 def test_a_prediction_that_is_no_number_is_kept_as_missing(spool, deliver, stored):
