@@ -154,16 +154,6 @@ def test_its_api_answers_and_leaves_a_clean_checkout(install, answers, tmp_path)
     assert project.run("git", "status", "--porcelain") == ""
 
 
-@for_each(FLAVORS[1:2])
-def test_its_load_tests_run(install, answers, tmp_path):
-    project = install(**answers)
-    project.run("make", "train")
-    with serving(project, "serve", tmp_path / "log") as port:
-        load = f"URL=http://127.0.0.1:{port}", "ARGS=--users 4 --run-time 8s"
-        assert re.search(r"Aggregated +\d{2,} +0\(", project.run("make", "load-test", *load))
-    assert_all_passed(project.run("make", "test-load"))
-
-
 @EVERY_FLAVOR
 def test_its_readme_names_only_targets_that_exist(install, answers):
     project = install(**answers)
