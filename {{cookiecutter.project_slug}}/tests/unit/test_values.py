@@ -21,7 +21,7 @@ KINDS = {
     "any_integer": {"type": "integer"},
     "boolean": {"type": "boolean"},
     "texts": {"type": "category", "allowed": ("low", "high")},
-    "numbers": {"type": "category", "allowed": (20, 10, -1)},
+    "numbers": {"type": "category", "allowed": (20, 1, -1)},
     "date": {"type": "date", "minimum": LOW, "maximum": HIGH},
 }
 VALID = {
@@ -31,7 +31,7 @@ VALID = {
     "any_integer": lambda random: random.choice([2**24, -(2**24), random.randint(-9, 9)]),
     "boolean": lambda random: random.random() < 0.5,
     "texts": lambda random: random.choice(["low", "high"]),
-    "numbers": lambda random: random.choice([20, 10, -1]),
+    "numbers": lambda random: random.choice([20, 1, -1]),
     "date": lambda random: str(LOW + timedelta(random.randint(0, (HIGH - LOW).days))),
 }
 INVALID = {
@@ -41,7 +41,7 @@ INVALID = {
     "any_integer": [2**24 + 1, 2**60, -0.5],
     "boolean": [2, -1],
     "texts": ["LOW", "?"],
-    "numbers": [0, 30, 1],
+    "numbers": [0, 30, 2],
     "date": ["1969-11-30", "2024-03-01", "2023-02-29", "soon"],
 }
 KEY = Column("ID", "text")
@@ -124,7 +124,7 @@ CELLS = {
     "integer": ["7", " 7.0", "7.5", "", "x", "1e2"],
     "boolean": ["true", "FALSE", "1", "0", "", "yes", "2"],
     "texts": ["low", " high ", "LOW", ""],
-    "numbers": ["20", "10.0", "30", "x", ""],
+    "numbers": ["20", "1.0", "30", "x", ""],
     "date": ["2020-02-29", " 1970-01-01 ", "2021-02-29", "20", "soon", "", "2020-01-01x"],
 }
 

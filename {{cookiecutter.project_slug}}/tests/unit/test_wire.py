@@ -17,7 +17,7 @@ TARGET = Column("TARGET", "float")
 KINDS = [
     Column("FLOAT", "float", minimum=-2.5, maximum=1e6),
     Column("ANY FLOAT", "float"),
-    Column("INTEGER", "integer", minimum=-1.5, maximum=100.5),
+    Column("INTEGER", "integer", minimum=0.5, maximum=100.5),
     Column("ANY-INTEGER", "integer"),
     Column("BOOLEAN", "boolean"),
     Column("TEXTS", "category", allowed=("low", "high")),
@@ -40,7 +40,7 @@ VALUES = [*WRITTEN.split(), "1" + "0" * 400, "-1" + "0" * 400]
 # Good values, some of which only the long way knows.
 GOOD = {
     "float": ["0.5", "1", "-2.5", "1e6"],
-    "integer": ["0", "-1", "100", "7"],
+    "integer": ["1", "7", "100", "20"],
     "boolean": ["true", "false", "1", "0"],
     "date": ['"2000-01-01"', '"2024-02-29"', '"2020-02-29"', '"2010-10-10"'],
     "TEXTS": ['"low"', '"high"', '"low"', '"low"'],
