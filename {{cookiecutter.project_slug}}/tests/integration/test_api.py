@@ -134,7 +134,7 @@ def test_every_column_is_checked_as_the_contract_says(api, column):
 def test_the_bounds_themselves_keep_the_contract(api):
     for column in CONTRACT.columns:
         for bound in column.drawn_from if column.type in ("float", "integer") else ():
-            if bound is not None:
+            if bound is not None and (column.type == "float" or bound == int(bound)):
                 data = example()["data"] | {column.name: [bound]}
                 assert api.post("/predict", {"data": data}).status == 200
 

@@ -69,7 +69,8 @@ def test_every_answer_is_as_described(serve, project, tmp_path, key):
 
 # Mutations of requests that are good
 
-DATA = example(2)["data"]
+DATA, KEY = example(2)["data"], CONTRACT.key
+KEYS = {KEY.name: [1, 2] if KEY.type == "integer" else ["a", "b"]} if KEY else {}
 TENSORS = [
     {"name": name, "shape": [2], "datatype": "FP64", "data": values}
     for name, values in DATA.items()
@@ -86,12 +87,12 @@ HEAD = json.dumps(
     }
 ).encode()
 GOOD = [
-    ("/predict", JSON, {"model": PACKAGE, "data": DATA}),
+    ("/predict", JSON, {"model": PACKAGE, "data": DATA | KEYS}),
     ("/predict?detail=true", JSON, {"data": DATA}),
     ("/invocations", JSON, {"dataframe_split": {"columns": CONTRACT.names, "data": ROWS}}),
     ("/invocations", JSON, {"dataframe_records": [dict(zip(DATA, ROWS[0], strict=True))]}),
     ("/invocations", JSON, {"instances": ROWS}),
-    ("/invocations", JSON, {"inputs": DATA}),
+    ("/invocations", JSON, {"inputs": DATA | KEYS}),
     ("/invocations", CSV, (",".join(CONTRACT.names) + "\n" + "1," * len(ROWS) + "1\n").encode()),
     (f"/v2/models/{PACKAGE}/infer", JSON, {"id": "1", "inputs": TENSORS}),
     (
