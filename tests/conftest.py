@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -239,3 +241,26 @@ def commit(project):
     project.run("git", "add", "--all")
     identity = ("-c", "user.name=A team", "-c", "user.email=team@example.com")
     project.run("git", *identity, "commit", "--quiet", "--message", "Render")
+
+
+@contextmanager
+def serving(project, target, log):
+    """The port of an API that a target of make has started."""
+    port = free_port()
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            ["make", target],
+            cwd=project.path,
+            env=clean_environment() | {"PORT": str(port)},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: is_ready(port), 120, log.read_text)
+        yield port
+    finally:
+        # As Ctrl-C does: to make and to all that it started.
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+    assert "Traceback" not in log.read_text("utf-8")

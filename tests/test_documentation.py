@@ -5,12 +5,10 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
-from contextlib import contextmanager
 
 import pytest
-from conftest import FLAVORS, clean_environment, free_port, is_ready, label, wait_for
+from conftest import FLAVORS, clean_environment, label, serving
 
 PAGES = ("README.md", "docs/api.md", "docs/commands.md")
 ADDRESS = "http://127.0.0.1:8000"
@@ -93,27 +91,6 @@ def equal(one, other):
     return one == other
 
 
-@contextmanager
-def serving(project, log):
-    """The port of the API of a project's champion."""
-    port = free_port()
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            ["make", "serve"],
-            cwd=project.path,
-            env=clean_environment() | {"PORT": str(port)},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: is_ready(port), 120, log.read_text)
-        yield port
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
-
-
 @pytest.mark.slow
 @EVERY_API
 def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_path):
@@ -121,7 +98,7 @@ def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_pat
     if not (project.path / "mlflow.db").exists():
         project.run("make", "train")
     # What was trained again since is no better, and so the first version is still the champion.
-    with serving(project, tmp_path / "log") as port:
+    with serving(project, "serve", tmp_path / "log") as port:
         for name in PAGES:
             for language, code, kind, documented in examples(project.text(name)):
                 found = typed(project, port, language, code)

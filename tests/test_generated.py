@@ -1,10 +1,6 @@
 """Does a rendered project work: its environment, tests, linters, hooks, jobs, notebooks?"""
 
-import os
 import re
-import signal
-import subprocess
-from contextlib import contextmanager
 
 import nbformat
 import pre_gen_project
@@ -13,15 +9,12 @@ from conftest import (
     FLAVORS,
     HOSTILE,
     Project,
-    clean_environment,
     examples,
-    free_port,
     in_environment,
-    is_ready,
     label,
     predict,
     run,
-    wait_for,
+    serving,
 )
 
 pytestmark = pytest.mark.slow
@@ -115,29 +108,6 @@ def test_its_main_job_leaves_predictions_and_a_clean_checkout(install, answers):
     assert predictions
     # What the jobs write is ignored by git; the user never commits a database by accident.
     assert project.run("git", "status", "--porcelain") == ""
-
-
-@contextmanager
-def serving(project, target, log):
-    """The port of an API that a target of make has started."""
-    port = free_port()
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            ["make", target],
-            cwd=project.path,
-            env=clean_environment() | {"PORT": str(port)},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: is_ready(port), 120, log.read_text)
-        yield port
-    finally:
-        # As Ctrl-C does: to make and to all that it started.
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
-    assert "Traceback" not in log.read_text("utf-8")
 
 
 @API

@@ -45,6 +45,7 @@ src/{package}/data.py
 src/{package}/databases.py
 src/{package}/errors.py
 src/{package}/export.py
+src/{package}/json_files.py
 src/{package}/locks.py
 src/{package}/mlflow_artifacts.py
 src/{package}/mlflow_model.py
@@ -65,6 +66,7 @@ tests/integration/test_pipeline.py
 tests/unit/test_contract.py
 tests/unit/test_docs.py
 tests/unit/test_export.py
+tests/unit/test_json_files.py
 tests/unit/test_model.py
 tests/unit/test_predict.py
 tests/unit/test_registry.py

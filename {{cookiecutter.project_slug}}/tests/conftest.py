@@ -6,6 +6,7 @@ Tests never write to this project's own folders: they work in copies of it.
 import importlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
@@ -264,3 +267,39 @@ def server():
 def postgresql(server) -> str:
     """The URL of an empty database of a PostgreSQL."""
     return server.url
+
+
+def numbered(count, first=0):
+    numbers = range(first, first + count)
+    return pa.table({"A": list(numbers), "B": [f"row {n}" for n in numbers], "C": [0.5] * count})
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """The same 1000 rows in every form an input may have."""
+    table = numbered(1000)
+    pq.write_table(table, tmp_path / "one.parquet", row_group_size=90)
+    pyarrow.csv.write_csv(table, tmp_path / "one.csv")
+    folder = tmp_path / "many"
+    (folder / "day=2").mkdir(parents=True)
+    pq.write_table(numbered(400), folder / "a.parquet", row_group_size=150)
+    pyarrow.csv.write_csv(numbered(600, 400), folder / "day=2" / "b.csv")
+    for hidden in (".staging", "_temporary"):
+        (folder / hidden).mkdir()
+        (folder / hidden / "c.csv").write_text("A,B\n1,no\n", "utf-8")
+    (folder / "_manifest.json").write_text("{}", "utf-8")
+    with sqlite3.connect(tmp_path / "one.db") as database:
+        database.execute("CREATE TABLE numbers (A INTEGER, B TEXT, C REAL)")
+        shuffled = table.take(list(range(999, -1, -1))).to_pydict()
+        database.executemany(
+            "INSERT INTO numbers VALUES (?, ?, ?)", list(zip(*shuffled.values(), strict=True))
+        )
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    return {
+        "parquet": str(tmp_path / "one.parquet"),
+        "csv": str(tmp_path / "one.csv"),
+        "file": (tmp_path / "one.csv").as_uri(),
+        "folder": str(folder),
+        "table": f"{url}#numbers",
+        "query": f"{url}#SELECT * FROM numbers WHERE B <> ':not a parameter';",
+    }

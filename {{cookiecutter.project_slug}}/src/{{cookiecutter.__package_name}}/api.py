@@ -40,7 +40,6 @@ from .wire import Answer, PredictRequest
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
-# At the end: for threads that are still at work, such as a model that does not answer.
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 TRUE = ("true", "1", "yes", "on")
 
@@ -238,11 +237,10 @@ def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:
             swagger_favicon_url="docs/favicon.png",
         )
 
-    app.add_api_route("/openapi.json", described, include_in_schema=False)
-
     async def start() -> Response:
         return RedirectResponse("docs")
 
+    app.add_api_route("/openapi.json", described, include_in_schema=False)
     app.add_api_route("/", start, include_in_schema=False)
     app.add_api_route("/docs", docs, include_in_schema=False)
     for name in ASSETS:

@@ -16,8 +16,9 @@ from pathlib import Path
 from . import parts, registry, settings, tables
 from .databases import local_path, redacted
 from .errors import ProjectError
+from .json_files import read_json
 from .locks import only_one
-from .outputs import open_output, read_json
+from .outputs import open_output
 from .parts import Window
 from .scoring import PLAN, Run
 from .settings import Settings

@@ -149,7 +149,7 @@ class Batcher:
             if finite is not None and not finite[mine].all():
                 _settle(job, _unanswered(listed[mine], finite[mine]))
             else:
-                self.metrics.predicted(job.served, values[mine])
+                self.metrics.predicted(values[mine])
                 answered.append((job, Predictions(listed[mine], likely and likely[mine])))
         if self.spool and answered:
             self._keep(answered)

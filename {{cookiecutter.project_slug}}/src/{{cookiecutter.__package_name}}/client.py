@@ -22,7 +22,6 @@ from dotenv import load_dotenv
 from tqdm import tqdm
 
 from . import settings
-from .columns import Column
 from .contract import CONTRACT
 from .errors import ProjectError, brief
 from .remote import Api, printable, told
@@ -96,12 +95,7 @@ class Table:
         # Strict: a quote that is never closed must not swallow the rest of the file.
         self.reader = csv.reader(_lines(path, text), strict=True)
         self.header = next(self.reader, [])
-        missing = [column.name for column in sent() if column.name not in self.header]
-        if missing:
-            raise ProjectError(f"{path}: column {', '.join(missing)} is missing.")
-        twice = [column.name for column in sent() if self.header.count(column.name) > 1]
-        if twice:
-            raise ProjectError(f"{path}: column {', '.join(twice)} is there twice.")
+        CONTRACT.require(self.header, str(path))
         ours = [name for name in added() if name in self.header]
         if ours:
             raise ProjectError(f"{path} has a column {', '.join(ours)} already: rename it.")
@@ -123,11 +117,6 @@ class Table:
         return (self.file.tell(), size) if size else (0, 0)
 
 
-def sent() -> list[Column]:
-    """What the API is asked with: the columns of the contract, and the key if there is one."""
-    return [*([CONTRACT.key] if CONTRACT.key else []), *CONTRACT.columns]
-
-
 def added() -> list[str]:
     """What is written behind the columns of the input."""
     with_probability = CONTRACT.target.type in ("category", "boolean")
@@ -139,7 +128,7 @@ class Job:
 
     def __init__(self, api: Api, table: Table, batch_rows: int) -> None:
         self.api, self.table, self.batch_rows = api, table, batch_rows
-        self.places = [(column, table.header.index(column.name)) for column in sent()]
+        self.places = [(column, table.header.index(column.name)) for column in CONTRACT.inputs]
         self.done, self.refused = 0, 0
 
     def write_to(self, output: io.TextIOBase) -> None:

@@ -19,6 +19,7 @@ TYPES = ("float", "integer", "boolean", "category", "date", "text")
 # float32 holds every whole number up to here; beyond it the model would see another number.
 LARGEST_INTEGER = 2.0**24
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
+EPOCH = date(1970, 1, 1)
 Violations = list[tuple[np.ndarray, str]]
 
 
@@ -140,4 +141,4 @@ def found(mask: np.ndarray, reason: str) -> Iterator[tuple[np.ndarray, str]]:
 
 def _days(bound: float | date | None) -> float | None:
     """A bound in numeric form; of a date its days since 1970-01-01."""
-    return (bound - date(1970, 1, 1)).days if isinstance(bound, date) else bound
+    return (bound - EPOCH).days if isinstance(bound, date) else bound

@@ -89,7 +89,7 @@ class Delivery:
         self.folder, self.database, self.on_event = spool_folder, database, on_event
         self._lock = FileLock(spool_folder / "delivery.lock", timeout=0, thread_local=False)
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
-        self._woken, self._stopping = threading.Event(), threading.Event()
+        self._stopping = threading.Event()
         self._until = float("inf")
         self._engine: sa.Engine | None = None
         self._outage = False
@@ -99,21 +99,15 @@ class Delivery:
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look for segments now; for use after a seal."""
-        self._woken.set()
-
     def stop(self, seconds: float) -> None:
         """Deliver what is sealed, then end; what fails or takes longer waits for the next start."""
         self._until = time.monotonic() + seconds
         self._stopping.set()
-        self._woken.set()
         self._thread.join(seconds)
 
     def _run(self) -> None:
         failures = 0
         while True:
-            self._woken.clear()
             try:
                 if self.leads():
                     self._deliver_all()
@@ -124,10 +118,8 @@ class Delivery:
                 self._tell_of_outage(error)
             if self._stopping.is_set() and (failures or self._late() or not sealed(self.folder)):
                 break
-            if failures:
-                self._stopping.wait(retry_seconds(failures))
-            else:
-                self._woken.wait(0.05 if self._stopping.is_set() else POLL_SECONDS)
+            if self._stopping.wait(retry_seconds(failures) if failures else POLL_SECONDS):
+                time.sleep(0.05)  # what is left may be another process's to deliver
         self._disconnect()
         self._lock.release()
 

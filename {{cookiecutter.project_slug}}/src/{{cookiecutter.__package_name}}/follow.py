@@ -6,7 +6,6 @@ API reads such a folder: it never waits for the registry, nor holds the registry
 """
 
 import argparse
-import json
 import logging
 import random
 import shutil
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from . import predict, registry, settings
 from .companion import END_SECONDS, LONGEST_PAUSE, Companion, until_eof
 from .errors import ProjectError, brief
+from .json_files import read_json, write_json
 from .locks import only_one
 from .settings import Settings
 
@@ -88,13 +88,7 @@ def _tell(folder: Path, state: str, unfit: str | None) -> None:
     up = unfit is not None or not state.startswith("error")
     with suppress(OSError):
         found = {"checked": time.time(), "up": up, "state": state, "unfit": unfit}
-        _replace(folder / STATUS, found)
-
-
-def _replace(file: Path, content: dict) -> None:
-    unfinished = file.with_name(f".{file.name}")
-    unfinished.write_text(json.dumps(content), "utf-8")
-    unfinished.replace(file)
+        write_json(folder / STATUS, found)
 
 
 def pause(usual: float, failures: int) -> float:
@@ -138,7 +132,7 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
     name = registry.label(found)
     shutil.rmtree(folder / name, ignore_errors=True)
     incoming.rename(folder / name)
-    _replace(folder / predict.CURRENT, {"folder": name})
+    write_json(folder / predict.CURRENT, {"folder": name})
     copies = sorted(folder.glob(f"*/{predict.METADATA}"), key=lambda path: path.stat().st_ctime)
     for old in copies[:-KEPT]:
         if old.parent.name != name:
@@ -157,10 +151,10 @@ class Status(NamedTuple):
 def status(folder: Path, usual: float) -> Status:
     """A registry that has not answered for long, so that there was no other look, is down too."""
     try:
-        found = json.loads((folder / STATUS).read_text("utf-8"))
+        found = read_json(folder / STATUS) or {}
         recent = time.time() - found["checked"] < usual + 2 * LONGEST_PAUSE
         return Status(recent and found["up"], found["checked"], found["unfit"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, KeyError):
         return Status(False, 0.0, None)
 
 

@@ -20,7 +20,6 @@ from .problems import CONTENT_TYPE, Problem
 from .settings import Api
 
 log = logging.getLogger(__name__)
-JSON = "application/json"
 # Answered for anybody, whatever the load: those who watch over the service ask them.
 OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping")
 # Answered under overload too, which it shows; but only to those who may ask.
@@ -86,9 +85,9 @@ class Call:
         gate.require_room()
         return bytes(whole)
 
-    async def answer(self, body: bytes, content_type: str = JSON) -> None:
-        """Answer with 200."""
-        await self._answer(200, body, content_type, {})
+    async def answer(self, body: bytes) -> None:
+        """Answer with 200 and JSON."""
+        await self._answer(200, body, "application/json", {})
 
     async def refuse(self, problem: Problem) -> None:
         body = self.problem_body(problem)
@@ -119,7 +118,8 @@ class Gate:
 
     :param app: the FastAPI application.
     :param direct: functions of a ``Call`` by the path that they answer POST requests to.
-    :param routes: the paths of ``app``, for the metrics.
+    :param lines: the log of requests, if there is one.
+    :param open_paths: answered for anybody, besides OPEN.
     """
 
     def __init__(

@@ -52,8 +52,8 @@ class JsonLines(logging.Handler):
         self._sinks: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
         if os.access(folder, os.W_OK):
             if not name:
-                number, self._number = numbered(folder)
-                name = str(number)
+                number, self._lock_of_name = numbered(folder / ".locks")
+                name = str(number + 1)
             file = folder / f"{PACKAGE}-api-{name}.log"
             self._sinks.append(RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
         self._lines: deque[bytes] = deque()
@@ -79,7 +79,6 @@ class JsonLines(logging.Handler):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "logger": record.name,
-            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["error"] = logging.Formatter().formatException(record.exc_info)

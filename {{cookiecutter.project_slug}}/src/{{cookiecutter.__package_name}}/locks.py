@@ -1,12 +1,13 @@
 """One process at a time for what must not be done twice at once."""
 
-import itertools
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from .errors import ProjectError
+
+MOST_NUMBERED = 1_000
 
 
 @contextmanager
@@ -33,10 +34,21 @@ def only_one(name: str, work: Path, what: str, seconds: float = 0):
 
 
 def numbered(folder: Path) -> tuple[int, FileLock]:
-    """The first number from 1 that no other process holds, and the lock that keeps it ours."""
-    (folder / ".locks").mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        lock = FileLock(folder / ".locks" / str(number), timeout=0)
+    """The first number from 0 that no other process holds, and the lock that keeps it ours.
+
+    The lock is the file ``<number>.lock`` in ``folder``.
+
+    :raises ProjectError: MOST_NUMBERED processes hold one each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(MOST_NUMBERED):
+        lock = held_alone(folder / f"{number}.lock")
         with suppress(Timeout):
             lock.acquire()
             return number, lock
+    raise ProjectError(f"{folder}: {MOST_NUMBERED} processes are at work here already.")
+
+
+def held_alone(file: Path) -> FileLock:
+    """A lock that any thread may release, and the system when the process dies, however it dies."""
+    return FileLock(file, timeout=0, thread_local=False)

@@ -179,7 +179,8 @@ class Metrics:
         self._answers: defaultdict[tuple, list[float]] = defaultdict(list)
         self._queued: list[float] = []
         self._sizes: list[int] = []
-        self._peak = self._now = 0
+        self._predicted: list[np.ndarray] = []
+        self.in_flight = self._peak = 0
         self._source = None
         self._gauge = partial(gauge, mode="livemax")
         self._trained_at: float | None = None
@@ -191,26 +192,18 @@ class Metrics:
         self._answers[route, status, code, name, version].append(seconds)
 
     def entered(self) -> None:
-        self._now += 1
-        self._peak = max(self._peak, self._now)
+        self.in_flight += 1
+        self._peak = max(self._peak, self.in_flight)
 
     def left(self) -> None:
-        self._now -= 1
-
-    @property
-    def in_flight(self) -> int:
-        return self._now
+        self.in_flight -= 1
 
     def queue_wait(self, seconds: float) -> None:
         self._queued.append(seconds)
 
-    def predicted(self, served, values: np.ndarray) -> None:
-        """The values of a call of the model."""
-        if self._classes is not None:
-            for value, count in zip(*np.unique(values, return_counts=True), strict=True):
-                self._classes.labels(str(value)).inc(int(count))
-        else:
-            observe_many(self._values, values)
+    def predicted(self, values: np.ndarray) -> None:
+        """The values that a request is answered with."""
+        self._predicted.append(values)
 
     def rows(self, count: int) -> None:
         self._sizes.append(count)
@@ -264,6 +257,16 @@ class Metrics:
         observe_many(self._queue, waits)
         sizes, self._sizes = self._sizes, []
         observe_many(self._rows, sizes)
+        predicted, self._predicted = self._predicted, []
+        if predicted:
+            self._flush_predicted(np.concatenate(predicted))
+
+    def _flush_predicted(self, values: np.ndarray) -> None:
+        if self._classes is None:
+            observe_many(self._values, values)
+            return
+        for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+            self._classes.labels(str(value)).inc(int(count))
 
     async def tick(self, seconds: float) -> None:
         """Sleep, and take stock of the process."""
@@ -272,7 +275,7 @@ class Metrics:
         self.flush()
         self._lag.set(max(0.0, time.perf_counter() - began - seconds))
         self._in_flight.set(self._peak)
-        self._peak = self._now
+        self._peak = self.in_flight
         used = resource.getrusage(resource.RUSAGE_SELF)
         self._cpu.set(used.ru_utime + used.ru_stime)
         self._memory.set(resident_bytes())

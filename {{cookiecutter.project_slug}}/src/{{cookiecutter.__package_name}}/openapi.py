@@ -140,12 +140,11 @@ def _ref(name: str) -> dict:
 
 
 def _schemas(contract: Contract, most_rows: int) -> dict:
-    columns = [*contract.columns, *([contract.key] if contract.key else [])]
     properties = {
         column.name: {"type": "array", "items": schema(column), "maxItems": most_rows}
         | ({"description": told} if (told := describe(column)) else {})
         | ({"examples": [[column.example]]} if column.example is not None else {})
-        for column in columns
+        for column in contract.inputs
     }
     example = {c.name: [example_of(c)] for c in contract.columns}
     rows = {

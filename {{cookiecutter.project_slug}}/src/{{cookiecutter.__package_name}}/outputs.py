@@ -5,7 +5,6 @@ leaves the run's manifest with the predictions, so that a run that was published
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from .databases import connect, local_path, redacted
 from .errors import ProjectError
+from .json_files import read_json, write_json
 from .parts import BATCH_ROWS, merge
 from .tables import READERS
 
@@ -133,24 +133,6 @@ def open_output(uri: str, file_format: str, work: Path):
     if path.suffix in READERS:
         return FileOutput(path, work / ".staging")
     return FolderOutput(path, f".{file_format}")
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a whole file or leave the old one."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-def read_json(path: Path) -> dict | None:
-    """What ``write_json`` wrote; None where there is nothing, or nothing that can be read."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _runs_table(schema: str):

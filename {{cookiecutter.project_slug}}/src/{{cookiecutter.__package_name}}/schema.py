@@ -47,9 +47,14 @@ class Contract:
         return [column.name for column in self.columns]
 
     @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns that a prediction reads: the key if there is one, and the features."""
+        return (*((self.key,) if self.key else ()), *self.columns)
+
+    @property
     def needed(self) -> list[str]:
-        """Names of the columns that scoring reads: the features, and the key if there is one."""
-        return [*([self.key.name] if self.key else []), *self.names]
+        """The names of ``inputs``."""
+        return [column.name for column in self.inputs]
 
     def require(self, names: list[str], where: str) -> None:
         """Refuse a table that lacks a column, and say which name was probably meant."""
@@ -111,7 +116,7 @@ class Contract:
             "|---|---|---|---|---|---|",
         ]
         roles = {id(self.key): " (key)", id(self.target): " (target)"}
-        for column in (*([self.key] if self.key else []), *self.columns, self.target):
+        for column in (*self.inputs, self.target):
             name = column.name + roles.get(id(column), "")
             cells = (name, column.type, column.unit, column.range, column.description)
             missing = "yes" if column.nullable else "no"

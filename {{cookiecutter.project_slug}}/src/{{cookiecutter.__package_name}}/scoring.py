@@ -28,7 +28,8 @@ from .arrow import VIOLATIONS, Checked, arrow_type
 from .contract import CONTRACT
 from .databases import redacted
 from .errors import ProjectError
-from .outputs import PARTS, read_json, write_json
+from .json_files import read_json, write_json
+from .outputs import PARTS
 from .parts import REPEATED, Part, Window
 from .predict import Model
 from .settings import Settings

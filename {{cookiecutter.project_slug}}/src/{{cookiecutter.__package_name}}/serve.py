@@ -5,7 +5,6 @@ The model comes from a folder; one that is named by ``models:/…`` is copied th
 """
 
 import argparse
-import logging
 import os
 import signal
 import socket
@@ -21,11 +20,11 @@ from . import metrics, predict, settings
 from .auth import Authenticator
 from .companion import EXIT_SECONDS, Companion, leave_within
 from .errors import ProjectError
+from .follow import Follower
 from .protocol import BoundedProtocol
 from .serving import Shelf
 from .settings import PACKAGE, Settings
 
-log = logging.getLogger(__name__)
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
 # A worker that does not stir for so long is replaced; a busy machine makes it slow, too.
@@ -85,8 +84,6 @@ def _model_folder(config: Settings, stack: ExitStack) -> Path:
     """Where the workers find the model; for one in a registry a process keeps it in step."""
     if not config.models.uri.startswith("models:/"):
         return Path(config.models.uri)
-    from .follow import Follower
-
     folder = Path(config.api.models)
     folder.mkdir(parents=True, exist_ok=True)
     follower = Follower(config.models.uri, folder)

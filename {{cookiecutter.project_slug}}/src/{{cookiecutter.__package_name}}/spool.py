@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from .errors import ProjectError
+from .locks import held_alone, numbered
 
 ACTIVE, SEALED, LOCK = ".active", ".jsonl", ".lock"
 # Folder of the segments that the database will never take.
 REFUSED = "refused"
-SLOTS = 1_000
 # A segment is full at 1/256 of the spool's limit, within these bytes.
 SMALLEST_SEGMENT, LARGEST_SEGMENT = 64 << 10, 4 << 20
 # With so many sealed segments the database is down or slow: from then on only full ones are sealed,
@@ -65,7 +65,7 @@ class Spool:
         self._closed = self._stuck = False
         try:
             (folder / REFUSED).mkdir(parents=True, exist_ok=True)
-            slot, self._lock = _free_slot(folder)
+            slot, self._lock = numbered(folder)
             self._active = folder / f"{slot}{ACTIVE}"
             self._seal_leftovers()
         except OSError as error:
@@ -159,7 +159,7 @@ class Spool:
         mine = self._active.with_suffix(LOCK)
         for active in self.folder.glob(f"*{ACTIVE}"):
             lock = active.with_suffix(LOCK)
-            held = self._lock if lock == mine else _lock(lock)
+            held = self._lock if lock == mine else held_alone(lock)
             with suppress(Timeout, FileNotFoundError), held:
                 _seal(active)
 
@@ -184,17 +184,3 @@ def sealed(folder: Path) -> list[Path]:
 
 def _seal(active: Path) -> None:
     active.rename(active.with_name(f"{time.time_ns():020d}-{uuid.uuid4().hex}{SEALED}"))
-
-
-def _lock(file: Path) -> FileLock:
-    """A lock that the system releases when the process dies, however it dies."""
-    return FileLock(file, timeout=0, thread_local=False)
-
-
-def _free_slot(folder: Path) -> tuple[int, FileLock]:
-    for slot in range(SLOTS):
-        lock = _lock(folder / f"{slot}{LOCK}")
-        with suppress(Timeout):
-            lock.acquire()
-            return slot, lock
-    raise ProjectError(f"{folder}: {SLOTS} processes keep predictions here already.")

@@ -8,18 +8,17 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .columns import Column
+from .columns import EPOCH, Column
 from .problems import Problem
 from .schema import Contract
 
 # An answer names so many violations, and shows so much of a value; the rest is counted.
 MOST_VIOLATIONS, LONGEST_VALUE = 100, 100
-EPOCH = date(1970, 1, 1)
 NUMBERS = {float, int, type(None)}
 SWITCHES = {"true": True, "false": False, "1": True, "0": False}
 # In a csv file; what a batch job reads as a number or as missing, so that both take the same file.

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from .columns import Column
+from .columns import EPOCH, Column
 from .problems import Problem
 from .schema import Contract
-from .values import EPOCH, Rows, read, violated, violation
+from .values import Rows, read, violated, violation
 
 MEMBERS = ("model", "data")
 

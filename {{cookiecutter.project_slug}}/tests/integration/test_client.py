@@ -83,7 +83,7 @@ def predict(handler: Handler) -> None:
         return handler.problem(413, "too_large", f"{len(rows)} rows; {server.max_rows} are allowed")
     violations = [
         {"column": column.name, "index": index, "value": value, "reason": "is not allowed"}
-        for column in client.sent()
+        for column in client.CONTRACT.inputs
         for index, value in enumerate(data[column.name])
         if not fits(column, value)
     ]
@@ -212,7 +212,7 @@ def require_whole(found: list[dict], file, refused=()) -> None:
     given = read(file)
     assert len(found) == len(given)
     for at, (row, before) in enumerate(zip(found, given, strict=True)):
-        values = [parse(column, before[column.name]) for column in client.sent()]
+        values = [parse(column, before[column.name]) for column in client.CONTRACT.inputs]
         kept = {name: row[name] for name in before}
         assert kept == before
         assert row["prediction"] == ("" if at in refused else digest(values))

@@ -234,12 +234,11 @@ def test_a_kill_between_commit_and_removal_stores_nothing_twice(
 
 
 def test_names_are_forgotten_some_time_after_their_segments(spool, start, stored, monkeypatch):
-    running = start()
+    start()
 
     def keep(request_id):
         spool.append(line(request_id), 1)
         spool.seal()
-        running.wake()
         wait_for(lambda: sealed(spool.folder) == [])
 
     keep("a")
@@ -260,14 +259,13 @@ def test_what_a_locked_database_delays_is_delivered_once(
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
     spool.append(line("a"), 1)
     spool.seal()
-    running = start()
+    start()
     wait_for(lambda: events)
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
         other.execute("BEGIN EXCLUSIVE")
         for number in range(5):
             spool.append(line(f"b{number}"), 1)
             spool.seal()
-            running.wake()
         wait_for(lambda: events.count(("failed", 1)) >= 3)
         other.rollback()
     wait_for(lambda: sealed(spool.folder) == [])
@@ -279,11 +277,10 @@ def test_what_a_locked_database_delays_is_delivered_once(
 
 def test_a_database_that_was_removed_is_made_again(spool, start, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
-    running = start()
+    start()
     for request_id in "ab":
         spool.append(line(request_id), 1)
         spool.seal()
-        running.wake()
         wait_for(lambda: sealed(spool.folder) == [])
         if request_id == "a":
             (tmp_path / "kept/predictions.db").unlink()
@@ -346,11 +343,8 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
         spool.append(line(str(number)), 1)
         spool.seal()
         expected[str(number)] = 1
-        running[number % 3].wake()
         if number == 15:
             next(each for each in running if each._lock.is_locked).stop(10)
-    for each in running:
-        each.wake()
     spool.close()
     wait_for(lambda: sealed(spool.folder) == [])
     assert counted(stored) == expected

@@ -95,12 +95,3 @@ def test_a_table_needs_a_name(tmp_path):
     for what in ("", "#", "#a-b", "#a; DROP TABLE b"):
         with pytest.raises(ProjectError, match="behind the #"):
             outputs.open_output(f"sqlite:///{tmp_path / 'out.db'}{what}", "parquet", tmp_path)
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "x.json"
-    outputs.write_json(file, {"a": 1})
-    with pytest.raises(TypeError):
-        outputs.write_json(file, {"a": object()})
-    assert outputs.read_json(file) == {"a": 1}
-    assert outputs.read_json(tmp_path / "none.json") is None
