@@ -69,6 +69,7 @@ class Service:
             self.spool = Spool(Path(keeping.spool), keeping.spool_mb << 20)
         self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
+        self._tell_of_source()
         settle()
         try:
             yield
@@ -100,9 +101,12 @@ class Service:
             self.spool.seal()
             self.metrics.spool(self.spool.filled, self.spool.limit)
         self.gate.authenticator.refresh()
+        self._tell_of_source()
+
+    def _tell_of_source(self) -> None:
+        """What `follow` says of the registry, where the model comes from one."""
         if self.shelf.folder == Path(self.config.api.models):
-            seconds = self.config.api.reload_seconds
-            status = follow.status(self.shelf.folder, seconds)
+            status = follow.status(self.shelf.folder, self.config.api.reload_seconds)
             self.metrics.source(status.up, status.checked)
             if status.unfit not in (None, self.unfit):
                 self.metrics.reloaded(False)
