@@ -82,8 +82,8 @@ def test_a_worker_that_ends_is_replaced(serve, number):
         clients.wait_for_more()
         os.kill(next(iter(before)), number)
         clients.wait_for_more()
-        wait_for(lambda: len(workers(api)) == 2 and workers(api) != before)
-        (new,) = workers(api) - before
+        (new,) = wait_for(lambda: workers(api) - before)
+        assert len(workers(api)) == 2
         wait_for(lambda: any(f"[{new}]" in each["event"] for each in api.logs()))
         wait_for(lambda: api.metrics()[LIMIT] == 128)
         clients.wait_for_more()

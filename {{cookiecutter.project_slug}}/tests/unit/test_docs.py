@@ -8,7 +8,8 @@ from conftest import CHECKOUT
 from {{ cookiecutter.__package_name }}.settings import Section, Settings
 
 PAGES = {path.name: path.read_text("utf-8") for path in sorted(CHECKOUT.glob("docs/*.md"))}
-PAGES["README.md"] = (CHECKOUT / "README.md").read_text("utf-8")
+# Its first lines are the name, the description and the author in their own words.
+PAGES["README.md"] = "##" + (CHECKOUT / "README.md").read_text("utf-8").partition("\n##")[2]
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
 KEYS = {f"{section}.{key}" for section, model in SECTIONS.items() for key in model.model_fields}
 
