@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from . import settings
@@ -28,6 +28,7 @@ from .databases import engine, transaction
 from .errors import ProjectError, brief
 from .json_logs import JsonLines
 from .kept import claim, insert, kept_segments, metadata, rows
+from .locks import held_alone
 from .metrics import delivery_events
 from .spool import REFUSED, sealed
 
@@ -87,7 +88,7 @@ class Delivery:
         self, spool_folder: Path, database: str, on_event: Callable[[str, int], None]
     ) -> None:
         self.folder, self.database, self.on_event = spool_folder, database, on_event
-        self._lock = FileLock(spool_folder / "delivery.lock", timeout=0, thread_local=False)
+        self._lock = held_alone(spool_folder / "delivery.lock")
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._stopping = threading.Event()
         self._until = float("inf")
