@@ -105,8 +105,9 @@ lock: $(READY) ## Refresh every locked requirement, the rendered projects' too
 		$(BIN)/cookiecutter . --no-input --default-config --output-dir build/lock/$$flavor \
 			deployment_flavor=$$flavor >/dev/null && \
 		$(MAKE) --no-print-directory -C $$folder lock PYTHON="$$PWD/$(BIN)/python" && \
-		for name in requirements requirements-train requirements-dev; do \
-			cp $$folder/$$name.txt '$(TEMPLATE)'/$${name}_$$flavor.txt || exit 1; \
+		for file in $$folder/requirements*.txt; do \
+			name=$$(basename $$file .txt); \
+			cp $$file '$(TEMPLATE)'/$${name}_$$flavor.txt || exit 1; \
 		done || exit 1; \
 	done
 

@@ -25,6 +25,7 @@ VARIANTS = {
         "requirements-train.txt",
         "requirements.txt",
     ),
+    ("deployment_flavor", ("batch", "both")): ("requirements-spark.txt",),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 

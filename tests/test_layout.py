@@ -78,6 +78,7 @@ tests/unit/test_train.py
 BATCH = """
 data/rejected/.gitkeep
 docs/batch.md
+requirements-spark.txt
 src/{package}/batch.py
 src/{package}/incremental.py
 src/{package}/ledger.py
