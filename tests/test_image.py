@@ -87,6 +87,18 @@ def test_the_image_refuses_a_registry_it_cannot_read_in_one_sentence(inside):
     assert "Traceback" not in str(refused.value)
 
 
+def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp_path):
+    champion, name = f"MODEL=models:/{project.package}@champion", "iris-with-its-model"
+    project.run("make", "image", champion, f"IMAGE={name}", f"ENGINE={ENGINE}")
+    data = shutil.copytree(project.path / "data", tmp_path / "data")
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o777)
+    start = (ENGINE, "run", *LOCKED_DOWN, *BOUNDED, "-v", f"{data}:/app/data", name)
+    assert "150 predicted, 0 rejected" in run(*start, "score", "--run-id", "baked", cwd=tmp_path)
+    # The same model, told by its version in the registry.
+    assert "version 1" in run(*start, "score", "--run-id", "again", cwd=tmp_path)
+
+
 def test_the_training_image_trains_and_scores(project, inside):
     build = (ENGINE, "build", "--target", "train", "--tag", f"{project.path.name}-train", ".")
     run(*build, cwd=project.path)

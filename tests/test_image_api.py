@@ -105,6 +105,31 @@ def test_the_image_says_what_it_is():
     assert list(found["ExposedPorts"]) == ["8000/tcp"]
 
 
+ASK = """
+import json, sys, urllib.request
+url, kind = "http://127.0.0.1:8000/predict", {"Content-Type": "application/json"}
+request = urllib.request.Request(url, sys.argv[1].encode(), kind)
+print(urllib.request.urlopen(request, timeout=30).read().decode())
+"""
+
+
+@SERVING
+def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp_path):
+    champion, image = f"MODEL=models:/{project.package}@champion", "iris-with-its-model-served"
+    project.run("make", "image", champion, f"IMAGE={image}", f"ENGINE={ENGINE}")
+    assert "MODELS__URI=/app/model" in configuration(image)["Config"]["Env"]
+    body, expected = examples(project)
+    name = f"baked-{os.getpid()}"
+    start = (ENGINE, "run", "--detach", "--name", name, *LOCKED_DOWN, "--network=none")
+    run(*start, "--tmpfs=/app/data:mode=1777", image, cwd=tmp_path)
+    try:
+        wait_for(lambda: healthy(name), 60, lambda: logs(name))
+        ask = (ENGINE, "exec", name, "python", "-c", ASK, json.dumps(body))
+        assert json.loads(run(*ask, cwd="/"))["predictions"] == expected
+    finally:
+        attempt(ENGINE, "rm", "--force", name, cwd="/")
+
+
 @SERVING
 def test_the_image_stops_when_told(serving):
     name, _, _ = serving

@@ -14,6 +14,7 @@ TREE = """
 .pre-commit-config.yaml
 .python-version
 Dockerfile
+Dockerfile.model
 LICENSE
 Makefile
 README.md
@@ -30,6 +31,7 @@ docs/commands.md
 docs/contract.md
 docs/decisions.md
 docs/environments.md
+docs/models.md
 log/.gitkeep
 pyproject.toml
 requirements-dev.txt
@@ -49,12 +51,17 @@ src/{package}/json_files.py
 src/{package}/locks.py
 src/{package}/mlflow_artifacts.py
 src/{package}/mlflow_model.py
+src/{package}/mlflow_registry.py
 src/{package}/model.py
+src/{package}/object_store.py
+src/{package}/packaged.py
 src/{package}/plots.py
 src/{package}/predict.py
 src/{package}/registry.py
 src/{package}/schema.py
 src/{package}/settings.py
+src/{package}/sql_store.py
+src/{package}/stores.py
 src/{package}/tables.py
 src/{package}/train.py
 src/{package}/versions.py
@@ -63,6 +70,8 @@ tests/integration/test_cli.py
 tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
 tests/integration/test_pipeline.py
+tests/real_stores.py
+tests/stores/test_conformity.py
 tests/unit/test_contract.py
 tests/unit/test_docs.py
 tests/unit/test_export.py

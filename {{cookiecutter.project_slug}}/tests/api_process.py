@@ -5,14 +5,13 @@ import itertools
 import json
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, Project, wait_for
+from conftest import PACKAGE, Project, free_port, wait_for
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.openapi import example_of
@@ -21,12 +20,6 @@ from {{ cookiecutter.__package_name }}.openapi import example_of
 def example(rows: int = 1) -> dict:
     """A request that keeps the contract."""
     return {"data": {column.name: [example_of(column)] * rows for column in CONTRACT.columns}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Answer:

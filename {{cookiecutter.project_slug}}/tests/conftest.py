@@ -6,6 +6,7 @@ Tests never write to this project's own folders: they work in copies of it.
 import importlib
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,10 +23,8 @@ import pytest
 from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
 from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-{%- if cookiecutter.deployment_flavor != "batch" %}
 
-pytest_plugins = ["api_process"]
-{%- endif %}
+pytest_plugins = [{% if cookiecutter.deployment_flavor != "batch" %}"api_process", {% endif %}"real_stores"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
@@ -126,6 +125,18 @@ def wait_for(condition, process: subprocess.Popen | None = None):
             raise AssertionError(f"ended too early: {process.communicate()}")
         time.sleep(0.002)
     raise AssertionError("waited in vain")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Whether a process of this machine listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def use(folder: Path, monkeypatch) -> None:

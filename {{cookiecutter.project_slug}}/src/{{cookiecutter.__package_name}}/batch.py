@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_given,
         metavar="URI",
-        help="models:/name@alias or a folder (default: models.uri)",
+        help="a version in a store, or a folder (default: models.uri)",
     )
     add("--format", choices=["parquet", "csv"], default="parquet", help="of the files in a folder")
     add(
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = Request(
         settings.absolute(arguments.input or config.batch.input, Path.cwd()),
         settings.absolute(arguments.output or config.batch.output, Path.cwd()),
-        arguments.model or config.models.uri,
+        registry.typed(arguments.model) if arguments.model else config.models.uri,
         arguments.format,
         arguments.run_id,
         arguments.force,

@@ -32,6 +32,8 @@ class Companion:
     def __init__(self, *words: str, heard: Callable[[str], None]) -> None:
         self.command = [sys.executable, "-m", PACKAGE, *words, "--until-eof"]
         self.heard = heard
+        # As it is now: this process may change its own later.
+        self.environment = dict(os.environ)
         self._stop = threading.Event()
         self._process = self._start()
         threading.Thread(target=self._watch, name=words[0], daemon=True).start()
@@ -42,7 +44,7 @@ class Companion:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ,
+            env=self.environment,
             start_new_session=True,  # Ctrl-C is meant for us; it ends when we do
         )
 

@@ -26,6 +26,12 @@ def connect(uri: str, create: bool = False):
         opened.dispose()
 
 
+def exists(uri: str) -> bool:
+    """Whether the file of a SQLite database is there; other databases are taken to be."""
+    url = uri.partition("#")[0]
+    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
+
+
 def engine(uri: str, create: bool = False, seconds: float | None = None):
     """What opens connections to the database of a URI, and keeps one open where it is no file.
 
@@ -37,10 +43,10 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
 
     url = uri.partition("#")[0]
     options = {"poolclass": NullPool} if url.startswith("sqlite:///") else {"pool_pre_ping": True}
-    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-    if file and create:
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and create:
         file.parent.mkdir(parents=True, exist_ok=True)
-    elif file and not file.exists():
+    elif not exists(uri):
         raise ProjectError(f"{redacted(uri)}: there is no database {file}.")
     if seconds is not None and url.startswith(("sqlite:", "postgresql+pg8000:")):
         options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it

@@ -38,7 +38,9 @@ class UnfitError(ProjectError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FROM", help="models:/name@alias")
+    parser.add_argument(
+        "source", metavar="FROM", nargs="?", help="a version in a store (default: models.uri)"
+    )
     parser.add_argument("folder", metavar="FOLDER", help="where the API finds the model")
     parser.add_argument("--once", action="store_true", help="copy what is there now, and end")
     parser.add_argument("--until-eof", action="store_true", help="end with the standard input")
@@ -46,16 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
+    source = registry.typed(arguments.source) if arguments.source else config.models.uri
     folder = Path(arguments.folder).absolute()
     # One that has lost its API ends within seconds.
     with only_one("follow", folder, f"`follow` of {folder}", 2 * END_SECONDS):
         if arguments.once:
-            update(arguments.source, folder, config)
+            update(source, folder, config)
             return 0
         stop = threading.Event()
         if arguments.until_eof:
             until_eof(stop.set)
-        follow(arguments.source, folder, config, stop)
+        follow(source, folder, config, stop)
     return 0
 
 
@@ -159,11 +162,11 @@ def status(folder: Path, usual: float) -> Status:
 
 
 class Follower:
-    """A companion that runs ``follow`` for the API."""
+    """A companion that runs ``follow`` of models.uri for the API."""
 
-    def __init__(self, source: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._first, self.said, self._folder = threading.Event(), "", folder
-        self._companion = Companion("follow", source, str(folder), heard=self._hear)
+        self._companion = Companion("follow", str(folder), heard=self._hear)
         self.stop = self._companion.stop
 
     def _hear(self, line: str) -> None:

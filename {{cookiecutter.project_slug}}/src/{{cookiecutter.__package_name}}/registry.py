@@ -1,71 +1,59 @@
-"""The model registry: MLflow's, with the aliases ``champion`` and ``challenger``.
+"""Models by connection string: load, copy, promote, roll back; stores.py says what may be named.
 
-``load_model`` takes a connection string: ``models:/name@alias`` or ``models:/name/version`` for
-the registry, a path or a ``file:`` URI for a model in a folder. Only ``models:/`` imports mlflow.
+A connection string names a version in a store, or the folder of one model, such as the one that an
+image holds. Every load checks the serving artifact's SHA-256 before anything is deserialized.
 """
 
-import importlib.metadata
-import importlib.util
-import logging
-import os
 import shutil
 import tempfile
-import warnings
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .contract import CONTRACT
 from .databases import local_path, redacted
-from .errors import ProjectError, brief
-from .predict import METADATA, Model, current, open_model, read_metadata, write_metadata
+from .errors import ProjectError
+from .predict import Model, current, open_model, read_metadata, self_test, write_metadata
 from .settings import PACKAGE, Settings
+from .stores import (
+    CHALLENGER,
+    CHAMPION,
+    NoSuchModelError,
+    Reference,
+    Store,
+    Version,
+    is_cloud,
+    is_store,
+    open_store,
+    parse,
+)
 
-# What MLflow answers for a model, a version or an alias that is not there.
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-# To open the registry's database: 1 s in all.
-TRIES = 4
-CHAMPION, CHALLENGER = "champion", "challenger"
-# The script that MLflow runs to load the model: code, so that nothing has to be unpickled.
-LOADER = """\
-from mlflow.models import set_model
-from {package}.mlflow_model import RegisteredModel
-
-set_model(RegisteredModel())
-"""
-
-
-class NoSuchModelError(ProjectError):
-    """The registry answers, and has no such model."""
+# Where `train` registers what it makes.
+TRAINED = f"models:/{PACKAGE}"
 
 
 def load_model(connection_string: str, settings: Settings) -> Model:
     """The verified model that a connection string names.
 
-    From the registry it is an ``mlflow.pyfunc.PythonModel``; from a folder it has the same
+    From MLflow's registry it is an ``mlflow.pyfunc.PythonModel``; from elsewhere it has the same
     interface without that base, so that mlflow need not be installed.
 
     :raises ProjectError: no such model, or it is not the one that was saved.
     """
-    folder, version = _locate(connection_string, settings)
-    expected = version.tags.get("sha256") if version else None
-    model = open_model(folder, expected, settings.models.allow_pickle)
-    if version is None:
-        return model
-    from .mlflow_model import RegisteredModel
+    with _opened(connection_string, settings) as (_, model):
+        if not connection_string.startswith("models:/"):
+            return model
+        from .mlflow_model import RegisteredModel
 
-    model.metadata["version"] = str(version.version)
-    if alias := connection_string.partition("@")[2]:
-        model.metadata["alias"] = alias
-    return RegisteredModel(model)
+        return RegisteredModel(model)
 
 
 def identify(connection_string: str, settings: Settings) -> str:
     """The label of the model that a connection string names now, without loading it."""
-    if not connection_string.startswith("models:/"):
-        return label(read_metadata(_folder(connection_string)))
-    version = _version(connection_string, settings)
-    return label(version.tags | {"version": version.version})
+    folder = model_folder(connection_string)
+    if folder:
+        return label(read_metadata(folder))
+    _, version = _find(connection_string, settings)
+    return label({"sha256": version.sha256, "version": version.number})
 
 
 def label(metadata: dict) -> str:
@@ -73,262 +61,180 @@ def label(metadata: dict) -> str:
     return f"{metadata.get('version', 'model')}-{metadata['sha256'][:12]}"
 
 
-def copy(source: str, target: str, settings: Settings) -> Path:
-    """Copy a verified model with its metadata to a new folder, whole or not at all."""
-    model = load_model(source, settings)
-    to = _folder(target)
+def model_folder(connection_string: str) -> Path | None:
+    """The folder of one model that a connection string names; None where it names a store."""
+    if connection_string.startswith("models:/"):
+        return None
+    path = local_path(connection_string)
+    if path is None or parse(connection_string).version or is_store(path):
+        return None
+    return current(path)
+
+
+def store_of(connection_string: str) -> str | None:
+    """The store of a version that a connection string names; None for the folder of one model."""
+    return None if model_folder(connection_string) else parse(connection_string).store
+
+
+def copy(source: str, target: str, settings: Settings) -> str:
+    """Copy a verified model with its metadata, and verify it on arrival; returns what names it.
+
+    :param target: a new folder, or a store: there it becomes the next version, and bears the alias
+        behind ``@`` if there is one. What bears the alias already is not copied again.
+    """
+    with _opened(source, settings) as (folder, model):
+        to = model_folder(target)
+        if to:
+            return str(_to_folder(folder, model.metadata, to, settings))
+        return _to_store(folder, model.metadata, parse(target), named(source), settings)
+
+
+def _to_folder(folder: Path, metadata: dict, to: Path, settings: Settings) -> Path:
+    """A new folder, whole or not at all."""
     if to.exists():
         raise ProjectError(f"{to} exists: remove it, or copy to another folder.")
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".copy-") as unfinished:
-        staged = Path(shutil.copytree(_locate(source, settings)[0], Path(unfinished) / to.name))
-        write_metadata(staged, model.metadata)
+        staged = Path(shutil.copytree(folder, Path(unfinished) / to.name))
+        write_metadata(staged, metadata)
         open_model(staged, allow_pickle=settings.models.allow_pickle)
         staged.rename(to)
     return to
 
 
-def client(settings: Settings):
-    """An MLflow client on the configured registry, and mlflow itself set to use it."""
-    if importlib.util.find_spec("mlflow") is None:
-        raise ProjectError(
-            "a models:/ connection string needs mlflow: install requirements-train.txt, or name "
-            "a folder that `copy models:/… FOLDER` made."
-        )
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    import mlflow
-
-    uri = settings.models.tracking_uri
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    if not uri.startswith("http"):
-        from mlflow.store.db import utils as databases
-
-        # MLflow would try ten times, for minutes, before it said that the database is down.
-        databases.MAX_RETRY_COUNT = TRIES
-    mlflow.set_tracking_uri(uri)
-    try:
-        return mlflow.MlflowClient()
-    except Exception as error:
-        raise ProjectError(f"models.tracking_uri {redacted(uri)}: {brief(error)}.") from None
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a training run leaves in the registry beside the model itself."""
-
-    params: dict
-    metrics: dict[str, float]
-    files: list[Path]
+def _to_store(folder: Path, metadata: dict, to: Reference, source: str, settings: Settings) -> str:
+    """A new version; its alias is set after the version has proven itself there."""
+    if to.version and not to.version.startswith("@"):
+        raise ProjectError(f"{to}: a store numbers its versions itself; name none.")
+    store, alias = open_store(to.store, settings), to.version[1:]
+    bearer = _bearer(store, alias) if alias else None
+    if bearer and bearer.sha256 == metadata["sha256"]:
+        return str(Reference(to.store, bearer.number))
+    came_from = f"copied from {source}"
+    if "version" in metadata:
+        came_from += f", version {metadata['version']}"
+    # There it has another number.
+    kept = {key: value for key, value in metadata.items() if key not in ("version", "alias")}
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(shutil.copytree(folder, Path(temporary) / "model"))
+        write_metadata(staged, kept)
+        number = store.save(staged, {"contract": kept["contract"], "source": came_from})
+    arrived = str(Reference(to.store, number))
+    with _opened(arrived, settings, metadata["sha256"]) as (_, model):
+        self_test(model)
+    if alias == CHAMPION:
+        promote(number, came_from, settings, to.store)
+    elif alias:
+        store.set_alias(alias, number)
+    return arrived
 
 
-def register(folder: Path, record: Record, settings: Settings) -> str:
-    """Log a training run and register its model; returns the new version.
+def promote(version: str, reason: str, settings: Settings, store: str = TRAINED) -> None:
+    """Make a version the champion; it remembers whom it replaced, for ``rollback``."""
+    opened = open_store(store, settings)
+    chosen, champion = opened.version(version), _bearer(opened, CHAMPION)
+    if champion and champion.number == chosen.number:
+        raise ProjectError(f"version {version} is the champion already.")
+    tags = {"verdict": "promoted", "reason": reason, "promoted_at": now()}
+    if champion:
+        tags["replaced"] = champion.number
+    opened.tag(chosen.number, tags)
+    opened.set_alias(CHAMPION, chosen.number)
+    challenger = _bearer(opened, CHALLENGER)
+    if challenger and challenger.number == chosen.number:
+        opened.drop_alias(CHALLENGER)
 
-    The version has no alias yet: whether it may serve is for the caller to decide.
-    """
-    tracking = client(settings)
-    import mlflow
 
-    metadata = read_metadata(folder)
-    with mlflow.start_run(experiment_id=_experiment(tracking, settings)) as run:
-        mlflow.log_params(record.params)
-        mlflow.log_metrics(record.metrics)
-        for path in record.files:
-            mlflow.log_artifact(str(path))
-        logged = _log_model(folder, metadata["artifact"])
-    name = metadata["name"]
-    if not tracking.search_registered_models(f"name = '{name}'"):
-        tracking.create_registered_model(name)
-    tags = {"sha256": metadata["sha256"], "contract": metadata["contract"]}
-    created = tracking.create_model_version(
-        name, f"models:/{logged.model_id}", run.info.run_id, tags, model_id=logged.model_id
-    )
-    return str(created.version)
+def rollback(settings: Settings, store: str = TRAINED) -> tuple[str, str]:
+    """Put the previous champion back; returns the versions (from, to)."""
+    opened = open_store(store, settings)
+    champion = _bearer(opened, CHAMPION)
+    previous = champion.tags.get("replaced") if champion else None
+    if not previous:
+        raise ProjectError("there is no previous champion to go back to; see `history`.")
+    load_model(str(Reference(store, previous)), settings)
+    opened.set_alias(CHAMPION, previous)
+    reason = f"rolled back to version {previous} at {now()}"
+    opened.tag(champion.number, {"verdict": "rolled back", "reason": reason})
+    return champion.number, previous
+
+
+def history(settings: Settings, store: str = TRAINED) -> list[Version]:
+    """Every version, newest first."""
+    return open_store(store, settings).versions()
+
+
+def find(alias: str, settings: Settings, store: str = TRAINED) -> Version | None:
+    """The version behind an alias, None if there is none."""
+    return _bearer(open_store(store, settings), alias)
 
 
 def set_challenger(version: str, settings: Settings) -> None:
-    client(settings).set_registered_model_alias(PACKAGE, CHALLENGER, version)
+    open_store(TRAINED, settings).set_alias(CHALLENGER, version)
 
 
-def require_fit(version: str, force: bool, settings: Settings) -> None:
+def set_verdict(version: str, verdict: str, reason: str, settings: Settings) -> None:
+    open_store(TRAINED, settings).tag(version, {"verdict": verdict, "reason": reason})
+
+
+def require_fit(version: str, force: bool, settings: Settings, store: str = TRAINED) -> None:
     """Refuse a version that cannot be loaded, or that was rejected unless ``force`` is given."""
-    uri = f"models:/{PACKAGE}/{version}"
-    load_model(uri, settings)
-    tags = _version(uri, settings).tags
+    load_model(str(Reference(store, version)), settings)
+    tags = open_store(store, settings).version(version).tags
     if tags.get("verdict") == "rejected" and not force:
         raise ProjectError(f"version {version} was rejected: {tags['reason']}; or --force.")
 
 
-def promote(version: str, reason: str, settings: Settings) -> None:
-    """Make a version the champion; it remembers whom it replaced, for ``rollback``."""
-    tracking = client(settings)
-    chosen = _version(f"models:/{PACKAGE}/{version}", settings)
-    champion = find(CHAMPION, settings)
-    if champion and champion.version == chosen.version:
-        raise ProjectError(f"version {version} is the champion already.")
-    tags = {"verdict": "promoted", "reason": reason, "promoted_at": now()}
-    if champion:
-        tags["replaced"] = str(champion.version)
-    _tag(tracking, chosen.version, tags)
-    tracking.set_registered_model_alias(PACKAGE, CHAMPION, chosen.version)
-    if CHALLENGER in chosen.aliases:
-        tracking.delete_registered_model_alias(PACKAGE, CHALLENGER)
+def named(connection_string: str) -> str:
+    """A connection string as messages and records may show it, without a password."""
+    if connection_string.startswith("models:/") or is_cloud(connection_string):
+        return connection_string
+    return redacted(connection_string)
 
 
-def rollback(settings: Settings) -> tuple[str, str]:
-    """Put the previous champion back; returns the versions (from, to)."""
-    tracking = client(settings)
-    champion = find(CHAMPION, settings)
-    previous = champion.tags.get("replaced") if champion else None
-    if not previous:
-        raise ProjectError("there is no previous champion to go back to; see `history`.")
-    load_model(f"models:/{PACKAGE}/{previous}", settings)
-    tracking.set_registered_model_alias(PACKAGE, CHAMPION, previous)
-    tags = {"verdict": "rolled back", "reason": f"rolled back to version {previous} at {now()}"}
-    _tag(tracking, champion.version, tags)
-    return str(champion.version), previous
-
-
-def history(settings: Settings) -> list[dict]:
-    """Every version, newest first: version, aliases, verdict, reason, when, and its metrics."""
-    tracking = client(settings)
-    rows = []
-    for each in tracking.search_model_versions(f"name = '{PACKAGE}'", max_results=1000):
-        # A search leaves the aliases out; they come with the version itself.
-        aliases = tracking.get_model_version(PACKAGE, each.version).aliases
-        created = datetime.fromtimestamp(each.creation_timestamp / 1000, UTC)
-        metrics = tracking.get_run(each.run_id).data.metrics if each.run_id else {}
-        rows.append(
-            {
-                "version": int(each.version),
-                "aliases": ", ".join(aliases),
-                "verdict": each.tags.get("verdict", ""),
-                "created": f"{created:%Y-%m-%d %H:%M:%S}Z",
-                "reason": each.tags.get("reason", ""),
-                "metrics": metrics,
-            }
+def typed(connection_string: str) -> str:
+    """A connection string from the command line, where everybody could read a password."""
+    if named(connection_string) != connection_string:
+        raise ProjectError(
+            f"{named(connection_string)}: whoever lists the processes of this machine sees the "
+            "password: give it as the setting models.uri, by MODELS__URI or a file of secrets."
         )
-    return sorted(rows, key=lambda row: -row["version"])
-
-
-def find(alias: str, settings: Settings):
-    """The MLflow model version behind an alias, None if there is none."""
-    try:
-        return _version(f"models:/{PACKAGE}@{alias}", settings)
-    except NoSuchModelError:
-        return None
-
-
-def set_verdict(version: str, verdict: str, reason: str, settings: Settings) -> None:
-    _tag(client(settings), version, {"verdict": verdict, "reason": reason})
-
-
-def _tag(tracking, version: str, tags: dict[str, str]) -> None:
-    for key, value in tags.items():
-        tracking.set_model_version_tag(PACKAGE, version, key, value)
+    return connection_string
 
 
 def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _experiment(tracking, settings: Settings) -> str:
-    found = tracking.get_experiment_by_name(PACKAGE)
-    return (
-        found.experiment_id
-        if found
-        else tracking.create_experiment(PACKAGE, settings.models.artifacts)
-    )
-
-
-def _log_model(folder: Path, artifact: str):
-    import mlflow
-    from mlflow.models import ModelSignature
-
-    serving = {".onnx": ["onnxruntime"], ".skops": ["scikit-learn", "skops"]}
-    needed = ["numpy", "pyarrow", "pydantic-settings", *serving.get(Path(artifact).suffix, [])]
-    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        # MLflow would rather read the signature off type hints or an example; the contract has it.
-        warnings.simplefilter("ignore", UserWarning)
-        loader = Path(temporary) / "load_model.py"
-        loader.write_text(LOADER.format(package=PACKAGE), "utf-8")
-        return mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(loader),
-            artifacts={"model": str(folder)},
-            code_paths=[str(Path(__file__).parent)],
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
-            signature=ModelSignature(*_signature()),
-        )
-
-
-def _signature():
-    """Inputs and output of the model, from the contract, in MLflow's types."""
-    from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import AnyType
-
-    types = {"float": "double", "integer": "long", "date": "datetime", "boolean": "boolean"}
-
-    def spec(column) -> ColSpec:
-        kind = "long" if column.numbered else types.get(column.type, "string")
-        if kind == "long" and column.nullable:
-            # pandas makes whole numbers with gaps floats, which MLflow would refuse as "long".
-            kind = AnyType()
-        return ColSpec(kind, column.name, required=not column.nullable)
-
-    target = spec(CONTRACT.target)
-    return Schema([spec(column) for column in CONTRACT.columns]), Schema([ColSpec(target.type)])
-
-
-def _folder(connection_string: str) -> Path:
-    path = local_path(connection_string)
-    if path is None:
-        scheme = connection_string.partition("://")[0]
-        raise ProjectError(f"{scheme}:// is no model store; use models:/name@alias or a folder.")
-    return current(path)
-
-
-def _version(connection_string: str, settings: Settings):
-    """The MLflow model version that a ``models:/`` string names."""
-    tracking = client(settings)
-    from mlflow.exceptions import MlflowException
-
-    name, at, alias = connection_string.removeprefix("models:/").partition("@")
+def _bearer(store: Store, alias: str) -> Version | None:
     try:
-        if at:
-            return tracking.get_model_version_by_alias(name, alias)
-        name, _, number = name.partition("/")
-        return tracking.get_model_version(name, number)
-    except MlflowException as error:
-        registry = redacted(settings.models.tracking_uri)
-        if error.error_code not in ABSENT:
-            raise ProjectError(f"registry {registry}: {brief(error)}.") from None
-        raise NoSuchModelError(
-            f"{connection_string}: there is no such model in the registry "
-            f"{registry}; `history` lists what there is, "
-            "`train` makes one."
-        ) from None
+        return store.version(f"@{alias}")
+    except NoSuchModelError:
+        return None
 
 
-def _locate(connection_string: str, settings: Settings):
-    """The folder of a model, and its registry version or None."""
-    if not connection_string.startswith("models:/"):
-        return _folder(connection_string), None
-    version = _version(connection_string, settings)
-    import mlflow
-    from mlflow.exceptions import MlflowException
+def _find(connection_string: str, settings: Settings) -> tuple[Store, Version]:
+    reference = parse(connection_string)
+    store = open_store(reference.store, settings)
+    return store, store.version(reference.version or f"@{CHAMPION}")
 
-    try:
-        tracking = client(settings)
-        source = tracking.get_model_version_download_uri(version.name, version.version)
-        folder = Path(mlflow.artifacts.download_artifacts(source)) / "artifacts"
-        return next(path.parent for path in folder.rglob(METADATA)), version
-    except (MlflowException, OSError, StopIteration):
-        raise ProjectError(
-            f"{connection_string}: the registry knows it but its files are gone; roll back or "
-            "train again."
-        ) from None
+
+@contextmanager
+def _opened(connection_string: str, settings: Settings, expected: str | None = None):
+    """A copy of a model's folder, and the verified model, whose metadata names its version."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, known = Path(temporary) / "model", {}
+        source = model_folder(connection_string)
+        if source:
+            read_metadata(source)
+            folder = source
+        else:
+            store, version = _find(connection_string, settings)
+            store.fetch(version, folder)
+            expected = expected or version.sha256 or None
+            known = {"version": version.number}
+            if alias := parse(connection_string).version.partition("@")[2]:
+                known["alias"] = alias
+        model = open_model(folder, expected, settings.models.allow_pickle)
+        model.metadata.update(known)
+        yield folder, model

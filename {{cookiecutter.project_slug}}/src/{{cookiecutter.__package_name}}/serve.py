@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from . import metrics, predict, settings
+from . import metrics, predict, registry, settings
 from .auth import Authenticator
 from .companion import EXIT_SECONDS, Companion, leave_within
 from .errors import ProjectError
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", help="address to listen on (default: HOST, api.host)")
     add("--port", help="port to listen on (default: PORT, api.port)")
     add("--workers", help="processes, 0 is one for each core (default: api.workers)")
-    add("--model", metavar="URI", help="models:/name@alias or a folder (default: models.uri)")
+    add("--model", metavar="URI", help="store@alias or a folder (default: models.uri)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,7 +70,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         "API__HOST": arguments.host,
         "API__PORT": arguments.port,
         "API__WORKERS": arguments.workers,
-        "MODELS__URI": arguments.model and settings.absolute(arguments.model, Path.cwd()),
+        "MODELS__URI": arguments.model
+        and settings.absolute(registry.typed(arguments.model), Path.cwd()),
     }
     os.environ.update({name: value for name, value in given.items() if value})
     config = settings.load()
@@ -82,11 +83,11 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _model_folder(config: Settings, stack: ExitStack) -> Path:
     """Where the workers find the model; for one in a registry a process keeps it in step."""
-    if not config.models.uri.startswith("models:/"):
+    if registry.model_folder(config.models.uri):
         return Path(config.models.uri)
     folder = Path(config.api.models)
     folder.mkdir(parents=True, exist_ok=True)
-    follower = Follower(config.models.uri, folder)
+    follower = Follower(folder)
     stack.callback(follower.stop)
     try:
         follower.first_copy()

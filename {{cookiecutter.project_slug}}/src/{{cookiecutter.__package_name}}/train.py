@@ -19,12 +19,12 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
 from tqdm import tqdm
 
-from . import arrow, data, export, model, plots, registry, settings
+from . import arrow, data, export, mlflow_registry, model, plots, registry, settings
 from .contract import CONTRACT
 from .errors import ProjectError
 from .locks import only_one
 from .predict import ContractChangedError, Model, open_model, write_metadata
-from .settings import PACKAGE, Settings, Training
+from .settings import Settings, Training
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ def train(config: Settings, force: bool = False) -> int:
         problems = shortfalls(metrics, config.training)
         if chosen.name == model.BASELINE:
             problems.append("no candidate beats the baseline")
-        record = registry.Record(
+        record = mlflow_registry.Record(
             params={"estimator": chosen.name, "rows": len(table), **chosen.params},
             metrics=metrics
             | {f"cv_{name}": score for name, score in chosen.scores.items()}
             | {f"disagreement_{on}": share for on, share in metadata["disagreement"].items()},
             files=plots.draw(candidate, split, Path(temporary), config.training),
         )
-        version = registry.register(folder, record, config)
+        version = mlflow_registry.register(folder, record, config)
     print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
     for name, value in metrics.items():
         print(f"  {name:<18}{value:.4f}")
@@ -200,9 +200,8 @@ def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[
     """Whether the challenger beats the champion on the same held-out rows, and why."""
     if registry.find(registry.CHAMPION, config) is None:
         return True, "there is no champion yet"
-    uri = f"models:/{PACKAGE}@{registry.CHAMPION}"
     try:
-        champion = registry.load_model(uri, config)
+        champion = registry.load_model(f"{registry.TRAINED}@{registry.CHAMPION}", config)
     except ContractChangedError:
         return True, "the champion was trained on another contract"
     except ProjectError as error:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -66,7 +67,7 @@ def test_a_version_number_names_it_too(untouched, examples):
 
 def test_a_copy_in_a_folder_needs_no_registry_and_answers_the_same(copied, examples, tmp_path):
     config = settings.load()
-    folder = registry.copy(CHAMPION, str(tmp_path / "model"), config)
+    folder = Path(registry.copy(CHAMPION, str(tmp_path / "model"), config))
     shutil.move(copied.folder / "mlflow.db", tmp_path / "gone.db")
     ours = registry.load_model(folder.as_uri(), config)
     assert ours.version == "1"
@@ -98,7 +99,7 @@ def test_a_changed_artifact_in_the_registry_is_refused(copied):
         ("models:/nobody@champion", "no such model"),
         (f"models:/{settings.PACKAGE}@nobody", "no such model"),
         (f"models:/{settings.PACKAGE}/99", "no such model"),
-        (f"models:/{settings.PACKAGE}", "no such model"),
+        (f"models:/{settings.PACKAGE}@", "no such model"),
         ("models:/", "no such model"),
         ("gopher://model", "no model store"),
         ("nowhere/model", "holds no model"),

@@ -39,12 +39,11 @@ def test_training_says_what_became_of_the_model_and_nothing_else(trained):
 def test_training_leaves_metrics_plots_and_the_split(copied):
     config = settings.load()
     [row] = registry.history(config)
-    assert row["version"] == 1
-    assert row["verdict"] == "promoted"
-    assert {config.training.metric, "disagreement_holdout", "disagreement_drawn"} <= set(
-        row["metrics"]
-    )
-    assert sum(name.startswith("cv_") for name in row["metrics"]) >= 3
+    assert row.number == "1"
+    assert row.tags["verdict"] == "promoted"
+    expected = {config.training.metric, "disagreement_holdout", "disagreement_drawn"}
+    assert expected <= set(row.metrics)
+    assert sum(name.startswith("cv_") for name in row.metrics) >= 3
     pictures = {path.name for path in copied.folder.glob("mlartifacts/**/*.png")}
     assert "feature_importance.png" in pictures
     assert len(pictures) == 2
@@ -56,23 +55,23 @@ def test_a_second_training_keeps_the_champion(config, capsys):
     assert train.train(with_training(config, margin=unreachable(config))) == 0
     assert "Kept as challenger" in capsys.readouterr().out
     newest, oldest = registry.history(config)
-    assert (newest["aliases"], newest["verdict"]) == ("challenger", "kept as challenger")
-    assert oldest["aliases"] == "champion"
-    assert "does not beat" in newest["reason"]
+    assert (newest.aliases, newest.tags["verdict"]) == (("challenger",), "kept as challenger")
+    assert oldest.aliases == ("champion",)
+    assert "does not beat" in newest.tags["reason"]
 
 
 def unreachable(config):
     """A margin that no challenger reaches."""
     [row] = registry.history(config)
-    return 4 * abs(row["metrics"][config.training.metric]) + 1
+    return 4 * abs(row.metrics[config.training.metric]) + 1
 
 
 def test_force_promotes_and_rollback_takes_it_back(config, capsys):
     unbeatable = with_training(config, margin=unreachable(config))
     assert train.train(unbeatable, force=True) == 0
-    assert str(registry.find("champion", config).version) == "2"
+    assert registry.find("champion", config).number == "2"
     assert registry.rollback(config) == ("2", "1")
-    assert str(registry.find("champion", config).version) == "1"
+    assert registry.find("champion", config).number == "1"
 
 
 def test_a_model_that_misses_a_threshold_is_rejected(config, monkeypatch, capsys):
@@ -82,6 +81,6 @@ def test_a_model_that_misses_a_threshold_is_rejected(config, monkeypatch, capsys
     assert cli.main(["train"]) == 1
     assert "Rejected" in capsys.readouterr().out
     newest, oldest = registry.history(config)
-    assert (newest["aliases"], newest["verdict"]) == ("", "rejected")
-    assert f"{metric} " in newest["reason"]
-    assert (oldest["version"], oldest["aliases"]) == (1, "champion")
+    assert (newest.aliases, newest.tags["verdict"]) == ((), "rejected")
+    assert f"{metric} " in newest.tags["reason"]
+    assert (oldest.number, oldest.aliases) == ("1", ("champion",))

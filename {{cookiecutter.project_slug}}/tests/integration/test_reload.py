@@ -10,7 +10,8 @@ import pytest
 from api_process import Api, Clients, example
 from conftest import PACKAGE, use, wait_for
 
-from {{ cookiecutter.__package_name }} import predict, registry, settings
+from {{ cookiecutter.__package_name }} import mlflow_registry, predict, registry, settings
+from {{ cookiecutter.__package_name }}.stores import open_store
 
 CHAMPION = f"models:/{PACKAGE}@champion"
 QUICKLY = {"API__RELOAD_SECONDS": "0.2"}
@@ -29,7 +30,7 @@ def registered(trained, saved, tmp_path_factory):
         for change in ({}, {"self_test": wrong(saved)}, {"numeric_form": ["other"]}):
             folder = tmp_path_factory.mktemp("version") / "model"
             changed(saved, folder, **change)
-            registry.register(folder, registry.Record({}, {}, []), settings.load())
+            mlflow_registry.register(folder, mlflow_registry.Record(), settings.load())
     return project
 
 
@@ -132,7 +133,7 @@ def test_broken_versions_leave_the_old_one(copy):
 
 
 def set_champion(version: str) -> None:
-    registry.client(settings.load()).set_registered_model_alias(PACKAGE, "champion", version)
+    open_store(registry.TRAINED, settings.load()).set_alias("champion", version)
 
 
 def test_a_copy_that_changed_on_the_disk_is_not_used_and_made_anew(copy):

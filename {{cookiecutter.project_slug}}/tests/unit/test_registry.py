@@ -3,7 +3,7 @@
 import pytest
 from conftest import use
 
-from {{ cookiecutter.__package_name }} import cli, registry, settings
+from {{ cookiecutter.__package_name }} import cli, mlflow_registry, registry, settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
@@ -15,8 +15,8 @@ def registered(trained, saved, tmp_path_factory):
         use(copy.folder, patch)
         config = settings.load()
         for number in (2, 3):
-            record = registry.Record({"number": number}, {config.training.metric: number}, [])
-            assert registry.register(saved, record, config) == str(number)
+            record = mlflow_registry.Record({"number": number}, {config.training.metric: number})
+            assert mlflow_registry.register(saved, record, config) == str(number)
         return copy
 
 
@@ -27,13 +27,13 @@ def config(registered, tmp_path, monkeypatch):
 
 
 def champion(config):
-    return str(registry.find(registry.CHAMPION, config).version)
+    return registry.find(registry.CHAMPION, config).number
 
 
 def test_a_new_version_has_no_alias_and_its_digest(config, saved):
     newest = registry.history(config)[0]
-    assert (newest["version"], newest["aliases"], newest["verdict"]) == (3, "", "")
-    assert newest["metrics"] == {config.training.metric: 3.0}
+    assert (newest.number, newest.aliases, newest.tags.get("verdict")) == ("3", (), None)
+    assert newest.metrics == {config.training.metric: 3.0}
     model = registry.load_model(f"models:/{settings.PACKAGE}/3", config)
     assert model.metadata["sha256"] == registry.read_metadata(saved)["sha256"]
     assert champion(config) == "1"
@@ -43,10 +43,10 @@ def test_promote_makes_a_version_the_champion_and_says_why(config):
     registry.set_challenger("2", config)
     registry.promote("2", "it is better", config)
     assert champion(config) == "2"
-    rows = {row["version"]: row for row in registry.history(config)}
-    assert (rows[2]["aliases"], rows[2]["verdict"]) == ("champion", "promoted")
-    assert rows[2]["reason"] == "it is better"
-    assert rows[1]["aliases"] == ""
+    rows = {row.number: row for row in registry.history(config)}
+    assert (rows["2"].aliases, rows["2"].tags["verdict"]) == (("champion",), "promoted")
+    assert rows["2"].tags["reason"] == "it is better"
+    assert rows["1"].aliases == ()
     assert registry.find(registry.CHALLENGER, config) is None
 
 
@@ -56,8 +56,8 @@ def test_rollback_goes_back_step_by_step_and_then_no_further(config):
     assert registry.rollback(config) == ("3", "2")
     assert registry.rollback(config) == ("2", "1")
     assert champion(config) == "1"
-    verdicts = {row["version"]: row["verdict"] for row in registry.history(config)}
-    assert verdicts == {1: "promoted", 2: "rolled back", 3: "rolled back"}
+    verdicts = {row.number: row.tags["verdict"] for row in registry.history(config)}
+    assert verdicts == {"1": "promoted", "2": "rolled back", "3": "rolled back"}
     with pytest.raises(ProjectError, match="no previous champion"):
         registry.rollback(config)
     assert champion(config) == "1"
@@ -77,9 +77,8 @@ def test_the_champion_is_not_promoted_again(config):
 
 def test_history_is_newest_first(config):
     rows = registry.history(config)
-    assert [row["version"] for row in rows] == [3, 2, 1]
-    assert [row["aliases"] for row in rows] == ["", "", "champion"]
-    assert all(row["created"].endswith("Z") for row in rows)
+    assert [row.number for row in rows] == ["3", "2", "1"]
+    assert [row.aliases for row in rows] == [(), (), ("champion",)]
 
 
 def test_an_empty_registry_has_no_history_and_no_champion(folder, capsys):

@@ -1,0 +1,175 @@
+"""A store of models in cloud storage (S3, Google, Azure) or in a folder, by obstore.
+
+What lies below the store's path:
+
+=====================  ========================================================================
+``packages/<sha256>``  the bytes of models, see packaged.py
+``versions/<n>.json``  what is known of a version, written once: with it the version exists
+``tags/<n>.json``      what became of it
+``aliases/<alias>``    the number of the version that bears the alias
+=====================  ========================================================================
+
+Each is written whole or not at all. A package whose saving was interrupted is no version; the next
+copy of the same model makes use of it. Credentials come the providers' own ways: environment
+variables, the machine's or the workload's identity.
+"""
+
+import json
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from .errors import ProjectError, brief
+from .packaged import LARGEST_BYTES, digest, pack, unpack
+from .predict import read_metadata
+from .stores import MOST_LISTED, NoSuchModelError, Version
+
+# Each request, tries included.
+SECONDS, CONNECT_SECONDS, RETRIES = 300, 10, 3
+# How many writers may take a number before us.
+TRIES = 50
+
+
+class ObjectStore:
+    """:param url: as obstore takes it. :param name: as the user gave it, for messages."""
+
+    def __init__(self, url: str, name: str, allow_http: bool = False) -> None:
+        from obstore.store import from_url
+
+        self.name = name
+        options = {"timeout": timedelta(seconds=SECONDS), "allow_http": allow_http}
+        options["connect_timeout"] = timedelta(seconds=CONNECT_SECONDS)
+        retry = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=SECONDS)}
+        with self._reached():
+            if url.startswith("file:"):
+                self._objects = from_url(url, mkdir=True)
+            else:
+                self._objects = from_url(url, client_options=options, retry_config=retry)
+
+    def versions(self) -> list[Version]:
+        aliases: dict[str, list[str]] = {}
+        for alias in self._names("aliases"):
+            aliases.setdefault(self._text(f"aliases/{alias}") or "", []).append(alias)
+        newest = map(str, self._numbers()[: -MOST_LISTED - 1 : -1])
+        return [self._version(number, tuple(aliases.get(number, ()))) for number in newest]
+
+    def version(self, reference: str) -> Version:
+        alias = reference[1:] if reference.startswith("@") else None
+        number = self._text(f"aliases/{alias}") if alias else reference
+        if not number or not number.isdigit():
+            raise NoSuchModelError(f"{self.name}: there is no {reference or 'version'} in it.")
+        return self._version(number, (alias,) if alias else ())
+
+    def fetch(self, version: Version, folder: Path) -> None:
+        record = self._record(version.number)
+        content = self._bytes(f"packages/{record['package']}")
+        where = f"{self.name}, version {version.number},"
+        if content is None:
+            raise ProjectError(f"{where} has lost its package: roll back, or copy it there again.")
+        unpack(content, record["package"], folder, where)
+
+    def save(self, folder: Path, tags: dict[str, str]) -> str:
+        metadata, content = read_metadata(folder), pack(folder)
+        package = digest(content)
+        with self._reached():
+            self._put(f"packages/{package}", content)
+            record = {
+                "sha256": metadata["sha256"],
+                "package": package,
+                "size": len(content),
+                "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "metrics": metadata.get("metrics", {}),
+            }
+            number = self._claim(json.dumps(record, indent=2).encode())
+        self.tag(number, tags)
+        return number
+
+    def _claim(self, record: bytes) -> str:
+        """Write the record under the next free number."""
+        from obstore.exceptions import AlreadyExistsError
+
+        last = max(self._numbers(), default=0)
+        for number in range(last + 1, last + 1 + TRIES):
+            try:
+                self._put(f"versions/{number}.json", record, mode="create")
+                return str(number)
+            except AlreadyExistsError:
+                continue
+        raise ProjectError(f"{self.name}: too many others save models there at this moment.")
+
+    def set_alias(self, alias: str, number: str) -> None:
+        with self._reached():
+            self._put(f"aliases/{alias}", number.encode())
+
+    def drop_alias(self, alias: str) -> None:
+        import obstore
+
+        with self._reached():
+            obstore.delete(self._objects, f"aliases/{alias}")
+
+    def tag(self, number: str, tags: dict[str, str]) -> None:
+        known = json.loads(self._text(f"tags/{number}.json") or "{}")
+        with self._reached():
+            self._put(f"tags/{number}.json", json.dumps(known | tags, indent=2).encode())
+
+    def _version(self, number: str, aliases: tuple[str, ...]) -> Version:
+        record = self._record(number)
+        return Version(
+            number,
+            record["sha256"],
+            record["size"],
+            datetime.fromisoformat(record["created"]),
+            aliases,
+            json.loads(self._text(f"tags/{number}.json") or "{}"),
+            record["metrics"],
+        )
+
+    def _record(self, number: str) -> dict:
+        found = self._text(f"versions/{number}.json")
+        if found is None:
+            raise NoSuchModelError(f"{self.name}: there is no version {number} in it.")
+        return json.loads(found)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(name.removesuffix(".json")) for name in self._names("versions"))
+
+    def _names(self, folder: str) -> list[str]:
+        import obstore
+
+        with self._reached():
+            found = obstore.list_with_delimiter(self._objects, folder)["objects"]
+        return [each["path"].rpartition("/")[2] for each in found]
+
+    def _text(self, path: str) -> str | None:
+        content = self._bytes(path)
+        return None if content is None else content.decode()
+
+    def _bytes(self, path: str) -> bytes | None:
+        """An object's content, None where there is no such object."""
+        import obstore
+
+        with self._reached():
+            try:
+                found = obstore.get(self._objects, path)
+            except FileNotFoundError:
+                return None
+            if found.meta["size"] > LARGEST_BYTES:
+                raise ProjectError(f"{self.name}/{path} is larger than what is kept here.")
+            return bytes(found.bytes())
+
+    def _put(self, path: str, content: bytes, mode: str = "overwrite") -> None:
+        import obstore
+
+        # In one piece, which is what makes it atomic everywhere.
+        obstore.put(self._objects, path, content, mode=mode, use_multipart=False)
+
+    @contextmanager
+    def _reached(self):
+        from obstore.exceptions import AlreadyExistsError, BaseError
+
+        try:
+            yield
+        except AlreadyExistsError:
+            raise
+        except (BaseError, OSError, ValueError) as error:
+            raise ProjectError(f"{self.name}: {brief(error)}.") from None
