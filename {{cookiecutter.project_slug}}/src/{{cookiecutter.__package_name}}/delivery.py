@@ -24,7 +24,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from . import settings
 from .companion import until_eof
-from .databases import engine, transaction
+from .databases import engine, sqlite_file, transaction
 from .errors import ProjectError, brief
 from .json_logs import JsonLines
 from .kept import claim, insert, kept_segments, rows
@@ -95,7 +95,7 @@ class Delivery:
         self._stopping = threading.Event()
         self._until = float("inf")
         self._engine: sa.Engine | None = None
-        self._outage = False
+        self._outage = self._looked = False
         # Removed segments whose names are still in the database, with the time of removal.
         self._removed: deque[tuple[float, str]] = deque()
 
@@ -113,6 +113,7 @@ class Delivery:
         while True:
             try:
                 if self.leads():
+                    self._look()
                     self._deliver_all()
                 failures = 0
             except Exception as error:  # a thread that ends would deliver nothing any more
@@ -134,6 +135,13 @@ class Delivery:
             except Timeout:
                 return False
         return True
+
+    def _look(self) -> None:
+        """Open a database that is there before the first segment: its faults are told at once."""
+        file = sqlite_file(self.database)
+        if not self._looked and (file is None or file.exists()):
+            self._connect()
+        self._looked = True
 
     def _late(self) -> bool:
         return time.monotonic() > self._until

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import migrate, settings
-from .databases import connect, is_database, local_path, sqlite_file
+from .databases import connect, is_database, local_path, redacted, sqlite_file
 from .effective import leaves, masked, place
 from .errors import ProjectError
 from .settings import Settings, origin
@@ -29,7 +29,8 @@ def _sqlite(value: str) -> bool:
 
 
 def _in_project(value: str) -> bool:
-    return value.startswith("project:") or Path(value).is_relative_to(settings.root())
+    folder = settings.root() / value.removeprefix("project:")
+    return "://" not in value and folder.is_relative_to(settings.root())
 
 
 def _example(value: str) -> bool:
@@ -118,22 +119,21 @@ def _problems(config: Settings, values: dict) -> Iterator[tuple[str, str]]:
             yield key, "can be neither made nor written to: name another, or give this user rights"
     for key in PRESENT:
         value = values.get(key)
-        if value and not value.startswith("models:/") and (path := local_path(value)):
-            if not path.exists():
-                yield key, "does not exist: put it there, or name another"
+        named = value and not value.startswith("models:/") and local_path(value)
+        if named and not named.exists():
+            yield key, "does not exist: put it there, or name another"
     yield from _unreachable(config, values)
 
 
 def _secrets(config: Settings, sources: list) -> Iterator[str]:
     for path, value in leaves(config):
-        where, plain = origin(path, sources), place(str(value))
-        if where.startswith("config/") and isinstance(value, str) and value:
-            if masked(path, value) != plain:
-                name = "__".join(path).upper()
-                yield (
-                    f"{'.'.join(path)} has a secret in {where}, which is committed: take it out, "
-                    f"and give the setting as {name}, {name}_FILE or a mounted secret."
-                )
+        where, name = origin(path, sources), "__".join(path).upper()
+        secret = value and isinstance(value, str) and masked(path, value) != place(value)
+        if secret and where.startswith("config/"):
+            yield (
+                f"{'.'.join(path)} has a secret in {where}, which is committed: take it out, and "
+                f"give the setting as {name}, {name}_FILE or a mounted secret."
+            )
 
 
 def _can_be_made(path: Path) -> bool:
@@ -172,7 +172,8 @@ def _answer(config: Settings, key: str, uri: str) -> str | None:
             port = address.port or {"http": 80, "https": 443}[address.scheme]
             socket.create_connection((address.hostname, port), SECONDS / 2).close()
     except (ProjectError, OSError, ValueError) as error:
-        return f"cannot be used: {str(error).rstrip('.')}"
+        known = f"{redacted(uri)}: " if is_database(uri) else ""
+        return f"cannot be used: {str(error).removeprefix(known).rstrip('.')}"
     return None
 
 
@@ -185,7 +186,7 @@ def _database(config: Settings, key: str, uri: str) -> str | None:
         for place in migrate.configured(config).get(uri.partition("#")[0], []):
             found = migrate.version(connection, place.kind, place.uri)
             # On a laptop tables are made when they are needed.
-            if place.setting == key and (found or config.production):
-                if problem := migrate.problem(place.kind, found):
-                    return problem.rstrip(".")
+            needed = place.setting == key and (found or config.production)
+            if needed and (problem := migrate.problem(place.kind, found)):
+                return problem.rstrip(".")
     return None
