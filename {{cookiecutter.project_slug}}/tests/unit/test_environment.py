@@ -141,6 +141,7 @@ def test_a_file_that_holds_no_setting_is_explained(folder, monkeypatch, content,
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_folder_or_a_pipe_is_no_file(folder, monkeypatch):
     os.mkfifo(folder / "pipe")
     for name in ("pipe", "config"):

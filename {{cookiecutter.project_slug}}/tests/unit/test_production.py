@@ -73,12 +73,12 @@ def test_what_suits_a_laptop_only_is_refused_in_production(check, alone, name, v
 
 
 def test_all_findings_are_told_at_once(check, alone):
-    chosen = SOUND | {name: value for name, value in REFUSED}
+    chosen = SOUND | dict(REFUSED)
     said, code = check(**chosen)
     assert (len(said), code) == (len({name for name, _ in REFUSED}), 1)
 
 
-def test_the_shipped_production_says_what_to_change_and_loads(check, config):
+def test_the_shipped_production_says_what_to_change_and_loads(check):
     said, code = check(ENVIRONMENT="prod")
     assert code == 1
     assert any(line.startswith("models.tracking_uri = sqlite:///data/prod/") for line in said)
