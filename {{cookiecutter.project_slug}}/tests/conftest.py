@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from {{ cookiecutter.__package_name }} import cli, data, export, model, settings
+from {{ cookiecutter.__package_name }} import cli, data, environment, export, model, settings
 from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
@@ -31,15 +31,17 @@ PACKAGE = settings.PACKAGE
 # Training of the tests: the same pipeline with fewer tries.
 QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 SECONDS = 120
-# Settings that are no key of a section.
-VARIABLES = {"ENVIRONMENT"{% if cookiecutter.deployment_flavor != "batch" %}, "HOST", "PORT"{% endif %}}
+# What picks or stands in for settings without being one.
+VARIABLES = {"ENVIRONMENT", "SECRETS_DIR"{% if cookiecutter.deployment_flavor != "batch" %}, "HOST", "PORT"{% endif %}}
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
 
 
 def is_setting(name: str) -> bool:
-    sections = tuple(f"{section.upper()}__" for section in settings.Settings.model_fields)
-    return name.upper() in VARIABLES or name.upper().startswith(sections)
+    own = [field.upper() for field in settings.Settings.model_fields]
+    stem = name.upper().removesuffix(environment.FILE)
+    sections = tuple(f"{field}__" for field in own)
+    return stem in {*VARIABLES, *own} or stem.startswith(sections)
 
 
 class Project:
@@ -153,6 +155,7 @@ def no_settings(monkeypatch):
     """Settings in the developer's own shell have no say in the tests."""
     for name in filter(is_setting, list(os.environ)):
         monkeypatch.delenv(name)
+    monkeypatch.setattr(environment, "SECRETS", Path("/nowhere"))
 
 
 @pytest.fixture

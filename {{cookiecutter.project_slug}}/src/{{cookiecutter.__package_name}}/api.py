@@ -218,7 +218,7 @@ def create() -> Gate:
         lines if config.api.access_log else None,
         open_paths,
     )
-    lines.install()
+    lines.install(config.log_level)
     return service.gate
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from .errors import ProjectError
 
@@ -29,8 +30,10 @@ COMMANDS = {
     "follow": ("follow", "keep a folder in step with a model in the registry"),
     "openapi": ("openapi", "write docs/openapi.json, unless clients would break"),
     "contract": ("versions", "print the contract as the table of docs/contract.md"),
+    "settings": ("effective", "print the settings and where each came from, or check them"),
+    "migrate": ("migrate", "bring the tables in the databases to the newest version"),
 }
-FAILED, INTERRUPTED = 2, 130
+FAILED, INTERRUPTED, UNREAD = 2, 130, 141
 # All that log/ may ever take: this many bytes in each of the current and the older files.
 LOG_BYTES, LOG_FILES = 1_000_000, 3
 log = logging.getLogger(__name__)
@@ -66,8 +69,13 @@ def main(argv: list[str] | None = None) -> int:
         log_to_files(arguments.verbose)
         log.info("started: %s", command)
         code = arguments.run(arguments)
+        sys.stdout.flush()
         log.info("finished: %s, exit code %d", command, code)
         return code
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has seen enough; nothing more is to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (ProjectError, OSError) as error:
         log.info("failed: %s", error, exc_info=error)
         print(f"error: {error}", file=sys.stderr)
@@ -81,10 +89,13 @@ def log_to_files(verbose: bool) -> None:
     """Log to stderr, and to log/ where the project has that folder and it may be written."""
     from logging.handlers import RotatingFileHandler
 
-    from .settings import root
+    from .settings import load, root
 
+    level = "INFO"
+    with suppress(ProjectError):  # of which the command itself will tell, if it needs settings
+        level = load().log_level
     screen = logging.StreamHandler()
-    screen.setLevel(logging.INFO if verbose else logging.WARNING)
+    screen.setLevel(level if verbose else logging.WARNING)
     handlers: list[logging.Handler] = [screen]
     logging.raiseExceptions = False  # a full disk must not bury the command's own error
     folder = root() / "log"
@@ -92,4 +103,4 @@ def log_to_files(verbose: bool) -> None:
         file = folder / f"{__package__}.log"
         handlers.append(RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
     form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers)
+    logging.basicConfig(level=level, format=form, handlers=handlers)

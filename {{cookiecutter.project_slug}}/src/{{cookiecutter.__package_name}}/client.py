@@ -18,10 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dotenv import load_dotenv
 from tqdm import tqdm
 
-from . import settings
+from . import environment, settings
 from .contract import CONTRACT
 from .errors import ProjectError, brief
 from .remote import Api, printable, told
@@ -66,7 +65,7 @@ def _between(kind: type, low: float, high: float):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    load_dotenv(settings.root() / ".env")
+    environment.read_dotenv(settings.Settings, settings.root())
     url = _own_url() if arguments.url is None else arguments.url
     api = Api(url, _key(arguments.key_file), arguments.timeout, arguments.retries)
     with closing(api), _read(arguments.file) as table, _written(arguments.output) as output:

@@ -6,19 +6,33 @@ from pathlib import Path
 from .errors import ProjectError, brief
 from .settings import absolute
 
+# Schemes of URIs that are no database's.
+ELSEWHERE = {"abfs", "abfss", "az", "file", "gs", "http", "https", "s3"}
+
 
 def local_path(uri: str) -> Path | None:
     """The path a URI names, or None for a database."""
     return None if "://" in uri and not uri.startswith("file:") else Path(absolute(uri, Path.cwd()))
 
 
+def is_database(uri: str) -> bool:
+    return "://" in uri and uri.partition("://")[0] not in ELSEWHERE
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database; None if it is in memory, or another one."""
+    file = uri.partition("#")[0].removeprefix("sqlite:///")
+    return Path(file) if uri.startswith("sqlite:///") and file else None
+
+
 @contextmanager
-def connect(uri: str, create: bool = False):
+def connect(uri: str, create: bool = False, seconds: float | None = None):
     """A transaction on the database of a URI; its errors name the URI without the password.
 
     :param create: whether a SQLite file that is not there is made.
+    :param seconds: as for ``engine``.
     """
-    opened = engine(uri, create)
+    opened = engine(uri, create, seconds)
     try:
         with transaction(opened, uri) as connection:
             yield connection
@@ -28,8 +42,8 @@ def connect(uri: str, create: bool = False):
 
 def exists(uri: str) -> bool:
     """Whether the file of a SQLite database is there; other databases are taken to be."""
-    url = uri.partition("#")[0]
-    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
+    file = sqlite_file(uri)
+    return file is None or file.exists()
 
 
 def engine(uri: str, create: bool = False, seconds: float | None = None):
@@ -43,8 +57,8 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
 
     url = uri.partition("#")[0]
     options = {"poolclass": NullPool} if url.startswith("sqlite:///") else {"pool_pre_ping": True}
-    file = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and create:
+    file = sqlite_file(url)
+    if file and create:
         file.parent.mkdir(parents=True, exist_ok=True)
     elif not exists(uri):
         raise ProjectError(f"{redacted(uri)}: there is no database {file}.")

@@ -24,12 +24,13 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from . import settings
 from .companion import until_eof
-from .databases import engine, transaction
+from .databases import engine, sqlite_file, transaction
 from .errors import ProjectError, brief
 from .json_logs import JsonLines
-from .kept import claim, insert, kept_segments, metadata, rows
+from .kept import claim, insert, kept_segments, rows
 from .locks import held_alone
 from .metrics import delivery_events
+from .migrate import ensure
 from .spool import REFUSED, sealed
 
 # Rows in one statement.
@@ -54,12 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Deliver what waits; returns 1 if something is left. As a companion, go on until then."""
-    keeping = settings.load().keeping
+    config = settings.load()
+    keeping = config.keeping
     folder, ended = Path(keeping.spool), threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
     delivery = Delivery(folder, keeping.database, delivery_events())
     if arguments.until_eof:
-        JsonLines(settings.root() / "log", "delivery").install()
+        JsonLines(settings.root() / "log", "delivery").install(config.log_level)
         until_eof(ended.set)
     if not arguments.until_eof and not delivery.leads():
         raise ProjectError(f"a running API delivers what waits in {folder}.")
@@ -93,7 +95,7 @@ class Delivery:
         self._stopping = threading.Event()
         self._until = float("inf")
         self._engine: sa.Engine | None = None
-        self._outage = False
+        self._outage = self._looked = False
         # Removed segments whose names are still in the database, with the time of removal.
         self._removed: deque[tuple[float, str]] = deque()
 
@@ -111,6 +113,7 @@ class Delivery:
         while True:
             try:
                 if self.leads():
+                    self._look()
                     self._deliver_all()
                 failures = 0
             except Exception as error:  # a thread that ends would deliver nothing any more
@@ -132,6 +135,13 @@ class Delivery:
             except Timeout:
                 return False
         return True
+
+    def _look(self) -> None:
+        """Open a database that is there before the first segment: its faults are told at once."""
+        file = sqlite_file(self.database)
+        if not self._looked and (file is None or file.exists()):
+            self._connect()
+        self._looked = True
 
     def _late(self) -> bool:
         return time.monotonic() > self._until
@@ -173,14 +183,11 @@ class Delivery:
         self._removed.append((time.monotonic(), segment.stem))
 
     def _connect(self) -> None:
-        """Open the database, and make the tables that are missing.
-
-        Two replicas may do so at once, and one of them fail: this is no fault of a segment.
-        """
+        """Open the database; an empty one gets its tables, one that is behind takes nothing."""
         if self._engine is None:
             self._engine = engine(self.database, create=True, seconds=DATABASE_SECONDS)
             with transaction(self._engine, self.database) as connection:
-                metadata.create_all(connection)
+                ensure(connection, "kept", self.database)
 
     def _disconnect(self) -> None:
         if self._engine is not None:

@@ -64,10 +64,10 @@ class JsonLines(logging.Handler):
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
 
-    def install(self) -> None:
+    def install(self, level: str) -> None:
         """Become the only handler of this process."""
         logging.raiseExceptions = False  # a full disk must not bury what goes elsewhere
-        logging.basicConfig(level=logging.INFO, handlers=[self], force=True)
+        logging.basicConfig(level=level, handlers=[self], force=True)
         for name in ("uvicorn", "uvicorn.error"):
             logging.getLogger(name).handlers = []
             logging.getLogger(name).propagate = True

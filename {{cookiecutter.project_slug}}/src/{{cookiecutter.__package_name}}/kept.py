@@ -46,6 +46,7 @@ predictions = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("prediction", target_type(CONTRACT.target)),
     sa.Column("probability", sa.Double),
+    sa.Index("ix_predictions_model_version", "model_version", "predicted_at"),
 )
 kept_segments = sa.Table(
     "kept_segments", metadata, sa.Column("name", sa.String(64), primary_key=True)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from .databases import connect
 from .errors import ProjectError
+from .migrate import ensure
 from .parts import Window
 
 # Types of a watermark that JSON lacks, each read back from its text.
@@ -38,7 +39,7 @@ class Ledger:
     def __init__(self, uri: str, source: str) -> None:
         self.uri, self.source = uri, source
         with connect(uri, create=True) as connection:
-            claims.create(connection, checkfirst=True)
+            ensure(connection, "claims", uri)
 
     def items(self) -> set[str]:
         """The files that were claimed so far, done or not."""

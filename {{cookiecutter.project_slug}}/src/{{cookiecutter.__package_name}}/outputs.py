@@ -6,6 +6,7 @@ leaves the run's manifest with the predictions, so that a run that was published
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from .databases import connect, local_path, redacted
 from .errors import ProjectError
 from .json_files import read_json, write_json
+from .migrate import ensure
 from .parts import BATCH_ROWS, merge
 from .tables import READERS
 
@@ -98,7 +100,7 @@ class TableOutput:
         runs = _runs_table(self.schema_name)
         mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
         with connect(self.uri, create=True) as connection:
-            runs.create(connection, checkfirst=True)
+            ensure(connection, "runs", self.uri)
             found = connection.scalar(select(runs.c.manifest).where(mine))
         return json.loads(found) if found else None
 
@@ -116,7 +118,7 @@ class TableOutput:
                     for batch in part.iter_batches(BATCH_ROWS):
                         connection.execute(insert(table), batch.to_pylist())
             row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}
-            connection.execute(insert(runs), row)
+            connection.execute(insert(runs), row | {"published_at": datetime.now(UTC)})
 
     def _predictions(self, schema: pa.Schema):
         from sqlalchemy import Column, MetaData, Table
@@ -136,10 +138,11 @@ def open_output(uri: str, file_format: str, work: Path):
 
 
 def _runs_table(schema: str):
-    from sqlalchemy import Column, MetaData, String, Table, Text
+    from sqlalchemy import Column, DateTime, MetaData, String, Table, Text
 
-    keys = [Column(name, String(200), primary_key=True) for name in ("run_id", "table_name")]
-    return Table("score_runs", MetaData(), *keys, Column("manifest", Text), schema=schema or None)
+    columns = [Column(name, String(200), primary_key=True) for name in ("run_id", "table_name")]
+    columns += [Column("manifest", Text), Column("published_at", DateTime(timezone=True))]
+    return Table("score_runs", MetaData(), *columns, schema=schema or None)
 
 
 def _sql_type(kind: pa.DataType):

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from . import metrics, predict, registry, settings
+from . import environment, metrics, predict, registry, settings
 from .auth import Authenticator
 from .companion import EXIT_SECONDS, Companion, leave_within
 from .errors import ProjectError
@@ -45,10 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     _require_free(config.api.host, config.api.port)
     signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
-        os.environ["MODELS__URI"] = str(_model_folder(config, stack))
+        folder = _model_folder(config, stack)
+        environment.override({"MODELS__URI": str(folder)})
         if config.api.workers != 1:
             # A worker that cannot start would be started again and again.
-            Shelf(Path(os.environ["MODELS__URI"]), config.models.allow_pickle)
+            Shelf(folder, config.models.allow_pickle)
             authenticator.prepare()
         stack.enter_context(metrics.own_directory())
         if config.keeping.enabled:
@@ -73,10 +74,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         "MODELS__URI": arguments.model
         and settings.absolute(registry.typed(arguments.model), Path.cwd()),
     }
-    os.environ.update({name: value for name, value in given.items() if value})
+    environment.override(given)
     config = settings.load()
     if config.api.workers == 0:
-        os.environ["API__WORKERS"] = str(os.cpu_count() or 1)
+        environment.override({"API__WORKERS": str(os.cpu_count() or 1)})
         config = settings.load()
     return config
 

@@ -1,25 +1,27 @@
 """Effective settings: ``config/<ENVIRONMENT>.toml``, overridden by environment variables.
 
 ``ENVIRONMENT`` picks the file (nonprod when unset); ``TRAINING__FOLDS=3`` overrides ``folds`` of
-the section ``[training]``; variables may also stand in a ``.env`` file. An unknown
-key is an error. Relative paths are relative to the project's folder.
+the section ``[training]``; ``environment.py`` has the other places of variables and secrets. An
+unknown key is an error. Relative paths are relative to the project's folder.
 """
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from dotenv import load_dotenv
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
 )
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from . import environment
 from .errors import ProjectError
 
 PACKAGE = __package__
@@ -107,14 +109,9 @@ class Batch(Section):
 class Api(Section):
     """How the API is served, and what each of its worker processes may use."""
 
-    # HOST and PORT are what hosting platforms set.
-    host: str = Field(default_factory=lambda: os.environ.get("HOST") or "127.0.0.1")
-    port: int = Field(
-        default_factory=lambda: os.environ.get("PORT") or 8000,
-        ge=1,
-        le=65535,
-        validate_default=True,
-    )
+    # Before these defaults come HOST and PORT, which hosting platforms set.
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=0, le=256, description="processes; 0: one for each core")
     docs: bool = Field(True, description="/docs and /openapi.json")
     # A client's request: what is larger or slower is refused.
@@ -168,26 +165,36 @@ class Keeping(Section):
 {%- endif %}
 
 
+# Variables that count where a setting is given nowhere else.
+{%- if cookiecutter.deployment_flavor != "batch" %}
+FALLBACKS = {("api", "host"): "HOST", ("api", "port"): "PORT"}
+{%- else %}
+FALLBACKS: dict[tuple[str, str], str] = {}
+{%- endif %}
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING"],
+    BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
+]
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_nested_delimiter="__", env_ignore_empty=True
     )
 
+    # Whether people rely on this environment: `settings check` judges it strictly.
+    production: bool = False
+    log_level: Level = "INFO"
     models: Models = Models()
     training: Training
 {%- if cookiecutter.deployment_flavor != "api" %}
     batch: Batch = Batch()
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    api: Api = Field(default_factory=Api)
+    api: Api = Api()
     authentication: Authentication = Authentication()
     keeping: Keeping = Keeping()
 {%- endif %}
-
-    @classmethod
-    def settings_customise_sources(cls, settings_cls, init_settings, env_settings, **_):
-        toml = TomlConfigSettingsSource(settings_cls, cls.model_config["toml_file"])
-        return init_settings, env_settings, toml
 
 
 def _refuse_unfit(project: Path, here: Path) -> None:
@@ -204,23 +211,39 @@ def load() -> Settings:
 
     :raises ProjectError: no such environment, an unknown key, or a value out of its range.
     """
-    _refuse_unfit(root(), Path.cwd())
-    load_dotenv(root() / ".env")
-    environment = os.environ.get("ENVIRONMENT") or "nonprod"
-    file = root() / "config" / f"{environment}.toml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml"))) or "none"
-        raise ProjectError(f"ENVIRONMENT={environment}: there is no {file}; known are: {known}.")
+    return read()[0]
 
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=file)
+
+def read() -> tuple[Settings, list]:
+    """The settings, and the sources they came from, each with ``place(path)``; the first counts."""
+    _refuse_unfit(root(), Path.cwd())
+    sources = environment.sources(Settings, root(), FALLBACKS)
+
+    class Found(Settings):
+        @classmethod
+        def settings_customise_sources(cls, settings_cls, **_):
+            return tuple(sources)
 
     try:
-        return FromFile()
+        return Found(), sources
     except ValidationError as error:
         found = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            f"{'.'.join(map(str, each['loc']))} ({origin(each['loc'], sources)}): {each['msg']}"
+            for each in error.errors()
         )
-        raise ProjectError(f"settings ({file} and the environment): {found}.") from None
+        raise ProjectError(f"settings: {found}.") from None
     except (SettingsError, ValueError) as error:
-        raise ProjectError(f"settings ({file} and the environment): {error}.") from None
+        raise ProjectError(f"settings: {error}.") from None
+
+
+def origin(path: tuple, sources: list) -> str:
+    """Where the setting at a path such as ``("training", "folds")`` came from."""
+    for source in sources:
+        found = source()
+        for depth, key in enumerate(path, 1):
+            if not isinstance(found, dict) or key not in found:
+                break
+            found = found[key]
+            if depth == len(path):
+                return source.place(path)
+    return "default"

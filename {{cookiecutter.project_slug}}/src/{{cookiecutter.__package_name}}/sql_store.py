@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from .databases import connect, exists, redacted
 from .errors import ProjectError
+from .migrate import ensure
 from .packaged import digest, pack, unpack
 from .predict import read_metadata
 from .stores import MOST_LISTED, NoSuchModelError, Version
@@ -133,7 +134,7 @@ class SQLStore:
             raise NoSuchModelError(f"{self.name}: there is no such database.")
         with connect(self.url, create) as connection:
             if create:
-                metadata.create_all(connection)
+                ensure(connection, "models", self.url)
             elif not sa.inspect(connection).has_table(models.name):
                 raise NoSuchModelError(f"{self.name}: there is no model in this database.")
             yield connection

@@ -115,7 +115,7 @@ def is_cloud(uri: str) -> bool:
     return uri.partition("://")[0] in CLOUD
 
 
-def is_database(uri: str) -> bool:
+def _has_dialect(uri: str) -> bool:
     """Whether SQLAlchemy knows the scheme of a URL."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -144,7 +144,7 @@ def open_store(uri: str, settings: Settings) -> Store:
 
         url = folder.as_uri() if folder else uri
         return ObjectStore(url, uri, settings.models.allow_http)
-    if not is_database(uri):
+    if not _has_dialect(uri):
         scheme = uri.partition("://")[0]
         raise ProjectError(f"{scheme}:// is no model store; docs/models.md lists what there is.")
     from .sql_store import SQLStore

@@ -14,6 +14,7 @@ from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.databases import connect
 from {{ cookiecutter.__package_name }}.delivery import Delivery
 from {{ cookiecutter.__package_name }}.kept import predictions
+from {{ cookiecutter.__package_name }}.migrate import ensure
 from {{ cookiecutter.__package_name }}.spool import REFUSED, Spool, sealed
 
 # Two workers of the API at a time, each killed after a while and replaced. They keep predictions of
@@ -76,6 +77,7 @@ def database(request, tmp_path):
 def empty(url):
     with connect(url) as connection:
         kept.metadata.drop_all(connection)
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_kept"))
 
 
 def line(request_id, rows=1, **changed):
@@ -178,7 +180,7 @@ def test_types_arrive_as_they_are(postgresql, tmp_path):
 def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
     empty(postgresql)
     with connect(postgresql) as connection:
-        kept.metadata.create_all(connection)
+        ensure(connection, "kept", postgresql)
         connection.execute(sa.text("ALTER TABLE predictions ADD CHECK (client <> 'nobody')"))
     spool = Spool(tmp_path, 1_000_000)
     for client in ("shop", "nobody", "shop\0"):

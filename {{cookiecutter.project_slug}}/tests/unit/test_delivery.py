@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 from conftest import wait_for
 
-from {{ cookiecutter.__package_name }} import delivery, kept
+from {{ cookiecutter.__package_name }} import delivery, kept, migrate
 from {{ cookiecutter.__package_name }}.columns import Column
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.databases import connect
 from {{ cookiecutter.__package_name }}.delivery import Delivery
 from {{ cookiecutter.__package_name }}.kept import kept_segments, predictions
+from {{ cookiecutter.__package_name }}.migrate import ensure
 from {{ cookiecutter.__package_name }}.spool import REFUSED, Spool, sealed
 
 # A prediction of the contract's target, as it stands in JSON.
@@ -293,7 +294,7 @@ def test_a_segment_that_the_database_refuses_is_set_aside(
     rule = "CREATE TRIGGER rule BEFORE INSERT ON predictions WHEN NEW.client = 'nobody' "
     rule += "BEGIN SELECT RAISE(ABORT, 'not for you'); END"
     with connect(database, create=True) as connection:
-        kept.metadata.create_all(connection)
+        ensure(connection, "kept", database)
         connection.execute(sa.text(rule))
     for client in ("shop", "nobody", "shop"):
         spool.append(line(client, client=client), 1)
@@ -312,18 +313,41 @@ def test_a_segment_that_the_database_refuses_is_set_aside(
 
 
 def test_tables_that_cannot_be_made_refuse_no_segment(spool, start, stored, events, monkeypatch):
-    """Where two replicas create a table at once, PostgreSQL fails one with an IntegrityError."""
+    """PostgreSQL may fail one of two that create a table at once with an IntegrityError."""
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
 
-    def fail(_):
+    def fail(*_):
         raise sa.exc.IntegrityError("CREATE TABLE", {}, Exception("pg_type_typname_nsp_index"))
 
     spool.append(line("a"), 1)
     spool.seal()
     with monkeypatch.context() as patch:
-        patch.setattr(kept.metadata, "create_all", fail)
+        patch.setattr(delivery, "ensure", fail)
         start()
         wait_for(lambda: events.count(("failed", 1)) >= 2)
+    wait_for(lambda: sealed(spool.folder) == [])
+    assert counted(stored) == {"a": 1}
+
+
+def test_a_database_of_another_version_is_told_before_there_is_a_segment(
+    spool, start, stored, database, events, caplog, monkeypatch
+):
+    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
+    with connect(database, create=True) as connection:
+        ensure(connection, "kept", database)
+        connection.execute(sa.text("UPDATE alembic_version_kept SET version_num = '0001'"))
+    start()
+    wait_for(lambda: ("failed", 1) in events)
+    (record,) = caplog.records
+    assert "kept is at version 0001, but this code at" in record.getMessage()
+    spool.append(line("a"), 1)
+    spool.seal()
+    tries = len(events)
+    wait_for(lambda: len(events) > tries)
+    assert stored() == []
+    with connect(database) as connection:
+        newest = migrate.revisions("kept")[-1]
+        connection.execute(sa.text(f"UPDATE alembic_version_kept SET version_num = '{newest}'"))
     wait_for(lambda: sealed(spool.folder) == [])
     assert counted(stored) == {"a": 1}
 
@@ -354,7 +378,7 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
 def test_stop_keeps_to_its_time(spool, start, database, monkeypatch):
     monkeypatch.setattr(delivery, "DATABASE_SECONDS", 1)
     with connect(database, create=True) as connection:
-        kept.metadata.create_all(connection)
+        ensure(connection, "kept", database)
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
         other.execute("BEGIN EXCLUSIVE")
         spool.append(line("a"), 1)

@@ -4,26 +4,28 @@ import re
 
 import pytest
 from conftest import CHECKOUT
+from pydantic import BaseModel
 
-from {{ cookiecutter.__package_name }}.settings import Section, Settings
+from {{ cookiecutter.__package_name }}.settings import Settings
 
 PAGES = {path.name: path.read_text("utf-8") for path in sorted(CHECKOUT.glob("docs/*.md"))}
 # Its first lines are the name, the description and the author in their own words.
 PAGES["README.md"] = "##" + (CHECKOUT / "README.md").read_text("utf-8").partition("\n##")[2]
-SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
+FIELDS = {name: field.annotation for name, field in Settings.model_fields.items()}
+SECTIONS = {name: model for name, model in FIELDS.items() if hasattr(model, "model_fields")}
 KEYS = {f"{section}.{key}" for section, model in SECTIONS.items() for key in model.model_fields}
 
 
-def table(section: str) -> dict[str, str]:
-    """The cell with the default by key, of a section in docs/environments.md."""
-    heading, text = f"### [{section}]:", PAGES["environments.md"]
+def table(heading: str) -> dict[str, str]:
+    """The cell with the default by key, below a heading in docs/environments.md."""
+    text = PAGES["environments.md"]
     assert heading in text
     rows = text.partition(heading)[2].partition("\n#")[0].splitlines()
     cells = [row.split("|")[1:3] for row in rows if row.startswith("| `")]
     return {key: default.strip() for keys, default in cells for key in re.findall(r"`(\w+)`", keys)}
 
 
-def shown(model: type[Section], key: str) -> str:
+def shown(model: type[BaseModel], key: str) -> str:
     """How a page writes the default of a setting."""
     field = model.model_fields[key]
     if field.is_required():
@@ -37,7 +39,7 @@ def shown(model: type[Section], key: str) -> str:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_is_there_with_its_default(section):
-    told, model = table(section), SECTIONS[section]
+    told, model = table(f"### [{section}]:"), SECTIONS[section]
     assert told.keys() == model.model_fields.keys()
     for key, default in told.items():
         # A number is written with all its digits; a word may follow, or come before.
@@ -45,10 +47,17 @@ def test_every_setting_is_there_with_its_default(section):
         assert shown(model, key) in " ".join(words).replace(",", " ").split(), f"{section}.{key}"
 
 
+def test_the_settings_of_no_section_are_there_with_their_defaults():
+    told = table("### Before the sections:")
+    assert told.keys() == FIELDS.keys() - SECTIONS.keys()
+    for key, default in told.items():
+        assert shown(Settings, key) in default
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_names_a_setting_that_does_not_exist(name):
     dotted = rf"`({'|'.join(SECTIONS)})\.(?!py\b|md\b)(\w+)"
-    variable = rf"\b({'|'.join(SECTIONS).upper()})__([A-Z_]+)\b"
+    variable = rf"\b({'|'.join(SECTIONS).upper()})__([A-Z_]+?)(?:_FILE)?\b"
     named = [*re.findall(dotted, PAGES[name]), *re.findall(variable, PAGES[name])]
     assert not {f"{section}.{key}".lower() for section, key in named} - KEYS
 

@@ -1,0 +1,76 @@
+"""``settings``: what counts in this environment, and where each value came from."""
+
+import argparse
+import re
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from . import settings
+from .settings import origin
+
+MASK = "***"
+# In a value of any kind: what stays, before what is masked.
+SECRETS = (
+    # A URL's password, greedily, as one that is not encoded may hold an @ or a slash itself.
+    (re.compile(r"(://[^:/?#@\s]*:)[^#\s]*(@)"), rf"\1{MASK}\2"),
+    # A token in place of the user; a database's user alone is no secret.
+    (re.compile(r"(https?://)[^:/?#@\s]+(@)"), rf"\1{MASK}\2"),
+    # ?sslpassword=…&sig=…, and a whole connection string of ODBC.
+    (
+        re.compile(
+            r"(?i)([?&;][^=&;#]*(?:pass|pwd|secret|token|key|sig|cred|odbc)[^=&;#]*=)[^&;#]*"
+        ),
+        rf"\1{MASK}",
+    ),
+)
+SECRET_NAME = re.compile(r"passw|secret|token|credential|private", re.IGNORECASE)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", nargs="?", choices=["check"], help="refuse what would not work in production"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config, sources = settings.read()
+    if arguments.action == "check":
+        from . import production
+
+        return production.report(config, sources)
+    rows = [
+        (".".join(path), masked(path, value), place(origin(path, sources)))
+        for path, value in leaves(config)
+    ]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
+    for key, value, where in rows:
+        print(f"{key:{widths[0]}}  {value:{widths[1]}}  {where}")
+    return 0
+
+
+def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every setting's path and value; of a table that is not empty, every entry's."""
+    for name in type(config).model_fields:
+        path, value = (*above, name), getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, path)
+        elif isinstance(value, dict) and value:
+            yield from (((*path, str(key)), each) for key, each in value.items())
+        else:
+            yield path, value
+
+
+def masked(path: tuple[str, ...], value: object) -> str:
+    """A value to be shown: paths as config/ has them, nothing that could be a secret."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if text and SECRET_NAME.search(path[-1]):
+        return MASK
+    for pattern, shown in SECRETS:
+        text = pattern.sub(shown, text)
+    return place(text) or '""'
+
+
+def place(text: str) -> str:
+    """A path below the project's folder without that folder."""
+    return text.replace(f"{settings.root()}/", "", 1)
