@@ -267,9 +267,9 @@ def test_every_version_leads_to_the_newest(database, call, monkeypatch, tmp_path
             assert set(written(database).values()) <= {f"{n:04d}" for n in range(1, step + 1)}
     assert written(database) == NEWEST
     assert stored(database) == before
+{%- if cookiecutter.deployment_flavor != "api" %}
 
 
-@pytest.mark.skipif("runs" not in KINDS, reason="this project publishes no runs")
 def test_when_old_runs_were_published_is_taken_from_their_manifests(database, call):
     age(database)
     assert call("migrate", **chosen(database)).returncode == 0
@@ -279,6 +279,7 @@ def test_when_old_runs_were_published_is_taken_from_their_manifests(database, ca
         found = {row.run_id: row.published_at for row in rows}
     assert found["one"].replace(tzinfo=UTC) == AT
     assert found["two"] is None
+{%- endif %}
 
 
 def test_a_second_call_changes_nothing(database, call):
@@ -413,9 +414,9 @@ def test_alembic_is_imported_only_to_change_something(database, kind, project):
     for expected in ("False\nTrue\n", "False\nFalse\n"):
         done = project.run(script, database, kind)
         assert (done.stdout, done.stderr) == (expected, "")
+{%- if cookiecutter.deployment_flavor != "api" %}
 
 
-@pytest.mark.skipif("runs" not in KINDS, reason="this project publishes no runs")
 def test_runs_of_a_schema_are_of_that_schema(emptied, call):
     execute(emptied, "CREATE SCHEMA scored")
     settings = chosen(emptied) | {"BATCH__OUTPUT": f"{emptied}#scored.flowers"}
@@ -424,6 +425,7 @@ def test_runs_of_a_schema_are_of_that_schema(emptied, call):
         found = sa.inspect(connection).get_table_names("scored")
     assert sorted(found) == ["alembic_version_runs", "score_runs"]
     assert call("migrate", "--check", **settings).returncode == 0
+{%- endif %}
 
 
 GRANTS = """
