@@ -79,6 +79,7 @@ tests/integration/test_migrate.py
 tests/integration/test_pipeline.py
 tests/real_stores.py
 tests/stores/test_conformity.py
+tests/stores/test_everywhere.py
 tests/unit/test_contract.py
 tests/unit/test_docs.py
 tests/unit/test_effective.py
@@ -91,6 +92,7 @@ tests/unit/test_production.py
 tests/unit/test_registry.py
 tests/unit/test_schema.py
 tests/unit/test_settings.py
+tests/unit/test_stores.py
 tests/unit/test_tables.py
 tests/unit/test_train.py
 """
