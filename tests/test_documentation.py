@@ -106,6 +106,41 @@ def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_pat
     assert project.run("git", "status", "--porcelain") == ""
 
 
+def commands(page):
+    """The project's own commands in a page; not those for clouds, Docker or another's data."""
+    for language, code in FENCES.findall(page):
+        for line in code.replace("\\\n", " ").splitlines():
+            ours = re.match(r"(ENVIRONMENT=\w+ )?python -m ", line)
+            if language == "bash" and ours and not re.search(r"s3://|shop\.db", line):
+                yield line.partition("  #")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "answers",
+    [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in BOTH[:1]],
+    ids=label,
+)
+def test_the_commands_of_the_pages_work(install, answers):
+    project = install(**answers)
+    for name in ("model", "store"):
+        shutil.rmtree(project.path / "data" / name, ignore_errors=True)
+    # A champion and a challenger of NONPROD, and a champion of PROD.
+    for environment in ("nonprod", "nonprod", "prod"):
+        project.run("make", "train", f"ENVIRONMENT={environment}")
+    found = 0
+    for name in ("models", "databases", "environments", "batch"):
+        if name == "environments":
+            shutil.rmtree(project.path / "data" / "model", ignore_errors=True)
+        for command in commands(project.text(f"docs/{name}.md")):
+            # A laptop is not fit for production, which is what `check` says; and a database that
+            # nobody has used yet has no tables.
+            may_fail = "true" if re.search(r"settings check|migrate --check", command) else "false"
+            typed(project, 0, "bash", f"{command} || {may_fail}")
+            found += 1
+    assert found >= 12
+
+
 @EVERY_API
 def test_the_examples_are_found(bake, answers):
     """Each that a reader may type, and for each but a table what it answers."""

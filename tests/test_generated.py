@@ -32,6 +32,8 @@ def for_each(flavors):
 EVERY_FLAVOR = for_each(FLAVORS)
 BATCH = for_each([each for each in FLAVORS if each["deployment_flavor"] != "api"])
 API = for_each([each for each in FLAVORS if each["deployment_flavor"] != "batch"])
+# What takes long and does not depend on the problem: one project that has all of it.
+EVERYTHING = for_each([each for each in FLAVORS if each["deployment_flavor"] == "both"][:1])
 # Where batch or API makes no difference, one project of each problem is enough.
 EVERY_PROBLEM = for_each([FLAVORS[0], FLAVORS[-2]])
 # The import names of what the project asks for; more than the distributions' names tell.
@@ -57,6 +59,11 @@ def assert_all_passed(output):
 @EVERY_FLAVOR
 def test_its_tests_pass(install, answers):
     assert_all_passed(install(**answers).run("make", "test"))
+
+
+@EVERYTHING
+def test_its_stores_of_models_keep_their_promises(install, answers):
+    assert_all_passed(install(**answers).run("make", "test-stores"))
 
 
 @EVERY_FLAVOR
