@@ -82,8 +82,10 @@ requirements-spark.txt
 src/{package}/batch.py
 src/{package}/incremental.py
 src/{package}/ledger.py
+src/{package}/local_engine.py
 src/{package}/outputs.py
 src/{package}/parts.py
+src/{package}/results.py
 src/{package}/scoring.py
 tests/integration/test_batch.py
 tests/integration/test_incremental.py

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.__package_name }} import batch, predict, scoring
+from {{ cookiecutter.__package_name }} import batch, predict, results
 from {{ cookiecutter.__package_name }}.arrow import Checked
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
@@ -25,8 +25,12 @@ def checked(values, invalid=()):
     return found
 
 
+def score_valid(model, found):
+    return results.finite(found, *results.score_valid(model, found))
+
+
 def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
-    rows, values, probability = scoring.score_valid(Answers(), checked([1, 2, 3, 4], [1]))
+    rows, values, probability = score_valid(Answers(), checked([1, 2, 3, 4], [1]))
     assert rows.tolist() == [0, 2, 3]
     assert values.tolist() == [1, 3, 4]
     assert probability is None
@@ -34,7 +38,7 @@ def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
 
 def test_a_prediction_that_is_no_number_rejects_its_row():
     batch_of_rows = checked([1, np.nan, np.inf, 4])
-    rows, values, _ = scoring.score_valid(Answers(), batch_of_rows)
+    rows, values, _ = score_valid(Answers(), batch_of_rows)
     assert rows.tolist() == [0, 3]
     assert values.tolist() == [1, 4]
     violations = batch_of_rows.violations.to_pylist()
@@ -46,14 +50,14 @@ def test_a_prediction_that_is_no_number_rejects_its_row():
 
 
 def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
-    rows, values, _ = scoring.score_valid(None, checked([1, 2], [0, 1]))
+    rows, values, _ = score_valid(None, checked([1, 2], [0, 1]))
     assert len(rows) == len(values) == 0
     assert values.dtype == CONTRACT.target.decode(np.zeros(1)).dtype, "as in any other batch"
 
 
 def test_predictions_name_their_row(saved):
     model = predict.open_model(saved)
-    names = scoring.predictions_schema(model).names
+    names = results.predictions_schema(model).names
     which = [CONTRACT.key.name] if CONTRACT.key else ["source", "row"]
     assert names[: len(which)] == which
     assert names[-3:] == ["model_version", "run_id", "predicted_at"]
@@ -62,7 +66,7 @@ def test_predictions_name_their_row(saved):
 
 def test_predictions_have_the_targets_own_type(saved):
     model = predict.open_model(saved)
-    kind = scoring.predictions_schema(model).field("prediction").type
+    kind = results.predictions_schema(model).field("prediction").type
     expected = CONTRACT.target.decode(np.zeros(1))
     assert kind == pa.from_numpy_dtype(expected.dtype)
 
