@@ -87,6 +87,9 @@ src/{package}/outputs.py
 src/{package}/parts.py
 src/{package}/results.py
 src/{package}/scoring.py
+src/{package}/spark_engine.py
+src/{package}/spark_model.py
+src/{package}/spark_session.py
 tests/integration/test_batch.py
 tests/integration/test_incremental.py
 tests/integration/test_nothing_is_lost.py

@@ -47,12 +47,14 @@ class Run:
         run_id: str,
         uri: str,
         output,
+        model_uri: str,
         model: Model,
         config: Settings,
         paths: list[Path],
         window: Window | None = None,
     ) -> None:
-        self.run_id, self.uri, self.output, self.model = run_id, uri, output, model
+        self.run_id, self.uri, self.output = run_id, uri, output
+        self.model_uri, self.model = model_uri, model
         self.config, self.paths, self.window = config, paths, window
         self.staging = output.staging / run_id
         self.stop = threading.Event()
@@ -120,13 +122,13 @@ class Run:
             digest = hashing.submit(parts.digest, self.paths, self.stop)
             try:
                 counts = engine.score(self, rows_per_part)
-                sha256 = digest.result() if self.paths else None
+                if not counts["parts"]:
+                    with self.results.part(part_name(0, 0)):
+                        pass
+                return counts, digest.result() if self.paths else None
             finally:
                 self.stop.set()
-        if not counts["parts"]:
-            with self.results.part(part_name(0, 0)):
-                pass
-        return counts, sha256
+                shutil.rmtree(self.results.unfinished, ignore_errors=True)
 
     def _gather_rejected(self, counts: Counter) -> Path | None:
         """Publish the rejected rows; more than the configured share of them stops the run."""
