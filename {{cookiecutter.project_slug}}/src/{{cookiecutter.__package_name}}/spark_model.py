@@ -4,8 +4,12 @@ The numeric form of a batch goes in, what ``predict.Model`` answers to it comes 
 the model the same batches as the local engine does, and there is nothing to be rounded.
 """
 
+import atexit
 import logging
 import os
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +58,7 @@ def function(spark, uri: str, model: Model, config: Settings, work: Path):
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    _own_temporary_files()
     from mlflow import pyfunc
     from mlflow.exceptions import MlflowException
 
@@ -74,3 +79,11 @@ def function(spark, uri: str, model: Model, config: Settings, work: Path):
         return pyfunc.spark_udf(spark, str(target), result_type=RESULT, env_manager="local")
     except (MlflowException, RuntimeError) as error:
         raise ProjectError(f"MLflow makes no function for this Spark: {error}") from error
+
+
+@cache
+def _own_temporary_files() -> None:
+    """MLflow leaves copies of the model among them: let them end with this process."""
+    folder = tempfile.mkdtemp(prefix="spark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tempfile.tempdir = folder

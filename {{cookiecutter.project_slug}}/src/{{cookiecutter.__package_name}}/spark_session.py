@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 import sys
 import threading
 import zipfile
@@ -25,7 +26,8 @@ DEFAULTS = {
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 # A row of Spark's is a batch of ours: more of them at a time would not fit into memory.
 BATCHES = {"spark.sql.execution.arrow.maxRecordsPerBatch": "1"}
-STOPPED_WITHIN = 30  # seconds
+MASTER = re.compile(r"local(\[[\d*, ]+\])?|yarn|(spark|k8s|sc)://.+")
+STOPPED_WITHIN = 10  # seconds
 
 
 @contextmanager
@@ -37,6 +39,9 @@ def session(config: Batch, work: Path) -> Iterator:
     """
     if importlib.util.find_spec("pyspark") is None:
         raise ProjectError("the Spark engine needs pyspark: install requirements-spark.txt.")
+    if not MASTER.fullmatch(config.master):
+        known = "local[*], spark://host:port, yarn, k8s://… or sc://host:port"
+        raise ProjectError(f"{config.master!r} is no Spark master: use {known}.")
     for noisy in ("py4j", "pyspark", "mlflow", "grpc"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     connect = config.master.startswith("sc://")
@@ -78,9 +83,9 @@ def _classic(config: Batch, work: Path):
 
 def _connect(config: Batch, work: Path):
     """A session of a Spark Connect server, which is the driver."""
-    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql import SparkSession
 
-    return SparkSession.builder.remote(config.master).config(map=config.spark).create()
+    return SparkSession.builder.remote(config.master).config(map=config.spark).getOrCreate()
 
 
 def _java(conf):
@@ -93,7 +98,8 @@ def _java(conf):
             return launch_gateway(conf, {"stdout": log, "stderr": log})
     except (OSError, PySparkRuntimeError):
         raise ProjectError(
-            "the Spark engine cannot start Java: install Java 17 or newer, or set JAVA_HOME."
+            "the Spark engine cannot start Java: install Java 17 or newer, or set JAVA_HOME; "
+            "log/spark.log says more."
         ) from None
 
 
@@ -151,9 +157,14 @@ def cause(error: BaseException) -> str:
 
 
 def _stop(spark, connect: bool) -> None:
-    with suppress(Exception, KeyboardInterrupt):
-        if connect:
-            spark.interruptAll()
-        stopping = threading.Thread(target=spark.stop, daemon=True)
-        stopping.start()
-        stopping.join(STOPPED_WITHIN)
+    """End the session and what it still does; who does not answer any more is left alone."""
+
+    def stop() -> None:
+        with suppress(Exception):
+            if connect:
+                spark.interruptAll()
+            spark.stop()
+
+    stopping = threading.Thread(target=stop, daemon=True)
+    stopping.start()
+    stopping.join(STOPPED_WITHIN)
