@@ -52,6 +52,8 @@ ONLY = {
         "tests/integration/test_postgresql.py",
         "tests/integration/test_score.py",
         "tests/orders_table.py",
+        "tests/spark",
+        "tests/spark_cluster.py",
         "tests/unit/test_ledger.py",
         "tests/unit/test_outputs.py",
         "tests/unit/test_parts.py",

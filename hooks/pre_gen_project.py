@@ -60,7 +60,7 @@ DEPENDENCIES = frozenset(
     zope_event zope_interface
     """.split()
 )
-OWN_FOLDERS = frozenset(["api_process", "conftest", "orders_table", "pressure", "src", "tests"])
+OWN_FOLDERS = frozenset(["api_process", "conftest", "orders_table", "pressure", "spark_cluster", "src", "tests"])
 
 
 def problems(answers):

@@ -96,6 +96,8 @@ tests/integration/test_nothing_is_lost.py
 tests/integration/test_postgresql.py
 tests/integration/test_score.py
 tests/orders_table.py
+tests/spark/test_spark_engine.py
+tests/spark_cluster.py
 tests/unit/test_ledger.py
 tests/unit/test_outputs.py
 tests/unit/test_parts.py
