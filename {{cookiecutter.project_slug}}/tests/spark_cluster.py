@@ -79,11 +79,16 @@ class Spark:
                 process.kill()
 
     def _start(self, name: str, *words: object) -> None:
-        own = {"SPARK_HOME": str(HOME), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-        quiet = {"SPARK_DAEMON_MEMORY": "256m", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        own = {
+            "SPARK_HOME": str(HOME),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_DAEMON_MEMORY": "256m",
+            "PYSPARK_PYTHON": sys.executable,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
         command = [str(HOME / "bin" / "spark-class"), *map(str, words)]
         with (self.folder / f"{name}.log").open("wb") as log:
-            options = {"stdout": log, "stderr": log, "env": os.environ | own | quiet}
+            options = {"stdout": log, "stderr": log, "env": os.environ | own}
             process = subprocess.Popen(command, cwd=self.folder, **options)
         self.started.append(process)
 
