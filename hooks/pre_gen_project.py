@@ -46,8 +46,8 @@ DEPENDENCIES = frozenset(
     opentelemetry_api opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions
     outcome overrides packaging pandas pandocfilters parso pathspec pexpect pg8000 pil pillow pip
     pkg_resources platformdirs pluggy pre_commit prettytable prometheus_client prompt_toolkit
-    propcache protobuf psutil ptyprocess pure_eval py pyarrow pyasn1 pyasn1_modules pycparser
-    pydantic pydantic_core pydantic_settings pygments pyjwt pylab pyparsing pyrate_limiter pysocks
+    propcache protobuf psutil ptyprocess pure_eval py py4j pyarrow pyasn1 pyasn1_modules pycparser
+    pydantic pydantic_core pydantic_settings pygments pyjwt pylab pyparsing pyrate_limiter pysocks pyspark
     pytest pytest_cov pytest_xdist python_dateutil python_discovery python_dotenv python_json_logger
     python_rapidjson pythonjsonlogger pyyaml pyzmq rapidjson referencing requests rfc3339_validator
     rfc3986_validator rfc3987_syntax rich rpds rpds_py ruff schemathesis scikit_learn scipy scramp

@@ -59,6 +59,11 @@ def test_its_tests_pass(install, answers):
     assert_all_passed(install(**answers).run("make", "test"))
 
 
+@for_each(FLAVORS[:1])
+def test_its_spark_tests_pass(install, answers):
+    assert_all_passed(install(**answers).run("make", "test-spark"))
+
+
 @EVERY_FLAVOR
 def test_its_linters_are_content(install, answers):
     install(**answers).run("make", "lint")

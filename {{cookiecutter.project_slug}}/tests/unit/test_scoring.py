@@ -1,7 +1,10 @@
 """The pieces of a run: which rows are scored, and which command goes on with which run."""
 
+import importlib.util
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 from {{ cookiecutter.__package_name }} import batch, predict, results
@@ -85,3 +88,21 @@ def test_run_ids_that_are_no_file_names_are_refused(bad):
 @pytest.mark.parametrize("good", ["1", "2026-11-22", "daily.2026", "A" * 100])
 def test_run_ids_of_the_users_own(good):
     assert batch.RUN_ID.fullmatch(good)
+
+
+def test_without_pyspark_the_spark_engine_is_one_sentence(call, saved, rows, project, monkeypatch):
+    pyarrow.csv.write_csv(rows(10), project.folder / "in.csv")
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "pyspark" else known(name)
+    )
+    done = call("score", "--engine", "spark", "--input", "in.csv", "--model", saved)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the Spark engine needs pyspark: install requirements-spark.txt.\n"
+    )
+
+
+def test_a_master_without_spark_is_refused(call, saved):
+    done = call("score", "--master", "local[2]", "--model", saved)
+    assert (done.returncode, done.stderr) == (2, "error: --master goes with --engine spark.\n")
