@@ -57,7 +57,7 @@ class Spark:
         options = {"spark.connect.grpc.binding.port": port, "spark.master": "local[2]", **OPTIONS}
         options |= {"spark.connect.grpc.binding.address": "127.0.0.1", "spark.ui.enabled": "false"}
         words = [word for name, value in options.items() for word in ("--conf", f"{name}={value}")]
-        self._start("connect", SUBMIT, "--class", CONNECT, *words, "spark-internal")
+        self._start("connect", SUBMIT, "--class", CONNECT, *words, "spark-internal", memory="1g")
         self._wait("connect", "Spark Connect server started")
         return f"sc://127.0.0.1:{port}"
 
@@ -78,11 +78,11 @@ class Spark:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def _start(self, name: str, *words: object) -> None:
+    def _start(self, name: str, *words: object, memory: str = "256m") -> None:
         own = {
             "SPARK_HOME": str(HOME),
             "SPARK_LOCAL_IP": "127.0.0.1",
-            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_DAEMON_MEMORY": memory,
             "PYSPARK_PYTHON": sys.executable,
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }

@@ -7,8 +7,9 @@ import re
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from .errors import ProjectError, brief
@@ -48,7 +49,8 @@ def session(config: Batch, work: Path) -> Iterator:
     start = _connect if connect else _classic
     spark = None
     try:
-        spark = _within(config.master_seconds, config.master, lambda: start(config, work))
+        action = partial(start, config, work)
+        spark = _within(config.master_seconds, config.master, action, lambda late: late.stop())
         # Not before the first job is it known whether there is an executor.
         _within(config.master_seconds, config.master, lambda: spark.range(1).count())
         for name, value in BATCHES.items():
@@ -112,13 +114,17 @@ def _log():
         yield opened
 
 
-def _within(seconds: int, master: str, action):
-    """What ``action`` returns; it is left alone when it takes longer."""
+def _within(seconds: int, master: str, action: Callable, undo: Callable | None = None):
+    """What ``action`` returns; when it takes longer, what comes of it is undone."""
     result: list = []
+    given_up = threading.Event()
 
     def run() -> None:
         try:
-            result.append((action(), None))
+            value = action()
+            result.append((value, None))
+            if given_up.is_set() and undo:
+                undo(value)
         except BaseException as error:
             result.append((None, error))
 
@@ -126,6 +132,7 @@ def _within(seconds: int, master: str, action):
     thread.start()
     thread.join(seconds)
     if not result:
+        given_up.set()
         raise ProjectError(
             f"Spark at {master} gave no session with an executor in {seconds} seconds "
             "(batch.master_seconds)."

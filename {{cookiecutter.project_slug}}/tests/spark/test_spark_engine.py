@@ -46,6 +46,7 @@ def master(spark) -> str:
 def score(project, call, saved, master):
     """score(*words): with Spark in this process; score.local, and score.start in one of its own."""
     small = {"BATCH__PART_ROWS": PART, "BATCH__SPARK": json.dumps(spark_cluster.OPTIONS)}
+    small["BATCH__MASTER_SECONDS"] = 300  # of a machine that has other things to do
     words = ("score", "--model", saved)
     cluster = ("--engine", "spark", "--master", master)
 
