@@ -172,6 +172,9 @@ def _stop(spark, connect: bool) -> None:
                 spark.interruptAll()
             spark.stop()
 
+    if connect:
+        # Else the client tries for ten minutes to say farewell to a server that has gone.
+        spark.client.set_retry_policies([])
     stopping = threading.Thread(target=stop, daemon=True)
     stopping.start()
     stopping.join(STOPPED_WITHIN)

@@ -222,14 +222,30 @@ def one_sentence(done) -> str:
     return lines[0]
 
 
-def test_bad_input_and_a_failing_task_are_one_sentence(score, rows, master):
+def test_a_task_that_always_fails_is_one_sentence(score, rows, master):
     on = ("--engine", "spark", "--master", master)
-    folder = score.folder / "in"
-    folder.mkdir()
-    pq.write_table(rows(10), folder / "good.parquet")
-    (folder / "ragged.csv").write_text(",".join(CONTRACT.needed) + "\n1\n", "utf-8")
-    said = one_sentence(score.fails("--input", folder, "--run-id", "one", *on))
-    assert "ragged.csv cannot be read as csv" in said
+    source = score.folder / "in.parquet"
+    pq.write_table(rows(5_000), source, compression="snappy")
+    content = bytearray(source.read_bytes())
+    content[100:1_000] = bytes(900)  # what the footer tells of is damaged
+    source.write_bytes(content)
+    said = one_sentence(score.fails("--input", source, "--run-id", "one", *on))
+    assert "Run one goes on when started again" in said
+    assert not (score.predictions / "one").exists()
+    pq.write_table(rows(5_000), source)
+    score("--input", source, "--run-id", "one")
+    assert manifest(score, "one")["rows"]["predicted"] == 5_000
+
+
+def test_a_csv_file_that_ends_badly_is_named_in_one_sentence(score, rows):
+    source = score.folder / "ragged.csv"
+    pyarrow.csv.write_csv(rows(300_000), source)
+    with source.open("a", encoding="utf-8") as file:
+        file.write("1\n")
+    on = ("--engine", "spark", "--master", "local[2]")
+    done = score.fails("--input", source, "--run-id", "one", *on, BATCH__PART_ROWS=100_000)
+    said = one_sentence(done)
+    assert f"{source} cannot be read as csv" in said
     assert not (score.predictions / "one").exists()
 
 
