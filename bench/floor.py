@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from clock import work
 from iris_flower_prediction import tables
 from iris_flower_prediction.predict import open_model
-from iris_flower_prediction.scoring import predictions_schema
+from iris_flower_prediction.results import predictions_schema
 
 source, target, model, ours = map(Path, sys.argv[1:])
 schema = predictions_schema(open_model(model))

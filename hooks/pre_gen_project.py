@@ -67,7 +67,16 @@ DEPENDENCIES = frozenset(
     """.split()
 )
 OWN_FOLDERS = frozenset(
-    ["api_process", "conftest", "orders_table", "pressure", "real_stores", "src", "tests"]
+    [
+        "api_process",
+        "conftest",
+        "orders_table",
+        "pressure",
+        "real_stores",
+        "spark_cluster",
+        "src",
+        "tests",
+    ]
 )
 
 

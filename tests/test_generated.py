@@ -66,6 +66,11 @@ def test_its_stores_of_models_keep_their_promises(install, answers):
     assert_all_passed(install(**answers).run("make", "test-stores"))
 
 
+@for_each(FLAVORS[:1])
+def test_its_spark_tests_pass(install, answers):
+    assert_all_passed(install(**answers).run("make", "test-spark"))
+
+
 @EVERY_FLAVOR
 def test_its_linters_are_content(install, answers):
     install(**answers).run("make", "lint")

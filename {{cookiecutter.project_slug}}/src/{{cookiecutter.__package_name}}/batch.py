@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="the same id again does nothing (default: a new one)",
     )
+    add("--engine", choices=["local", "spark"], help="what scores (default: batch.engine)")
+    add("--master", type=_given, metavar="URL", help="of Spark (default: batch.master)")
     add("--force", action="store_true", help="repeat a run that was published already")
     add("--incremental", action="store_true", help="only files or rows not scored before")
     add("--show", type=int, default=0, metavar="N", help="print the first N predictions")
@@ -72,7 +74,7 @@ def _given(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = settings.load()
+    config = _engine(settings.load(), arguments)
     request = Request(
         settings.absolute(arguments.input or config.batch.input, Path.cwd()),
         settings.absolute(arguments.output or config.batch.output, Path.cwd()),
@@ -92,6 +94,16 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.show:
             show(manifest, arguments.show)
     return 0
+
+
+def _engine(config: Settings, arguments: argparse.Namespace) -> Settings:
+    """The settings with the engine of the command line."""
+    chosen = {"engine": arguments.engine, "master": arguments.master}
+    given = {name: value for name, value in chosen.items() if value}
+    batch = config.batch.model_copy(update=given)
+    if arguments.master and batch.engine != "spark":
+        raise ProjectError("--master goes with --engine spark.")
+    return config.model_copy(update={"batch": batch})
 
 
 def score_new(request: Request, column: str | None, config: Settings) -> None:
@@ -145,7 +157,8 @@ def score(
             raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
         model = registry.load_model(request.model, config)
         try:
-            manifest = Run(run_id, request.input, output, model, config, paths, window).execute()
+            run = Run(run_id, request.input, output, request.model, model, config, paths, window)
+            manifest = run.execute()
         except OSError as error:
             raise ProjectError(f"{error}. Run {run_id} goes on when started again.") from error
         except KeyboardInterrupt:

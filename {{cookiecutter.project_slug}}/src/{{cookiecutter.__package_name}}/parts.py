@@ -39,13 +39,41 @@ class Window(NamedTuple):
 class Part:
     """Consecutive rows of one file or query: the unit that is scored, written and resumed.
 
-    ``start`` is the number of its first row within ``source``, counted from 0.
+    ``file`` counts the input's files, ``number`` the parts of one file, ``start`` the rows of
+    ``source`` before its first row, all from 0.
     """
 
-    index: int
+    file: int
+    number: int
     source: str
     start: int
     batches: Callable[[], Iterator[pa.RecordBatch]]
+
+    @property
+    def name(self) -> str:
+        return part_name(self.file, self.number)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Where one reader finds its rows: a parquet part, a whole csv file, a stored part."""
+
+    file: int
+    path: Path
+    source: str
+    number: int = 0
+    start: int = 0
+    groups: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """Of its one part; None for a csv file, whose parts are not known before it is read."""
+        return None if self.path.suffix == ".csv" else part_name(self.file, self.number)
+
+
+def part_name(file: int, number: int) -> str:
+    """What the files of a part are called; names sort as the parts do."""
+    return f"part-{file:06d}-{number:06d}"
 
 
 def digest(paths: Iterable[Path], stop: threading.Event | None = None) -> str:
@@ -97,48 +125,78 @@ def cut(
 ) -> Iterator[Part]:
     """The parts of an input, of about ``rows`` rows each, the same at every call.
 
-    A parquet part is one or more row groups and is read only when its batches are asked for; csv
-    and SQL are read here, in order, one part at a time.
+    Parquet is read only when a part's batches are asked for; csv and SQL are read here, in order.
     """
-    index = 0
-    for path in paths:
-        split = _parquet_parts if path.suffix == ".parquet" else _csv_parts
-        for start, batches in split(path, columns, rows):
-            yield Part(index, str(path), start, batches)
-            index += 1
+    for section in outline(paths, rows):
+        yield from read(section, columns, rows)
     if not paths:
-        for start, batches in _grouped(_sql_rows(uri, columns, window), rows):
-            yield Part(index, redacted(uri), start, batches)
-            index += 1
+        grouped = _grouped(_sql_rows(uri, columns, window), rows)
+        for number, (start, batches) in enumerate(grouped):
+            yield Part(0, number, redacted(uri), start, batches)
 
 
-def _parquet_parts(path: Path, columns: list[str], rows: int):
+def outline(paths: list[Path], rows: int) -> Iterator[Section]:
+    """The sections of files, which ``read`` cuts to parts of about ``rows`` rows each."""
+    for file, path in enumerate(paths):
+        if path.suffix == ".csv":
+            yield Section(file, path, str(path))
+            continue
+        for number, (start, groups) in enumerate(_row_groups(path, rows)):
+            yield Section(file, path, str(path), number, start, groups)
+
+
+def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
+    """The parts of a section."""
+    path = section.path
+    if path.suffix == ".csv":
+        with _readable(path):
+            grouped = _grouped(_open_csv(path, columns), rows)
+            for number, (start, batches) in enumerate(grouped):
+                yield Part(section.file, number, section.source, start, batches)
+        return
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        if path.suffix != ".parquet":
+            yield from _stored(path)
+            return
+        with _readable(path), pq.ParquetFile(path) as file:
+            yield from file.iter_batches(
+                min(rows, BATCH_ROWS), row_groups=section.groups, columns=columns, use_threads=False
+            )
+
+    yield Part(section.file, section.number, section.source, section.start, batches)
+
+
+def _row_groups(path: Path, rows: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """First row and row groups of each part."""
     with _readable(path):
         metadata = pq.read_metadata(path)
     start, count, groups = 0, 0, []
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows
         if groups and count + size > rows:
-            yield start, _group_reader(path, metadata, groups, columns, rows)
+            yield start, tuple(groups)
             start, count, groups = start + count, 0, []
         groups, count = [*groups, group], count + size
     if groups:
-        yield start, _group_reader(path, metadata, groups, columns, rows)
+        yield start, tuple(groups)
 
 
-def _group_reader(path, metadata, groups, columns, rows):
-    def batches() -> Iterator[pa.RecordBatch]:
-        with _readable(path), pq.ParquetFile(path, metadata=metadata) as file:
-            yield from file.iter_batches(
-                min(rows, BATCH_ROWS), row_groups=groups, columns=columns, use_threads=False
-            )
+def store(part: Part, folder: Path) -> Section:
+    """Keep the rows of a part in a file, batch by batch as they are, for another process."""
+    path = folder / f"{part.name}.arrows"
+    with path.open("wb") as file:
+        for batch in part.batches():
+            # Batches of a query may differ in their types, and so each is a stream of its own.
+            with pa.ipc.new_stream(file, batch.schema) as stream:
+                stream.write_batch(batch)
+    return Section(part.file, path, part.source, part.number, part.start)
 
-    return batches
 
-
-def _csv_parts(path: Path, columns: list[str], rows: int):
-    with _readable(path):
-        yield from _grouped(_open_csv(path, columns), rows)
+def _stored(path: Path) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as file:
+        while file.peek(1):
+            yield from pa.ipc.open_stream(file)
 
 
 def _open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingReader:

@@ -63,9 +63,13 @@ class Model:
         ``matrix`` is float32 of shape (rows, columns), as the contract encodes it; the second
         part is None for a model without probabilities.
         """
+        labels, probability = self.codes(matrix)
+        return CONTRACT.target.decode(labels), probability
+
+    def codes(self, matrix: np.ndarray) -> Scores:
+        """As ``score``, with the predictions in the target's numeric form."""
         labels, probabilities = self.run(matrix)
-        values = CONTRACT.target.decode(labels)
-        return values, None if probabilities is None else _largest(probabilities)
+        return labels, None if probabilities is None else _largest(probabilities)
 
 
 def make_predictions(loaded_model: Model, data: Any) -> list:

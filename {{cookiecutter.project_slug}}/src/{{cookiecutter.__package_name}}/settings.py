@@ -99,9 +99,14 @@ class Batch(Section):
     work: Location = "data/processed"
     database: Location = "sqlite:///data/predictions/ledger.db"
     max_rejected_share: float = Field(0.05, ge=0, le=1)
+    engine: Literal["local", "spark"] = "local"
     workers: int = Field(0, ge=0, le=256, description="0: one for each core")
     part_rows: int = Field(1_000_000, ge=1_000, le=100_000_000)
     memory_mb: int = Field(256, ge=16, description="for the rows in flight, over all workers")
+    # The Spark engine: its master, how long that may take to start, and options of Spark's own.
+    master: str = Field("local[*]", min_length=1)
+    master_seconds: int = Field(60, ge=1, le=3600)
+    spark: dict[Annotated[str, Field(pattern=r"^spark\.")], str] = {}
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
 

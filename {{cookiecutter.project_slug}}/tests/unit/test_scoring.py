@@ -1,10 +1,13 @@
 """The pieces of a run: which rows are scored, and which command goes on with which run."""
 
+import importlib.util
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
-from {{ cookiecutter.__package_name }} import batch, predict, scoring
+from {{ cookiecutter.__package_name }} import batch, predict, results
 from {{ cookiecutter.__package_name }}.arrow import Checked
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
@@ -25,8 +28,12 @@ def checked(values, invalid=()):
     return found
 
 
+def score_valid(model, found):
+    return results.finite(found, *results.score_valid(model, found))
+
+
 def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
-    rows, values, probability = scoring.score_valid(Answers(), checked([1, 2, 3, 4], [1]))
+    rows, values, probability = score_valid(Answers(), checked([1, 2, 3, 4], [1]))
     assert rows.tolist() == [0, 2, 3]
     assert values.tolist() == [1, 3, 4]
     assert probability is None
@@ -34,7 +41,7 @@ def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
 
 def test_a_prediction_that_is_no_number_rejects_its_row():
     batch_of_rows = checked([1, np.nan, np.inf, 4])
-    rows, values, _ = scoring.score_valid(Answers(), batch_of_rows)
+    rows, values, _ = score_valid(Answers(), batch_of_rows)
     assert rows.tolist() == [0, 3]
     assert values.tolist() == [1, 4]
     violations = batch_of_rows.violations.to_pylist()
@@ -46,14 +53,14 @@ def test_a_prediction_that_is_no_number_rejects_its_row():
 
 
 def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
-    rows, values, _ = scoring.score_valid(None, checked([1, 2], [0, 1]))
+    rows, values, _ = score_valid(None, checked([1, 2], [0, 1]))
     assert len(rows) == len(values) == 0
     assert values.dtype == CONTRACT.target.decode(np.zeros(1)).dtype, "as in any other batch"
 
 
 def test_predictions_name_their_row(saved):
     model = predict.open_model(saved)
-    names = scoring.predictions_schema(model).names
+    names = results.predictions_schema(model).names
     which = [CONTRACT.key.name] if CONTRACT.key else ["source", "row"]
     assert names[: len(which)] == which
     assert names[-3:] == ["model_version", "run_id", "predicted_at"]
@@ -62,7 +69,7 @@ def test_predictions_name_their_row(saved):
 
 def test_predictions_have_the_targets_own_type(saved):
     model = predict.open_model(saved)
-    kind = scoring.predictions_schema(model).field("prediction").type
+    kind = results.predictions_schema(model).field("prediction").type
     expected = CONTRACT.target.decode(np.zeros(1))
     assert kind == pa.from_numpy_dtype(expected.dtype)
 
@@ -81,3 +88,21 @@ def test_run_ids_that_are_no_file_names_are_refused(bad):
 @pytest.mark.parametrize("good", ["1", "2026-11-22", "daily.2026", "A" * 100])
 def test_run_ids_of_the_users_own(good):
     assert batch.RUN_ID.fullmatch(good)
+
+
+def test_without_pyspark_the_spark_engine_is_one_sentence(call, saved, rows, project, monkeypatch):
+    pyarrow.csv.write_csv(rows(10), project.folder / "in.csv")
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "pyspark" else known(name)
+    )
+    done = call("score", "--engine", "spark", "--input", "in.csv", "--model", saved)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the Spark engine needs pyspark: install requirements-spark.txt.\n"
+    )
+
+
+def test_a_master_without_spark_is_refused(call, saved):
+    done = call("score", "--master", "local[2]", "--model", saved)
+    assert (done.returncode, done.stderr) == (2, "error: --master goes with --engine spark.\n")

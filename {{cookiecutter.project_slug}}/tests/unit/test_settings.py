@@ -65,6 +65,8 @@ def test_other_variables_in_dotenv_are_none_of_our_business(folder):
         ("[batch]\nmemory_mb = 1", "batch.memory_mb"),
         ("[batch]\nmax_rejected_share = 1.5", "batch.max_rejected_share"),
         ('[batch]\nworkers = "many"', "batch.workers"),
+        ('[batch]\nengine = "flink"', "batch.engine"),
+        ('[batch.spark]\nmemory = "4g"', "batch.spark.memory"),
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
         ("[api]\nport = 0", "api.port"),
