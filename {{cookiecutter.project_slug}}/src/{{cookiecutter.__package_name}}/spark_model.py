@@ -65,7 +65,8 @@ def function(spark, uri: str, model: Model, config: Settings, work: Path):
     folder = registry.copy(uri, str(work / "model"), config)
     sha256 = read_metadata(folder)["sha256"]
     if sha256 != model.metadata["sha256"]:
-        raise ProjectError(f"{registry.named(uri)} has changed since the run began: start it again.")
+        what = "has changed since the run began: start it again"
+        raise ProjectError(f"{registry.named(uri)} {what}.")
     target = work / "mlflow-model"
     pyfunc.save_model(
         str(target),
