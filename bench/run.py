@@ -28,8 +28,11 @@ SIZES = (1, 10, 30)
 ROUNDS = 3
 SPARK = ["pyspark>=4.3,<4.4", "mlflow>=3.17,<3.18", "pandas>=2.3,<3", "scikit-learn", "skops"]
 
-# The environments: what the image installs, what development installs, and Spark's.
-SERVING, DEVELOPMENT, SPARKS = (BUILD / f"venv-{name}" for name in ("serving", "dev", "spark"))
+# The environments: what the image installs, what development installs, what the Spark engine needs,
+# and a plain Spark's.
+SERVING, DEVELOPMENT, ENGINES, SPARKS = (
+    BUILD / f"venv-{name}" for name in ("serving", "dev", "engines", "spark")
+)
 Command = list[str | Path]
 
 
@@ -86,7 +89,11 @@ def prepare() -> None:
     """Render the project, make environments and models anew; inputs are kept, they never change."""
     shutil.rmtree(PROJECT, ignore_errors=True)
     call(BIN / "cookiecutter", TEMPLATE, "--no-input", "--default-config", "--output-dir", BUILD)
-    for folder, name in ((SERVING, "requirements"), (DEVELOPMENT, "requirements-dev")):
+    for folder, name in (
+        (SERVING, "requirements"),
+        (DEVELOPMENT, "requirements-dev"),
+        (ENGINES, "requirements-spark"),
+    ):
         install(folder, "--require-hashes", "--requirement", PROJECT / f"{name}.txt")
         install(folder, "--no-deps", "--editable", PROJECT)
     install(SPARKS, *SPARK)
@@ -161,6 +168,19 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def engines() -> dict:
+    """Both engines of ours as the rows grow, once each; of Spark the job's own process counts."""
+    out, model = BUILD / "out-ours", BUILD / "logistic"
+    commands = {
+        f"{engine}, {rows} million": script(
+            ENGINES, "ours", BUILD / f"{rows}.parquet", out, model, "--engine", engine
+        )
+        for rows in SIZES
+        for engine in ("local", "spark")
+    }
+    return in_turns(commands, [out], 1)
+
+
 def memory() -> dict:
     """Peak memory of ours by the number of rows."""
     out, model = BUILD / "out-ours", BUILD / "logistic"
@@ -216,6 +236,7 @@ def main() -> None:
         "logistic": lambda: scoring("logistic", arguments.millions),
         "forest": lambda: scoring("forest", arguments.millions),
         "spark": spark,
+        "engines": engines,
         "memory": memory,
         "cli": command_line,
         "rendering": lambda: rendering(arguments.ccds),

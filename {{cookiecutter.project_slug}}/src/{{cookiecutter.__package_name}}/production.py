@@ -18,6 +18,7 @@ from .databases import connect, is_database, local_path, redacted, sqlite_file
 from .effective import leaves, masked, place
 from .errors import ProjectError
 from .settings import Settings, origin
+from .stores import parse
 
 # For all databases and servers together.
 SECONDS = 10
@@ -39,6 +40,7 @@ def _example(value: str) -> bool:
 
 # Setting, what is refused in production, and why and what instead.
 RULES: tuple[tuple[str, Callable, str], ...] = (
+    ("models.uri", _sqlite, ALONE),
     ("log_level", lambda level: level == "DEBUG", "may write data to the log: choose INFO"),
     ("models.tracking_uri", _sqlite, f"{ALONE}, or a tracking server"),
     (
@@ -74,6 +76,7 @@ FOLDERS = (
 )
 PRESENT = ("models.uri", "batch.input", "authentication.jwks")
 SERVERS = (
+    "models.uri",
     "models.tracking_uri",
     "batch.input",
     "batch.output",
@@ -118,11 +121,16 @@ def _problems(config: Settings, values: dict) -> Iterator[tuple[str, str]]:
         if (value := values.get(key)) and (path := local_path(value)) and not _can_be_made(path):
             yield key, "can be neither made nor written to: name another, or give this user rights"
     for key in PRESENT:
-        value = values.get(key)
-        named = value and not value.startswith("models:/") and local_path(value)
-        if named and not named.exists():
+        if (named := _named(key, values.get(key))) and not named.exists():
             yield key, "does not exist: put it there, or name another"
     yield from _unreachable(config, values)
+
+
+def _named(key: str, value: str | None) -> Path | None:
+    """The path that a setting names, without the version behind a store of models."""
+    if not value or value.startswith("models:/"):
+        return None
+    return local_path(parse(value).store if key == "models.uri" else value)
 
 
 def _secrets(config: Settings, sources: list) -> Iterator[str]:

@@ -97,6 +97,17 @@ def test_a_served_folder_needs_no_registry(check, alone, project):
     assert check(**SOUND | chosen | {"MODELS__URI": "model"})[1] == 0
 
 
+def test_a_store_of_models_is_looked_at_like_any_other_database_or_folder(check, alone, project):
+    said, code = check(**SOUND | {"MODELS__URI": f"{FILE}#flowers@champion"})
+    assert (len(said), code) == (1, 1)
+    assert said[0].startswith("models.uri = ")
+    (project.folder / "store" / "versions").mkdir(parents=True)
+    assert check(**SOUND | {"MODELS__URI": "store@champion"})[1] == 0
+    assert check(**SOUND | {"MODELS__URI": "s3://bucket/flowers@champion"})[1] == 0
+    said, code = check(**SOUND | {"MODELS__URI": "stored@champion"})
+    assert (code, "does not exist" in said[0]) == (1, True)
+
+
 def test_folders_that_cannot_be_made_are_told(check, alone, project):
     (project.folder / "file").write_text("", "utf-8")
     said, code = check(TRAINING__WORK="file/below")
