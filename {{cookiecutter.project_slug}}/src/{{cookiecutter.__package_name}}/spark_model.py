@@ -62,7 +62,7 @@ def function(spark, uri: str, model: Model, config: Settings, work: Path):
     from mlflow import pyfunc
     from mlflow.exceptions import MlflowException
 
-    folder = registry.copy(uri, str(work / "model"), config)
+    folder = Path(registry.copy(uri, str(work / "model"), config))
     sha256 = read_metadata(folder)["sha256"]
     if sha256 != model.metadata["sha256"]:
         what = "has changed since the run began: start it again"
