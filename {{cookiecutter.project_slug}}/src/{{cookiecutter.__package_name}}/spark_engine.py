@@ -23,7 +23,7 @@ from .errors import ProjectError
 from .parts import Part, Section
 from .predict import Scores
 from .results import Results
-from .spark_session import cause, session
+from .spark_session import apart, cause, session
 
 # A batch on its way: of which part, its valid rows as numbers, and all the rest of it; a part
 # that has no batches, or was finished before, is one row without rest.
@@ -53,13 +53,16 @@ def score(run, rows: int) -> Counter:
     if not sections:
         return counts
     work = run.results.unfinished
-    with session(run.config.batch, work) as spark:
+
+    def job() -> list:
         predict = spark_model.function(spark, run.model_uri, run.model, run.config, work)
-        checked = spark.range(0, len(sections), 1, len(sections)).mapInArrow(
-            reader(sections, rows, run.results), CHECKED
-        )
+        tasks = spark.range(0, len(sections), 1, len(sections))
+        checked = tasks.mapInArrow(reader(sections, rows, run.results), CHECKED)
         scored = checked.withColumn("scores", predict("matrix"))
-        for row in _collect(scored.mapInArrow(writer(run.results), COUNTS), run.run_id):
+        return _collect(scored.mapInArrow(writer(run.results), COUNTS), run.run_id)
+
+    with session(run.config.batch, work) as spark:
+        for row in apart(job):
             counts.update(parts=1, **{name: row[name] for name in COUNTED})
     return counts
 

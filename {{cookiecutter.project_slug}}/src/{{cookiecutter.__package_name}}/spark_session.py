@@ -8,6 +8,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -51,11 +52,7 @@ def session(config: Batch, work: Path) -> Iterator:
     try:
         action = partial(start, config, work)
         spark = _within(config.master_seconds, config.master, action, lambda late: late.stop())
-        # Not before the first job is it known whether there is an executor.
-        _within(config.master_seconds, config.master, lambda: spark.range(1).count())
-        for name, value in BATCHES.items():
-            spark.conf.set(name, value)
-        spark.addArtifacts(str(_package(work)), pyfile=True)
+        _within(config.master_seconds, config.master, partial(_prepare, spark, work))
         yield spark
     finally:
         if spark is not None:
@@ -90,6 +87,14 @@ def _connect(config: Batch, work: Path):
     return SparkSession.builder.remote(config.master).config(map=config.spark).getOrCreate()
 
 
+def _prepare(spark, work: Path) -> None:
+    """Give it our code, and a first job: not before is it known whether there is an executor."""
+    for name, value in BATCHES.items():
+        spark.conf.set(name, value)
+    spark.addArtifacts(str(_package(work)), pyfile=True)
+    spark.range(1).count()
+
+
 def _java(conf):
     """Start Java; what it says goes to log/spark.log."""
     from pyspark.errors import PySparkRuntimeError
@@ -116,33 +121,42 @@ def _log():
 
 def _within(seconds: int, master: str, action: Callable, undo: Callable | None = None):
     """What ``action`` returns; when it takes longer, what comes of it is undone."""
-    result: list = []
-    given_up = threading.Event()
+    try:
+        return apart(action, seconds, undo)
+    except TimeoutError:
+        what = f"gave no session with an executor in {seconds} seconds (batch.master_seconds)"
+        raise ProjectError(f"Spark at {master} {what}.") from None
+    except ProjectError:
+        raise
+    except Exception as error:
+        raise ProjectError(f"Spark at {master}: {cause(error)}.") from error
+
+
+def apart(action: Callable, seconds: float | None = None, undo: Callable | None = None):
+    """What ``action`` returns, in a thread of its own, which Ctrl-C and time leave to itself.
+
+    :param undo: called with what it returns when nobody waits for that any more.
+    :raises TimeoutError: it takes longer.
+    """
+    done: Future = Future()
+    left = threading.Event()
 
     def run() -> None:
         try:
             value = action()
-            result.append((value, None))
-            if given_up.is_set() and undo:
-                undo(value)
         except BaseException as error:
-            result.append((None, error))
+            done.set_exception(error)
+            return
+        done.set_result(value)
+        if left.is_set() and undo:
+            undo(value)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not result:
-        given_up.set()
-        raise ProjectError(
-            f"Spark at {master} gave no session with an executor in {seconds} seconds "
-            "(batch.master_seconds)."
-        )
-    value, error = result[0]
-    if isinstance(error, ProjectError):
-        raise error
-    if error:
-        raise ProjectError(f"Spark at {master}: {cause(error)}.") from error
-    return value
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return done.result(seconds)
+    except BaseException:
+        left.set()
+        raise
 
 
 def _package(work: Path) -> Path:
