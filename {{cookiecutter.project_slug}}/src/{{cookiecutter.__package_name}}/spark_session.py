@@ -52,7 +52,7 @@ def session(config: Batch, work: Path) -> Iterator:
     try:
         action = partial(start, config, work)
         spark = _within(config.master_seconds, config.master, action, lambda late: late.stop())
-        _within(config.master_seconds, config.master, partial(_prepare, spark, work))
+        _within(config.master_seconds, config.master, partial(_prepare, spark, config, work))
         yield spark
     finally:
         if spark is not None:
@@ -84,13 +84,16 @@ def _connect(config: Batch, work: Path):
     """A session of a Spark Connect server, which is the driver."""
     from pyspark.sql import SparkSession
 
-    return SparkSession.builder.remote(config.master).config(map=config.spark).getOrCreate()
+    # Without options it does not ask the server yet, and so can be told not to try for long.
+    return SparkSession.builder.remote(config.master).getOrCreate()
 
 
-def _prepare(spark, work: Path) -> None:
+def _prepare(spark, config: Batch, work: Path) -> None:
     """Give it our code, and a first job: not before is it known whether there is an executor."""
-    for name, value in BATCHES.items():
-        spark.conf.set(name, value)
+    for name, value in (config.spark | BATCHES).items():
+        # The others were set before it began, or are the Connect server's own.
+        if spark.conf.isModifiable(name):
+            spark.conf.set(name, value)
     spark.addArtifacts(str(_package(work)), pyfile=True)
     spark.range(1).count()
 
