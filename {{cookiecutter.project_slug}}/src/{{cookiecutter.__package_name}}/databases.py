@@ -19,6 +19,16 @@ def is_database(uri: str) -> bool:
     return "://" in uri and uri.partition("://")[0] not in ELSEWHERE
 
 
+def has_password(uri: str) -> bool:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return is_database(uri) and make_url(uri.partition("#")[0]).password is not None
+    except ArgumentError:
+        return False
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite database; None if it is in memory, or another one."""
     file = uri.partition("#")[0].removeprefix("sqlite:///")

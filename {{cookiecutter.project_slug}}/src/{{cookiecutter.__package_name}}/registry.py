@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .databases import local_path, redacted
+from .databases import has_password, local_path, redacted
 from .errors import ProjectError
 from .predict import Model, current, open_model, read_metadata, self_test, write_metadata
 from .settings import PACKAGE, Settings
@@ -194,7 +194,7 @@ def named(connection_string: str) -> str:
 
 def typed(connection_string: str) -> str:
     """A connection string from the command line, where everybody could read a password."""
-    if named(connection_string) != connection_string:
+    if has_password(connection_string):
         raise ProjectError(
             f"{named(connection_string)}: whoever lists the processes of this machine sees the "
             "password: give it as the setting models.uri, by MODELS__URI or a file of secrets."

@@ -75,6 +75,13 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(folder, word
     assert "s3cret" not in said.out + said.err
 
 
+@pytest.mark.parametrize(
+    "uri", ["postgresql+pg8000://app@/db?unix_sock=/run/x#flowers", "models:/a", "s3://b/c", "a/b"]
+)
+def test_what_has_no_password_is_taken_as_it_is(uri):
+    assert registry.typed(uri) == uri
+
+
 def test_no_password_is_kept_with_a_model(saved, tmp_path, config):
     assert registry.named("s3://bucket/models@champion") == "s3://bucket/models@champion"
     assert registry.named("sqlite:///models.db#flowers") == "sqlite:///models.db#flowers"
