@@ -28,7 +28,9 @@ def place(request, copied, monkeypatch):
     return place
 
 
-OUTSIDE = pytest.mark.parametrize("place", ["local", "s3", "azure", "sqlite"], indirect=True)
+OUTSIDE = pytest.mark.parametrize(
+    "place", ["local", "s3", "azure", "sqlite", "postgres"], indirect=True
+)
 
 
 @OUTSIDE
