@@ -177,9 +177,10 @@ def quiet() -> None:
     """No telemetry, progress bars and notes of MLflow's; bounds for a server that is down."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SERVER_SECONDS)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", SERVER_RETRIES)
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
+    for noisy in ("alembic", "mlflow.store", "mlflow.utils.environment"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # It would rather read a signature off type hints or an example; ours is from the contract. The
     # filter stays: taken back after each call, it would be missing in other threads' calls.
