@@ -33,6 +33,7 @@ VARIANTS = {
 # has versions of its own is named as it is after the choice.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
+        "ci/smoke_batch.py",
         "data/rejected",
         "docs/batch.md",
         "src/{package}/batch.py",
@@ -62,6 +63,7 @@ ONLY = {
         "tests/unit/test_scoring.py",
     ),
     ("deployment_flavor", ("api", "both")): (
+        "ci/smoke_api.py",
         "docs/api.md",
         "docs/openapi.json",
         "src/{package}/api.py",
