@@ -62,6 +62,9 @@ ONLY = {
         "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
+    ("ci_provider", ("github",)): (".github",),
+    ("ci_provider", ("gitlab",)): (".gitlab-ci.yml",),
+    ("ci_provider", ("azure",)): ("azure-pipelines.yml",),
     ("deployment_flavor", ("api", "both")): (
         "ci/smoke_api.py",
         "docs/api.md",

@@ -8,6 +8,7 @@ import pytest
 from conftest import FLAVORS, label
 
 TREE = """
+.github/workflows/change.yml
 .dockerignore
 .env.example
 .gitignore
@@ -30,6 +31,7 @@ data/predictions/.gitkeep
 data/processed/.gitkeep
 data/raw/example.csv
 docs/bring-your-own-data.md
+docs/ci.md
 docs/commands.md
 docs/contract.md
 docs/databases.md

@@ -33,8 +33,9 @@ def main(argv: list[str]) -> int:
 
 def score(engine: str, image: str, model: Path) -> None:
     """:raises ProjectError: it fails, or its manifest counts other rows than it was given."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "data")
+    # Below the project, as the engine may be on another machine that has this folder, too.
+    with tempfile.TemporaryDirectory(dir="build") as folder:
+        data = Path(folder, "data").resolve()
         shutil.copytree("data/raw", data / "raw")
         mounts = ("-v", f"{model}:/app/model:ro", "-v", f"{data}:/app/data")
         where = ("--user", str(os.getuid()), "--env", "MODELS__URI=/app/model")
