@@ -120,7 +120,8 @@ def test_the_workflow_gives_no_rights_away(bake):
 def test_no_script_takes_a_name_for_a_command(bake, provider):
     """Names of branches and the like come by the environment, in double quotes."""
     for _, script, _ in scripts(pipeline(bake(ci_provider=provider), provider), provider):
-        assert "$(" not in script and "${{" not in script
+        assert "$(" not in script
+        assert "${{" not in script
         assert "$" not in re.sub(r'"[^"]*"', "", script), script
 
 
