@@ -121,7 +121,10 @@ def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp
     body, expected = examples(project)
     name = f"baked-{os.getpid()}"
     start = (ENGINE, "run", "--detach", "--name", name, *LOCKED_DOWN, "--network=none")
-    run(*start, "--tmpfs=/app/data:mode=1777", image, cwd=tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o777)
+    run(*start, "-v", f"{data}:/app/data", image, cwd=tmp_path)
     try:
         wait_for(lambda: healthy(name), 60, lambda: logs(name))
         ask = (ENGINE, "exec", name, "python", "-c", ASK, json.dumps(body))

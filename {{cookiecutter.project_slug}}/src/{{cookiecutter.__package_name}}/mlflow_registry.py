@@ -1,5 +1,6 @@
 """MLflow's registry as a store of models, and the training runs beside it. It imports mlflow."""
 
+import ast
 import importlib.metadata
 import importlib.util
 import logging
@@ -33,6 +34,8 @@ from {package}.mlflow_model import RegisteredModel
 
 set_model(RegisteredModel())
 """
+# What that imports, and what predictions and a skops file import later.
+LOADED = ("mlflow_model", "arrow", "model")
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,10 @@ class MLflowStore:
         try:
             uri = self._client.get_model_version_download_uri(self.model, version.number)
             with tempfile.TemporaryDirectory() as temporary:
-                downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=temporary)
-                artifacts = Path(downloaded) / "artifacts"
-                model = next(path.parent for path in artifacts.rglob(METADATA))
+                # Not the code, which is for whoever has MLflow and not this project.
+                artifacts = f"{uri}/artifacts"
+                downloaded = mlflow.artifacts.download_artifacts(artifacts, dst_path=temporary)
+                model = next(path.parent for path in Path(downloaded).rglob(METADATA))
                 shutil.copytree(model, folder, dirs_exist_ok=True)
         except (MlflowException, OSError, StopIteration):
             raise ProjectError(
@@ -173,9 +177,10 @@ def quiet() -> None:
     """No telemetry, progress bars and notes of MLflow's; bounds for a server that is down."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SERVER_SECONDS)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", SERVER_RETRIES)
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
+    for noisy in ("alembic", "mlflow.store", "mlflow.utils.environment"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # It would rather read a signature off type hints or an example; ours is from the contract. The
     # filter stays: taken back after each call, it would be missing in other threads' calls.
@@ -251,10 +256,30 @@ def _log_model(folder: Path, artifact: str):
             name="model",
             python_model=str(loader),
             artifacts={"model": str(folder)},
-            code_paths=[str(Path(__file__).parent)],
+            code_paths=[str(_code(Path(temporary) / PACKAGE))],
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
             signature=ModelSignature(*_signature()),
         )
+
+
+def _code(folder: Path) -> Path:
+    """Copy the modules that loading and predicting import, directly or not.
+
+    A server takes each file by a request of its own; the whole package would be ten times as many.
+    """
+    here, waiting, seen = Path(__file__).parent, {"__init__", *LOADED}, set()
+    folder.mkdir()
+    while waiting:
+        seen.add(name := waiting.pop())
+        file = here / f"{name}.py"
+        if not file.is_file():
+            continue  # it was a name in __init__.py, no module
+        shutil.copy(file, folder)
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                found = [node.module] if node.module else [alias.name for alias in node.names]
+                waiting |= {*found} - seen
+    return folder
 
 
 def _signature():

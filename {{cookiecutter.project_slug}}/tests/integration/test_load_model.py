@@ -27,6 +27,17 @@ print(json.dumps(list(model.predict(rows)), default=str))
 """
 
 
+ALONE = """
+import importlib, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+for name in ("mlflow_model", "arrow", "model"):
+    module = importlib.import_module("{package}." + name)
+print(Path(module.__file__).parents[1])
+"""
+
+
 def typed(examples):
     """The examples in the types of the contract, which MLflow insists on."""
     kinds = {"float": "float64", "integer": "int64", "boolean": "bool", "date": "datetime64[ns]"}
@@ -56,6 +67,17 @@ def test_plain_mlflow_loads_it_in_another_process(copied, examples):
     predictions = json.loads(done.stdout.splitlines()[-1])
     ours = make_predictions(registry.load_model(CHAMPION, settings.load()), table)
     assert predictions == json.loads(json.dumps(ours, default=str))
+
+
+def test_the_code_that_is_kept_with_a_model_is_complete_and_no_more(copied, tmp_path):
+    [code] = copied.folder.glob("mlartifacts/models/*/artifacts/code")
+    kept = {path.stem for path in (code / settings.PACKAGE).iterdir()}
+    assert {"contract", "predict", "mlflow_model"} <= kept
+    assert not kept & {"train", "registry", "cli", "__pycache__"}
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE.format(package=settings.PACKAGE), "utf-8")
+    done = copied.run(script, code)
+    assert (done.returncode, done.stdout.strip()) == (0, str(code)), done.stderr
 
 
 def test_a_version_number_names_it_too(untouched, examples):
