@@ -7,6 +7,7 @@ the folder of a model.
 import json
 import os
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -41,19 +42,26 @@ def main(argv: list[str]) -> int:
 def serve(engine: str, image: str, model: Path) -> None:
     """:raises ProjectError: it is not ready in time, or gives no prediction."""
     name = f"smoke-{os.getpid()}"
-    mounts = ("-v", f"{model}:/app/model:ro", "--tmpfs", "/app/data:mode=1777")
-    run(engine, "run", "--detach", "--name", name, *LOCKED, *mounts, image)
-    ask = (engine, "exec", name, "python", "-c", ASK)
-    try:
-        wait_until_ready(*ask)
-        rows = {column.name: [example_of(column)] for column in CONTRACT.columns}
-        answer = run(*ask, "/predict", json.dumps({"data": rows}))
-        print(f"{image} answers {answer.strip()}")
-        if len(json.loads(answer)["predictions"]) != 1:
-            raise ProjectError("it gives no prediction for one row.")
-    finally:
-        with suppress(ProjectError):
-            run(engine, "rm", "--force", name)
+    with tempfile.TemporaryDirectory(dir="build") as folder:
+        data = Path(folder, "data").resolve()
+        data.mkdir()
+        data.chmod(0o777)  # the image's user is another one
+        mounts = ("-v", f"{model}:/app/model:ro", "-v", f"{data}:/app/data")
+        run(engine, "run", "--detach", "--name", name, *LOCKED, *mounts, image)
+        try:
+            ask_for_a_prediction(image, engine, "exec", name, "python", "-c", ASK)
+        finally:
+            with suppress(ProjectError):
+                run(engine, "rm", "--force", name)
+
+
+def ask_for_a_prediction(image: str, *ask: str) -> None:
+    wait_until_ready(*ask)
+    rows = {column.name: [example_of(column)] for column in CONTRACT.columns}
+    answer = run(*ask, "/predict", json.dumps({"data": rows}))
+    print(f"{image} answers {answer.strip()}")
+    if len(json.loads(answer)["predictions"]) != 1:
+        raise ProjectError("it gives no prediction for one row.")
 
 
 def wait_until_ready(*ask: str) -> None:
