@@ -156,6 +156,7 @@ def audit():
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"--vulnerability-service osv --osv-url http://127.0.0.1:{server.server_port}/v1/query"
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
