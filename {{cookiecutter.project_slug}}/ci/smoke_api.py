@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
 def serve(engine: str, image: str, model: Path) -> None:
     """:raises ProjectError: it is not ready in time, or gives no prediction."""
     name = f"smoke-{os.getpid()}"
+    Path("build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir="build", ignore_cleanup_errors=True) as folder:
         data = Path(folder, "data").resolve()
         data.mkdir()

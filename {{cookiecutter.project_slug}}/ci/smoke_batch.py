@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
 
 def score(engine: str, image: str, model: Path) -> None:
     """:raises ProjectError: it fails, or its manifest counts other rows than it was given."""
+    Path("build").mkdir(exist_ok=True)
     # Below the project, as the engine may be on another machine that has this folder, too.
     with tempfile.TemporaryDirectory(dir="build") as folder:
         data = Path(folder, "data").resolve()
