@@ -107,7 +107,8 @@ lock: $(READY) ## Refresh every locked requirement, the rendered projects' too
 		$(MAKE) --no-print-directory -C $$folder lock PYTHON="$$PWD/$(BIN)/python" && \
 		for file in $$folder/requirements*.txt; do \
 			name=$$(basename $$file .txt); \
-			cp $$file '$(TEMPLATE)'/$${name}_$$flavor.txt || exit 1; \
+			test $$name = requirements-ci || name=$${name}_$$flavor; \
+			cp $$file '$(TEMPLATE)'/$$name.txt || exit 1; \
 		done || exit 1; \
 	done
 

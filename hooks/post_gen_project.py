@@ -33,6 +33,7 @@ VARIANTS = {
 # has versions of its own is named as it is after the choice.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
+        "ci/smoke_batch.py",
         "data/rejected",
         "docs/batch.md",
         "src/{package}/batch.py",
@@ -61,7 +62,11 @@ ONLY = {
         "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
+    ("ci_provider", ("github",)): (".github",),
+    ("ci_provider", ("gitlab",)): (".gitlab-ci.yml",),
+    ("ci_provider", ("azure",)): ("azure-pipelines.yml",),
     ("deployment_flavor", ("api", "both")): (
+        "ci/smoke_api.py",
         "docs/api.md",
         "docs/openapi.json",
         "src/{package}/api.py",

@@ -13,6 +13,7 @@ ANSWERS = r"""{{ cookiecutter | tojson }}"""
 CHOICES = {
     "problem_type": ("classification", "regression"),
     "deployment_flavor": ("batch", "api", "both"),
+    "ci_provider": ("github", "gitlab", "azure"),
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"),
     "python_version": ("3.11", "3.12", "3.13"),
 }

@@ -24,7 +24,13 @@ QUESTIONS = {
     if not key.startswith("_")
 }
 CHOICES = {key: value for key, value in QUESTIONS.items() if isinstance(value, list)}
-COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in product(*CHOICES.values())]
+# Every answer with every other, but for the provider: each with each, though not all of them.
+OTHERS = {key: answers for key, answers in CHOICES.items() if key != "ci_provider"}
+COMBINATIONS = [
+    dict(zip(OTHERS, answers, strict=True))
+    | {"ci_provider": CHOICES["ci_provider"][(number + number // 3) % 3]}
+    for number, answers in enumerate(product(*OTHERS.values()))
+]
 # Answers that render other code; the remaining questions fill in a license or a version.
 FLAVORS = [
     {"problem_type": problem, "deployment_flavor": flavor}

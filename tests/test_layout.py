@@ -8,6 +8,7 @@ import pytest
 from conftest import FLAVORS, label
 
 TREE = """
+.github/workflows/change.yml
 .dockerignore
 .env.example
 .gitignore
@@ -21,12 +22,16 @@ README.md
 analysis/1_data_understanding.ipynb
 analysis/2_modelling.ipynb
 analysis/3_evaluation.ipynb
+ci/compatibility.py
+ci/container.py
+ci/gate.py
 config/nonprod.toml
 config/prod.toml
 data/predictions/.gitkeep
 data/processed/.gitkeep
 data/raw/example.csv
 docs/bring-your-own-data.md
+docs/ci.md
 docs/commands.md
 docs/contract.md
 docs/databases.md
@@ -35,6 +40,7 @@ docs/environments.md
 docs/models.md
 log/.gitkeep
 pyproject.toml
+requirements-ci.txt
 requirements-dev.txt
 requirements-train.txt
 requirements.txt
@@ -72,6 +78,7 @@ src/{package}/tables.py
 src/{package}/train.py
 src/{package}/versions.py
 tests/conftest.py
+tests/integration/test_ci.py
 tests/integration/test_cli.py
 tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
@@ -97,6 +104,7 @@ tests/unit/test_tables.py
 tests/unit/test_train.py
 """
 BATCH = """
+ci/smoke_batch.py
 data/rejected/.gitkeep
 docs/batch.md
 requirements-spark.txt
@@ -128,6 +136,7 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+ci/smoke_api.py
 docs/api.md
 docs/openapi.json
 src/{package}/api.py

@@ -192,5 +192,5 @@ def test_the_workflow_tests_every_flavor_on_every_python():
     pythons = {"python": CHOICES["python_version"]}
     assert matrix["fast"] == pythons
     assert matrix["slow"] == pythons | {key: CHOICES[key] for key in FLAVORS[0]}
-    assert set(FLAVORS[0]) | {"license", "python_version"} == set(CHOICES)
+    assert set(FLAVORS[0]) | {"ci_provider", "license", "python_version"} == set(CHOICES)
     assert set(FREE_TEXT) < set(QUESTIONS)

@@ -117,6 +117,15 @@ class PostgreSQL:
         subprocess.run([*words], cwd=self.folder, **done, **self.user)
 
 
+def one_sentence(done) -> str:
+    """The only line on stderr; no traceback."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
 def wait_for(condition, process: subprocess.Popen | None = None):
     """The first true value of ``condition()``; it must come before the process ends."""
     until = time.monotonic() + SECONDS

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import wait_for
+from conftest import one_sentence, wait_for
 from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import arrow, parts, predict, settings, tables
@@ -69,15 +69,6 @@ def content(uri) -> dict:
     """Everything a run published but the time and its id."""
     table = tables.read(str(uri))
     return table.drop_columns(["predicted_at"]).to_pydict()
-
-
-def one_sentence(done) -> str:
-    """The only line on stderr; no traceback."""
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def nothing_published(score) -> bool:

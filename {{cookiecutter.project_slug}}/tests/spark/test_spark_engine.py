@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import wait_for
+from conftest import one_sentence, wait_for
 from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import cli
@@ -214,12 +214,6 @@ def test_spark_connect_gives_what_this_machine_gives(score, spark, many):
     assert process.returncode == 0, err
     assert "38,997 predicted" in out
     assert_same(score, "local", "remote")
-
-
-def one_sentence(done) -> str:
-    lines = done.stderr.splitlines()
-    assert (done.returncode, len(lines)) == (2, 1), done.stderr
-    return lines[0]
 
 
 def test_a_task_that_always_fails_is_one_sentence(score, rows, master):

@@ -1,0 +1,81 @@
+"""Whether an image serves: the contract's example, with a model and nothing else.
+
+``python ci/smoke_api.py ENGINE IMAGE MODEL`` returns 1 if not. ENGINE is docker or podman, MODEL
+the folder of a model.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from container import LOCKED, SECONDS, run
+
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.openapi import example_of
+
+# Asked from inside, as nothing reaches the container from outside.
+ASK = """
+import sys, urllib.request
+url, kind = "http://127.0.0.1:8000" + sys.argv[1], {"Content-Type": "application/json"}
+body = sys.argv[2].encode() if len(sys.argv) > 2 else None
+print(urllib.request.urlopen(urllib.request.Request(url, body, kind), timeout=30).read().decode())
+"""
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 3:
+        print("usage: python ci/smoke_api.py ENGINE IMAGE MODEL", file=sys.stderr)
+        return 2
+    try:
+        serve(argv[0], argv[1], Path(argv[2]).resolve())
+    except (ProjectError, OSError) as problem:
+        print(f"error: {argv[1]}: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(engine: str, image: str, model: Path) -> None:
+    """:raises ProjectError: it is not ready in time, or gives no prediction."""
+    name = f"smoke-{os.getpid()}"
+    Path("build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir="build", ignore_cleanup_errors=True) as folder:
+        data = Path(folder, "data").resolve()
+        data.mkdir()
+        data.chmod(0o777)  # the image's user is another one
+        mounts = ("-v", f"{model}:/app/model:ro", "-v", f"{data}:/app/data")
+        run(engine, "run", "--detach", "--name", name, *LOCKED, *mounts, image)
+        try:
+            ask_for_a_prediction(image, engine, "exec", name, "python", "-c", ASK)
+        finally:
+            with suppress(ProjectError):
+                run(engine, "rm", "--force", name)
+
+
+def ask_for_a_prediction(image: str, *ask: str) -> None:
+    wait_until_ready(*ask)
+    rows = {column.name: [example_of(column)] for column in CONTRACT.columns}
+    answer = run(*ask, "/predict", json.dumps({"data": rows}))
+    print(f"{image} answers {answer.strip()}")
+    if len(json.loads(answer)["predictions"]) != 1:
+        raise ProjectError("it gives no prediction for one row.")
+
+
+def wait_until_ready(*ask: str) -> None:
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            run(*ask, "/health/ready")
+            return
+        except ProjectError as problem:
+            if time.monotonic() > until:
+                raise ProjectError(f"it was not ready in {SECONDS} seconds: {problem}") from None
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""Whether an image scores: the example, with a model and nothing else.
+
+``python ci/smoke_batch.py ENGINE IMAGE MODEL`` returns 1 if not. ENGINE is docker or podman, MODEL
+the folder of a model.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from container import LOCKED, run
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.json_files import read_json
+from {{ cookiecutter.__package_name }}.outputs import MANIFEST
+
+RUN = "smoke"
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 3:
+        print("usage: python ci/smoke_batch.py ENGINE IMAGE MODEL", file=sys.stderr)
+        return 2
+    try:
+        score(argv[0], argv[1], Path(argv[2]).resolve())
+    except (ProjectError, OSError) as problem:
+        print(f"error: {argv[1]}: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def score(engine: str, image: str, model: Path) -> None:
+    """:raises ProjectError: it fails, or its manifest counts other rows than it was given."""
+    Path("build").mkdir(exist_ok=True)
+    # Below the project, as the engine may be on another machine that has this folder, too.
+    with tempfile.TemporaryDirectory(dir="build") as folder:
+        data = Path(folder, "data").resolve()
+        shutil.copytree("data/raw", data / "raw")
+        mounts = ("-v", f"{model}:/app/model:ro", "-v", f"{data}:/app/data")
+        where = ("--user", str(os.getuid()), "--env", "MODELS__URI=/app/model")
+        words = ("--input", "data/raw/example.csv", "--output", "data/out", "--run-id", RUN)
+        print(run(engine, "run", "--rm", *LOCKED, *where, *mounts, image, "score", *words), end="")
+        manifest = read_json(data / "out" / RUN / MANIFEST) or {"rows": {}}
+    rows = manifest["rows"]
+    if not rows.get("predicted") or rows["read"] != rows["predicted"] + rows["rejected"]:
+        raise ProjectError(f"it has published no predictions: {rows}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
