@@ -68,16 +68,10 @@ DEPENDENCIES = frozenset(
     """.split()
 )
 OWN_FOLDERS = frozenset(
-    [
-        "api_process",
-        "conftest",
-        "orders_table",
-        "pressure",
-        "real_stores",
-        "spark_cluster",
-        "src",
-        "tests",
-    ]
+    """
+    api_process compatibility conftest container gate orders_table pressure real_stores smoke_api
+    smoke_batch spark_cluster src tests
+    """.split()
 )
 
 
