@@ -1,12 +1,29 @@
 """Containers as a cautious operator runs them: no network, no rights, nothing to write to."""
 
 import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 SECONDS = 120
 LOCKED = ("--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--memory=1g")
 LINES_SHOWN = 20
+
+
+def try_image(work: Callable[[str, str, Path], None], argv: list[str]) -> int:
+    """The exit code of ``work(engine, image, model folder)``: 1 if it fails, with a sentence."""
+    if len(argv) != 3:
+        print(f"usage: python {sys.argv[0]} ENGINE IMAGE MODEL", file=sys.stderr)
+        return 2
+    engine, image, model = argv
+    try:
+        work(engine, image, Path(model).resolve())
+    except (ProjectError, OSError) as problem:
+        print(f"error: {image}: {problem}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def run(*command: str) -> str:

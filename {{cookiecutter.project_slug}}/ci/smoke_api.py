@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from container import LOCKED, SECONDS, run
+from container import LOCKED, SECONDS, run, try_image
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -25,18 +25,6 @@ url, kind = "http://127.0.0.1:8000" + sys.argv[1], {"Content-Type": "application
 body = sys.argv[2].encode() if len(sys.argv) > 2 else None
 print(urllib.request.urlopen(urllib.request.Request(url, body, kind), timeout=30).read().decode())
 """
-
-
-def main(argv: list[str]) -> int:
-    if len(argv) != 3:
-        print("usage: python ci/smoke_api.py ENGINE IMAGE MODEL", file=sys.stderr)
-        return 2
-    try:
-        serve(argv[0], argv[1], Path(argv[2]).resolve())
-    except (ProjectError, OSError) as problem:
-        print(f"error: {argv[1]}: {problem}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def serve(engine: str, image: str, model: Path) -> None:
@@ -78,4 +66,4 @@ def wait_until_ready(*ask: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(try_image(serve, sys.argv[1:]))

@@ -10,25 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from container import LOCKED, run
+from container import LOCKED, run, try_image
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.json_files import read_json
 from {{ cookiecutter.__package_name }}.outputs import MANIFEST
 
 RUN = "smoke"
-
-
-def main(argv: list[str]) -> int:
-    if len(argv) != 3:
-        print("usage: python ci/smoke_batch.py ENGINE IMAGE MODEL", file=sys.stderr)
-        return 2
-    try:
-        score(argv[0], argv[1], Path(argv[2]).resolve())
-    except (ProjectError, OSError) as problem:
-        print(f"error: {argv[1]}: {problem}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def score(engine: str, image: str, model: Path) -> None:
@@ -49,4 +37,4 @@ def score(engine: str, image: str, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(try_image(score, sys.argv[1:]))

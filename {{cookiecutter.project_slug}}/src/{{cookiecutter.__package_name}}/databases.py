@@ -6,8 +6,9 @@ from pathlib import Path
 from .errors import ProjectError, brief
 from .settings import absolute
 
-# Schemes of URIs that are no database's.
-ELSEWHERE = {"abfs", "abfss", "az", "file", "gs", "http", "https", "s3"}
+# Schemes of URIs: of cloud storage, and of all that is no database.
+CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
+ELSEWHERE = {*CLOUD, "file", "http", "https"}
 
 
 def local_path(uri: str) -> Path | None:

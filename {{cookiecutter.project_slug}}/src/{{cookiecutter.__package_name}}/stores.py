@@ -16,12 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from .databases import local_path
+from .databases import CLOUD, local_path
 from .errors import ProjectError
 from .settings import PACKAGE, Settings
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-CLOUD = ("s3", "gs", "abfs", "abfss", "az")
 # Where the store's own name begins: behind the database, the host or bucket, or at once.
 PARTS = re.compile(r"([^#]*#|models:/|[a-z][a-z0-9+]*://[^/]*/?|)(.*)", re.DOTALL)
 VERSIONED = re.compile(r"(.*?)(?:@([A-Za-z0-9][A-Za-z0-9_.-]{0,99})|(?<=.)/(\d+))?", re.DOTALL)
