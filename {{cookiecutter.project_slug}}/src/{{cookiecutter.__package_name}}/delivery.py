@@ -207,10 +207,10 @@ class Delivery:
         self.on_event("refused", 1)
 
     def _tell_of_outage(self, error: Exception) -> None:
-        self.on_event("failed", 1)
         if not self._outage:
             log.warning("predictions wait in %s: %s", self.folder, brief(error))
             self._outage = True
+        self.on_event("failed", 1)
 
 
 def hopeless(error: BaseException) -> bool:
