@@ -62,7 +62,11 @@ ONLY = {
         "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
-    ("ci_provider", ("github",)): (".github",),
+    ("ci_provider", ("github",)): (
+        ".github",
+        "ci/annotate.py",
+        "tests/integration/test_annotate.py",
+    ),
     ("ci_provider", ("gitlab",)): (".gitlab-ci.yml",),
     ("ci_provider", ("azure",)): ("azure-pipelines.yml",),
     ("deployment_flavor", ("api", "both")): (
