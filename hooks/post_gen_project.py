@@ -65,7 +65,11 @@ ONLY = {
         "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
-    ("ci_provider", ("github",)): (".github",),
+    ("ci_provider", ("github",)): (
+        ".github",
+        "ci/annotate.py",
+        "tests/integration/test_annotate.py",
+    ),
     ("ci_provider", ("gitlab",)): (".gitlab", ".gitlab-ci.yml"),
     ("ci_provider", ("azure",)): (".azuredevops",),
     ("deployment_flavor", ("api", "both")): (

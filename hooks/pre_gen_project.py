@@ -69,8 +69,8 @@ DEPENDENCIES = frozenset(
 )
 OWN_FOLDERS = frozenset(
     """
-    api_process compatibility conftest container gate orders_table pressure real_stores smoke_api
-    smoke_batch spark_cluster src tests
+    annotate api_process compatibility conftest container gate orders_table pressure real_stores
+    smoke_api smoke_batch spark_cluster src tests
     """.split()
 )
 

@@ -26,7 +26,7 @@ def announce(folder: str) -> None:
     tag, known = tag_of(released.revision)
     notes = Path(folder, "notes.md")
     notes.write_text(told(released, Path(folder), tag), "utf-8")
-    if os.environ.get("CI") or os.environ.get("TF_BUILD"):
+    if os.environ.get("CI"):
         print(forge.release(tag, released.revision, notes.read_text("utf-8")))
     elif not known:
         run("git", "tag", "--annotate", "--file", str(notes), tag, released.revision)
