@@ -9,6 +9,8 @@ from conftest import FLAVORS, label
 
 TREE = """
 .github/workflows/change.yml
+.github/workflows/release.yml
+.github/workflows/rollback.yml
 .dockerignore
 .env.example
 .gitignore
@@ -23,9 +25,21 @@ analysis/1_data_understanding.ipynb
 analysis/2_modelling.ipynb
 analysis/3_evaluation.ipynb
 ci/annotate.py
+ci/candidate.py
+ci/champion.py
+ci/chosen.py
+ci/cliff.toml
 ci/compatibility.py
 ci/container.py
+ci/deploy.py
 ci/gate.py
+ci/inventory.py
+ci/program.py
+ci/publish.py
+ci/release.py
+ci/released.py
+ci/roll_back.py
+ci/sbom.py
 config/nonprod.toml
 config/prod.toml
 data/predictions/.gitkeep
@@ -106,7 +120,10 @@ tests/unit/test_tables.py
 tests/unit/test_train.py
 """
 BATCH = """
+ci/compare.py
+ci/jobs.py
 ci/smoke_batch.py
+ci/verify_batch.py
 data/rejected/.gitkeep
 docs/batch.md
 requirements-spark.txt
@@ -138,7 +155,13 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+ci/machine.py
+ci/proxy/Dockerfile
+ci/proxy/haproxy.cfg
+ci/rollout.py
+ci/slo.py
 ci/smoke_api.py
+ci/verify_api.py
 docs/api.md
 docs/openapi.json
 src/{package}/api.py
@@ -203,9 +226,11 @@ def test_tree(bake, answers):
 
 
 @pytest.mark.parametrize("answers", FLAVORS, ids=label)
-def test_no_package_can_be_named_as_a_module_of_the_tests(bake, answers):
-    modules = {path.stem for path in (bake(**answers).path / "tests").glob("*.py")}
-    assert {"conftest"} <= modules <= pre_gen_project.OWN_FOLDERS
+def test_no_package_can_be_named_as_a_module_of_tests_or_ci(bake, answers):
+    project = bake(**answers).path
+    modules = {path.stem for folder in ("ci", "tests") for path in (project / folder).glob("*.py")}
+    assert {"conftest", "gate"} <= modules
+    assert [name for name in modules if not pre_gen_project.taken(name)] == []
 
 
 ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}
