@@ -113,6 +113,7 @@ tests/unit/test_model.py
 tests/unit/test_predict.py
 tests/unit/test_production.py
 tests/unit/test_registry.py
+tests/unit/test_release.py
 tests/unit/test_schema.py
 tests/unit/test_settings.py
 tests/unit/test_stores.py
@@ -152,6 +153,7 @@ tests/spark_cluster.py
 tests/unit/test_ledger.py
 tests/unit/test_outputs.py
 tests/unit/test_parts.py
+tests/unit/test_compare.py
 tests/unit/test_scoring.py
 """
 API = """
@@ -210,6 +212,7 @@ tests/unit/test_batching.py
 tests/unit/test_breaking.py
 tests/unit/test_delivery.py
 tests/unit/test_pressure.py
+tests/unit/test_slo.py
 tests/unit/test_spool.py
 tests/unit/test_tokens.py
 tests/unit/test_values.py
