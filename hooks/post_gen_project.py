@@ -26,6 +26,8 @@ VARIANTS = {
         "requirements.txt",
     ),
     ("deployment_flavor", ("batch", "both")): ("requirements-spark.txt",),
+    ("ci_provider", ("github", "gitlab", "azure")): ("ci/forge.py", "tests/forge_server.py"),
+    ("ci_provider", ("gitlab", "azure")): ("renovate.json",),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 
@@ -63,8 +65,8 @@ ONLY = {
         "tests/unit/test_scoring.py",
     ),
     ("ci_provider", ("github",)): (".github",),
-    ("ci_provider", ("gitlab",)): (".gitlab-ci.yml",),
-    ("ci_provider", ("azure",)): ("azure-pipelines.yml",),
+    ("ci_provider", ("gitlab",)): (".gitlab", ".gitlab-ci.yml"),
+    ("ci_provider", ("azure",)): (".azuredevops", "azure-pipelines.yml"),
     ("deployment_flavor", ("api", "both")): (
         "ci/smoke_api.py",
         "docs/api.md",

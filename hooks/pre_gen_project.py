@@ -69,8 +69,9 @@ DEPENDENCIES = frozenset(
 )
 OWN_FOLDERS = frozenset(
     """
-    api_process compatibility conftest container gate orders_table pressure real_stores smoke_api
-    smoke_batch spark_cluster src tests
+    api_process change compatibility conftest container forge forge_server gate http_json loopback
+    orders_table origin pressure protect real_stores renew retrain smoke_api smoke_batch
+    spark_cluster src tests
     """.split()
 )
 
