@@ -1,4 +1,4 @@
-"""A change that a pipeline proposes: a commit on a branch of its own, and a request to take it over.
+"""A change that a pipeline proposes: a commit on a branch of its own, and a request to merge it.
 
 Neither the branch that is checked out nor what is staged is touched.
 """
@@ -15,26 +15,31 @@ AUTHOR = "{{ cookiecutter.project_slug }} pipeline"
 EMAIL = "{{ cookiecutter.author_email }}"
 
 
-def propose(branch: str, title: str, body: str, *paths: str) -> str | None:
+def propose(branch: str, title: str, body: str, *paths: str, **files: str) -> str | None:
     """The address of the change that brings these paths as they are now to the main branch.
 
     A change from this branch that is open already is renewed. None: nothing differs from HEAD.
 
+    :param files: contents by path, of files that are not to be written here.
     :raises ProjectError: no commit, no push, or no request; in one sentence.
     """
-    revision = commit(title, *paths)
+    revision = commit(title, *paths, **files)
     if revision is None:
         return None
     push(revision, branch)
     return forge.open_change(branch, title, body)
 
 
-def commit(message: str, *paths: str) -> str | None:
-    """A commit upon HEAD with these paths as they are in the folder; None if nothing differs."""
+def commit(message: str, *paths: str, **files: str) -> str | None:
+    """A commit upon HEAD with these paths as they are, and these files; None if nothing differs."""
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         origin.git("read-tree", "HEAD", **index)
-        origin.git("add", "--all", "--", *paths, **index)
+        if paths:
+            origin.git("add", "--all", "--", *paths, **index)
+        for path, content in files.items():
+            blob = origin.git("hash-object", "-w", "--stdin", given=content)
+            origin.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", **index)
         tree = origin.git("write-tree", **index)
     if tree == origin.git("rev-parse", "--verify", "HEAD^{tree}"):
         return None

@@ -2,10 +2,10 @@
 
 import base64
 import json
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from time import sleep
 from typing import Any
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -68,11 +68,11 @@ def ask(method: str, url: str, headers: dict[str, str], body: Any = None) -> Any
             again = BUSY if method == "POST" else BUSY_UNLESS_POST
             if error.code not in again or attempt == TRIES:
                 raise _refusal(error, method, url) from None
-            time.sleep(_wait(error.headers.get("Retry-After"), attempt))
+            sleep(_wait(error.headers.get("Retry-After"), attempt))
         except OSError as error:
             if attempt == TRIES or method == "POST":
                 raise RefusedError(f"{method} {url}: {error}.", 0) from None
-            time.sleep(_wait(None, attempt))
+            sleep(_wait(None, attempt))
 
 
 def _parsed(content: bytes, method: str, url: str) -> Any:

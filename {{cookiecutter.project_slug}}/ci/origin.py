@@ -18,14 +18,16 @@ ORIGIN = re.compile(
 )
 
 
-def git(*words: str, **variables: str) -> str:
+def git(*words: str, given: str | None = None, **variables: str) -> str:
     """What git prints.
 
+    :param given: what it reads, if anything.
     :raises ProjectError: git's own words.
     """
     command = [shutil.which("git") or "git", *words]
     options = {"cwd": PROJECT, "env": os.environ | variables, "timeout": SECONDS}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", **options)
+    options |= {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    done = subprocess.run(command, input=given, **options)
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
         raise ProjectError(f"git {words[0]}: {said or f'it exited {done.returncode}'}")

@@ -107,10 +107,9 @@ def outcome(config: Settings, store: str) -> str:
     uri = f"{registry.TRAINED}/{version.number}"
     if store:
         uri = registry.copy(uri, f"{store}@{CHALLENGER}", config)
-    (origin.PROJECT / CHOSEN).write_text(written(uri, version), "utf-8")
     title = f"Retrained model, version {uri.rpartition('/')[2]}"
     body = f"{told}\nMerged, `{uri}` is what the next release brings to production.\n{reason()}"
-    address = change.propose(BRANCH, title, body, CHOSEN)
+    address = change.propose(BRANCH, title, body, **{CHOSEN: written(uri, version)})
     return f"{told}\nProposed: {address}\n"
 
 
@@ -133,13 +132,13 @@ def reason() -> str:
     for name, value in os.environ.items():
         if SECRET.search(name) and len(value) >= 8:
             text = text.replace(value, "***")
-    lines = "".join(c if c.isprintable() else "\n" for c in text[:LONGEST_REASON]).splitlines()
-    if not any(line.strip() for line in lines):
+    if not text.strip():
         return ""
+    lines = text[:LONGEST_REASON].splitlines()
+    shown = ["".join(sign if sign.isprintable() else " " for sign in line) for line in lines]
     # Indented code ends where the indent does, and every line has it.
-    return "\nThe reason that was given, by whoever asked:\n\n" + "\n".join(
-        "    " + line for line in lines
-    ) + "\n"
+    code = "".join(f"    {line}\n" for line in shown)
+    return f"\nThe reason that was given, by whoever asked:\n\n{code}"
 
 
 if __name__ == "__main__":
