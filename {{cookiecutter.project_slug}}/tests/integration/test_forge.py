@@ -1,4 +1,4 @@
-"""What ci/ asks of the provider: changes, releases, protection; a server of this machine answers."""
+"""What ci/ asks of the provider: changes, releases, protection; a server here answers."""
 
 import shutil
 import subprocess
