@@ -15,6 +15,7 @@ WORKERS ?= 2
 UPGRADE = --upgrade
 
 DEMO := build/demo
+RENDERED := build/rendered
 PROJECT := iris-flower-prediction
 TEMPLATE := {{cookiecutter.project_slug}}
 FLAVORS := batch api both
@@ -29,7 +30,7 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## Show this help
 	@echo "Usage: make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS, SECTIONS, OPTIONS"
+	@echo "Variables: PYTHON (interpreter), OUTPUT (folder of new projects), WORKERS, TESTS, ANSWERS, CHECKS, SECTIONS, OPTIONS"
 
 .PHONY: demo
 demo: $(READY) ## Render the default project, train, score and show the predictions
@@ -76,6 +77,19 @@ test-fast: $(READY) ## Run the tests that only render
 .PHONY: test-slow
 test-slow: $(READY) ## Run the others; TESTS=classification only those of that name
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow $(if $(TESTS),-k '$(TESTS)')
+
+# As somebody begins with it: a repository whose first commit is the main branch.
+CHECKS := ci
+.PHONY: rendered-ci
+rendered-ci: $(READY) ## Render ANSWERS="ci_provider=gitlab", and run what its pipeline runs
+	@rm -rf $(RENDERED)
+	@$(BIN)/cookiecutter . --no-input --default-config --output-dir $(RENDERED) $(ANSWERS) >/dev/null
+	@git -C $(RENDERED)/$(PROJECT) init --quiet --initial-branch=main
+	@git -C $(RENDERED)/$(PROJECT) add --all
+	@git -C $(RENDERED)/$(PROJECT) -c user.name=CI -c user.email=ci@example.com \
+		commit --quiet --message "Render"
+	@BASE=main $(MAKE) --no-print-directory -C $(RENDERED)/$(PROJECT) $(CHECKS) \
+		PYTHON="$$PWD/$(BIN)/python"
 
 .PHONY: lint
 lint: $(READY) ## Check the template's own code and workflows

@@ -35,7 +35,10 @@ VARIANTS = {
 # has versions of its own is named as it is after the choice.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
+        "ci/compare.py",
+        "ci/jobs.py",
         "ci/smoke_batch.py",
+        "ci/verify_batch.py",
         "data/rejected",
         "docs/batch.md",
         "src/{package}/batch.py",
@@ -64,11 +67,20 @@ ONLY = {
         "tests/unit/test_parts.py",
         "tests/unit/test_scoring.py",
     ),
-    ("ci_provider", ("github",)): (".github",),
+    ("ci_provider", ("github",)): (
+        ".github",
+        "ci/annotate.py",
+        "tests/integration/test_annotate.py",
+    ),
     ("ci_provider", ("gitlab",)): (".gitlab", ".gitlab-ci.yml"),
-    ("ci_provider", ("azure",)): (".azuredevops", "azure-pipelines.yml"),
+    ("ci_provider", ("azure",)): (".azuredevops",),
     ("deployment_flavor", ("api", "both")): (
+        "ci/machine.py",
+        "ci/proxy",
+        "ci/rollout.py",
+        "ci/slo.py",
         "ci/smoke_api.py",
+        "ci/verify_api.py",
         "docs/api.md",
         "docs/openapi.json",
         "src/{package}/api.py",

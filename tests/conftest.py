@@ -12,8 +12,10 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -270,3 +272,37 @@ def serving(project, target, log):
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
     assert "Traceback" not in log.read_text("utf-8")
+
+
+class Advisories(BaseHTTPRequestHandler):
+    """An advisory service of this machine: it knows of one vulnerable package."""
+
+    protocol_version = "HTTP/1.1"
+    vulnerable = ""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = asked["package"]["name"]
+        package = {"name": name, "ecosystem": "PyPI"}
+        events = [{"introduced": "0"}, {"fixed": "99.0"}]
+        affected = [{"package": package, "ranges": [{"type": "ECOSYSTEM", "events": events}]}]
+        found = {"id": "OSV-2026-1", "summary": "One", "details": "One.", "affected": affected}
+        content = json.dumps({"vulns": [found]} if name == self.vulnerable else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def audit():
+    """What lets `make audit` ask this machine in place of PyPI."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Advisories)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"--vulnerability-service osv --osv-url http://127.0.0.1:{server.server_port}/v1/query"
+    server.shutdown()
+    server.server_close()

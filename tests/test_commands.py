@@ -96,3 +96,13 @@ def test_template_passes_its_own_hooks(clone):
     run("git", "init", "--quiet", cwd=clone)
     run("git", "add", "--all", cwd=clone)
     run("pre-commit", "run", "--all-files", cwd=clone)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("template")
+def test_template_runs_the_checks_of_a_rendered_project(clone):
+    answers = "ANSWERS=ci_provider=azure deployment_flavor=api"
+    said = run("make", "rendered-ci", answers, "CHECKS=compatibility secrets", cwd=clone)
+    assert "Nothing breaks." in said
+    assert re.search(r"Findings\.+: 0", said)
+    assert (clone / "build/rendered/iris-flower-prediction/azure-pipelines.yml").exists()

@@ -22,6 +22,7 @@ README.md
 analysis/1_data_understanding.ipynb
 analysis/2_modelling.ipynb
 analysis/3_evaluation.ipynb
+ci/annotate.py
 ci/compatibility.py
 ci/container.py
 ci/gate.py
@@ -78,6 +79,7 @@ src/{package}/tables.py
 src/{package}/train.py
 src/{package}/versions.py
 tests/conftest.py
+tests/integration/test_annotate.py
 tests/integration/test_ci.py
 tests/integration/test_cli.py
 tests/integration/test_load_model.py

@@ -12,7 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from container import LOCKED, SECONDS, run, try_image
+from container import LOCKED, SECONDS, run
+from program import call
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -27,7 +28,7 @@ print(urllib.request.urlopen(urllib.request.Request(url, body, kind), timeout=30
 """
 
 
-def serve(engine: str, image: str, model: Path) -> None:
+def serve(engine: str, image: str, model: str) -> None:
     """:raises ProjectError: it is not ready in time, or gives no prediction."""
     name = f"smoke-{os.getpid()}"
     Path("build").mkdir(exist_ok=True)
@@ -35,7 +36,7 @@ def serve(engine: str, image: str, model: Path) -> None:
         data = Path(folder, "data").resolve()
         data.mkdir()
         data.chmod(0o777)  # the image's user is another one
-        mounts = ("-v", f"{model}:/app/model:ro", "-v", f"{data}:/app/data")
+        mounts = ("-v", f"{Path(model).resolve()}:/app/model:ro", "-v", f"{data}:/app/data")
         run(engine, "run", "--detach", "--name", name, *LOCKED, *mounts, image)
         try:
             ask_for_a_prediction(image, engine, "exec", name, "python", "-c", ASK)
@@ -66,4 +67,4 @@ def wait_until_ready(*ask: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(try_image(serve, sys.argv[1:]))
+    sys.exit(call(serve, "ENGINE IMAGE MODEL", sys.argv[1:]))

@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from container import LOCKED, run, try_image
+from container import LOCKED, run
+from program import call
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.json_files import read_json
@@ -19,14 +20,14 @@ from {{ cookiecutter.__package_name }}.outputs import MANIFEST
 RUN = "smoke"
 
 
-def score(engine: str, image: str, model: Path) -> None:
+def score(engine: str, image: str, model: str) -> None:
     """:raises ProjectError: it fails, or its manifest counts other rows than it was given."""
     Path("build").mkdir(exist_ok=True)
     # Below the project, as the engine may be on another machine that has this folder, too.
     with tempfile.TemporaryDirectory(dir="build") as folder:
         data = Path(folder, "data").resolve()
         shutil.copytree("data/raw", data / "raw")
-        mounts = ("-v", f"{model}:/app/model:ro", "-v", f"{data}:/app/data")
+        mounts = ("-v", f"{Path(model).resolve()}:/app/model:ro", "-v", f"{data}:/app/data")
         where = ("--user", str(os.getuid()), "--env", "MODELS__URI=/app/model")
         words = ("--input", "data/raw/example.csv", "--output", "data/out", "--run-id", RUN)
         print(run(engine, "run", "--rm", *LOCKED, *where, *mounts, image, "score", *words), end="")
@@ -37,4 +38,4 @@ def score(engine: str, image: str, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(try_image(score, sys.argv[1:]))
+    sys.exit(call(score, "ENGINE IMAGE MODEL", sys.argv[1:]))

@@ -167,6 +167,37 @@ class Keeping(Section):
     # Where they wait for the database; beyond the limit they are answered but not kept.
     spool: Location = "data/spool"
     spool_mb: int = Field(256, ge=1, le=1_000_000)
+
+
+class Slo(Section):
+    """What clients of the API are promised."""
+
+    # Share of the answers that are none of 5xx.
+    availability: float = Field(0.999, gt=0, lt=1)
+    # Share of the answers within so many seconds, an edge of the histogram in metrics.py.
+    latency_share: float = Field(0.99, gt=0, lt=1)
+    latency_seconds: float = Field(0.5, gt=0, le=10)
+{%- endif %}
+
+
+class Release(Section):
+    """How `make deploy` puts a new version in the place of the old one."""
+
+    memory_mb: int = Field(1024, ge=64, description="of a container")
+{%- if cookiecutter.deployment_flavor != "api" %}
+    # Batch: how many predictions may change, and by how much a number may before it counts.
+    max_changed_share: float = Field(1.0, ge=0, le=1)
+    tolerance: float = Field(0.0, ge=0)
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+    # API: its address on the machine, and the shares in percent that a new version gets before all.
+    publish: str = Field("127.0.0.1:8000", pattern=r"^[0-9.]+:[0-9]{1,5}$")
+    canary: tuple[Annotated[int, Field(ge=1, le=99)], ...] = ()
+    canary_seconds: float = Field(60, gt=0, le=86_400)
+    canary_requests: int = Field(100, ge=1, le=100_000, description="fewer are made up for")
+    # Of `make verify`.
+    load_seconds: float = Field(10, ge=0, le=600, description="0: no load")
+    load_connections: int = Field(8, ge=1, le=256)
 {%- endif %}
 
 
@@ -199,7 +230,9 @@ class Settings(BaseSettings):
     api: Api = Api()
     authentication: Authentication = Authentication()
     keeping: Keeping = Keeping()
+    slo: Slo = Slo()
 {%- endif %}
+    release: Release = Release()
 
 
 def _refuse_unfit(project: Path, here: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import conftest
 import pytest
 from conftest import CHECKOUT, PACKAGE, QUICK, one_sentence
 
@@ -156,3 +157,11 @@ def test_an_image_that_does_nothing_is_red(repository, tmp_path):
         assert done.returncode == 1
         assert "exited" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_missing_postgresql_is_red_where_changes_are_checked(request, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr(conftest, "PG_CTL", None)
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as ended:
+        request.getfixturevalue("server")
+    assert ended.type is pytest.fail.Exception

@@ -1,0 +1,70 @@
+"""Failed tests as annotations of GitHub, which stand at their lines in the diff of a pull request.
+
+``python ci/annotate.py FOLDER`` reads the JUnit reports in FOLDER and prints a line for each of the
+first ten failures: GitHub shows no more of a step. 2: there is no report that can be read.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from xml.etree import ElementTree
+
+MOST = 10
+COVERAGE = "-coverage.xml"
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1:
+        print("usage: python ci/annotate.py FOLDER", file=sys.stderr)
+        return 2
+    reports = [path for path in Path(argv[0]).glob("*.xml") if not path.name.endswith(COVERAGE)]
+    if not reports:
+        print(f"error: no report of tests in {argv[0]}.", file=sys.stderr)
+        return 2
+    try:
+        # Our own tests wrote them a moment ago.
+        trees = [ElementTree.parse(path) for path in sorted(reports)]  # noqa: S314
+    except (OSError, ElementTree.ParseError) as problem:
+        print(f"error: a report of tests cannot be read: {problem}.", file=sys.stderr)
+        return 2
+    for line in islice((line for tree in trees for line in annotations(tree)), MOST):
+        print(line)
+    return 0
+
+
+def annotations(report: ElementTree.ElementTree) -> Iterator[str]:
+    """A command of GitHub's for each failure; ``error`` is one outside the test's own code."""
+    for test in report.iter("testcase"):
+        for problem in (*test.findall("failure"), *test.findall("error")):
+            name, text = test.get("name", ""), problem.text or ""
+            file = file_of(test.get("classname") or name)
+            found = re.search(rf"(?m)^{re.escape(file)}:(\d+): ", text)
+            properties = {"file": file, "line": found[1] if found else "1", "title": name}
+            words = ",".join(f"{key}={as_property(value)}" for key, value in properties.items())
+            yield f"::error {words}::{as_data(problem.get('message') or text)}"
+
+
+def file_of(dotted: str) -> str:
+    """The file of ``tests.unit.test_it`` or of a class in it, relative to the project."""
+    words = dotted.split(".")
+    for count in range(len(words), 0, -1):
+        file = Path(*words[:count]).with_suffix(".py")
+        if file.is_file():
+            return file.as_posix()
+    return dotted
+
+
+def as_data(text: str) -> str:
+    """Escaped as the text of a command of GitHub's."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def as_property(text: str) -> str:
+    """Escaped as a value before the text, where a colon and a comma have a meaning, too."""
+    return as_data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

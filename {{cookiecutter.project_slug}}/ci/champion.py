@@ -1,0 +1,49 @@
+"""Let the model that a release's image holds be the champion of the registry of ENVIRONMENT.
+
+``python ci/champion.py ENGINE FOLDER`` takes the release in FOLDER. A model that the registry has
+already is not copied again.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import container
+import release
+from container import run
+from program import call
+
+from {{ cookiecutter.__package_name }} import registry, settings
+from {{ cookiecutter.__package_name }}.stores import CHAMPION
+
+
+def promote(engine: str, folder: str) -> None:
+    """:raises ProjectError: the registry cannot be written, or the model is not the one it says."""
+    deployed = release.read(Path(folder))
+    config, reason = settings.load(), f"released with {deployed.image}"
+    champion = registry.find(CHAMPION, config)
+    if champion and champion.sha256 == deployed.model:
+        print(f"Version {champion.number} is the champion already.")
+        return
+    known = [each for each in registry.history(config) if each.sha256 == deployed.model]
+    if not known:
+        with tempfile.TemporaryDirectory() as temporary:
+            model = Path(temporary, "model")
+            take_out(engine, deployed.image, model)
+            arrived = registry.copy(str(model), registry.TRAINED, config)
+        known = [each for each in registry.history(config) if arrived.endswith(f"/{each.number}")]
+    registry.promote(known[0].number, reason, config)
+    print(f"Version {known[0].number} is the champion: model {deployed.model[:12]}.")
+
+
+def take_out(engine: str, image: str, folder: Path) -> None:
+    """The model's folder of an image."""
+    made = run(engine, "create", image).strip().splitlines()[-1]
+    try:
+        run(engine, "cp", f"{made}:/app/model", str(folder))
+    finally:
+        container.remove(engine, made)
+
+
+if __name__ == "__main__":
+    sys.exit(call(promote, "ENGINE FOLDER", sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""The model for the next release: the one of config/model.toml, which a retraining proposes and a
+reviewer approves; without that file the one of the gate.
+
+``python ci/chosen.py GATE FOLDER`` copies it to FOLDER. 1: it is not the one that was approved.
+"""
+
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+from program import call
+
+from {{ cookiecutter.__package_name }} import registry, settings
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.predict import read_metadata
+
+APPROVED = Path("config/model.toml")
+
+
+def choose(gate: str, folder: str) -> None:
+    """:raises ProjectError: the model cannot be had, or has another digest than was approved."""
+    shutil.rmtree(folder, ignore_errors=True)
+    config = settings.load()
+    if not APPROVED.exists():
+        registry.copy(str(Path(gate).resolve()), str(Path(folder).resolve()), config)
+        print(f"The model of the gate; there is no {APPROVED}.")
+        return
+    try:
+        approved = tomllib.loads(APPROVED.read_text("utf-8"))
+        uri, sha256 = approved["uri"], approved["sha256"]
+    except (KeyError, ValueError) as error:
+        raise ProjectError(f"{APPROVED} is damaged: {error}.") from None
+    registry.copy(uri, str(Path(folder).resolve()), config)
+    if (found := read_metadata(Path(folder))["sha256"]) != sha256:
+        shutil.rmtree(folder)
+        raise ProjectError(f"{uri} is model {found[:12]}, but {sha256[:12]} was approved.")
+    print(f"{uri}, as {APPROVED} says.")
+
+
+if __name__ == "__main__":
+    sys.exit(call(choose, "GATE FOLDER", sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""Put a release to work in the environment that ENVIRONMENT names.
+
+``python ci/deploy.py ENGINE FOLDER`` deploys the release in FOLDER, by its digest: nothing is
+built. 1: it is refused or taken back, and what was there before goes on.
+"""
+
+import sys
+from pathlib import Path
+
+import release
+{%- if cookiecutter.deployment_flavor != "api" %}
+from compare import compare
+{%- endif %}
+from container import pull, run
+{%- if cookiecutter.deployment_flavor != "api" %}
+from jobs import Job
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+from machine import Machine
+{%- endif %}
+from program import call
+from release import NAME, Release
+{%- if cookiecutter.deployment_flavor != "batch" %}
+from rollout import replace
+{%- endif %}
+
+from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+
+def deploy(engine: str, folder: str) -> None:
+    """:raises ProjectError: it is older than what serves, or did not prove itself."""
+    new, environment = release.read(Path(folder)), release.environment()
+    before = serving(engine, environment, new.repository)
+    if before and not release.descends(new.revision, before.revision):
+        raise ProjectError(
+            f"revision {new.revision[:12]} does not come after {before.revision[:12]}, which "
+            f"{environment} has: release a newer one, or `make rollback`."
+        )
+    print(f"{environment} gets {new}; it has {before or 'nothing yet'}.")
+    pull(engine, new.image)
+    put(engine, environment, new, before, careful=True)
+    if before and before.digest != new.digest:
+        release.tag(new.repository, before.digest, f"{environment}-previous")
+    release.tag(new.repository, new.digest, environment)
+
+
+def serving(engine: str, environment: str, repository: str) -> Release | None:
+    digest = release.digest_of(repository, environment)
+    return release.of(engine, repository, digest) if digest else None
+
+
+def put(engine: str, environment: str, new: Release, before: Release | None, careful: bool) -> None:
+    """Let a release do the work; if ``careful``, only after it has proven itself."""
+    config = settings.load()
+{%- if cookiecutter.deployment_flavor != "api" %}
+    if before and careful and before.digest != new.digest:
+        compare(Job(engine, environment, config), before, new, config)
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+    canary = tuple(config.release.canary) if careful else ()
+    replace(Machine(engine, environment, config), new, before, canary)
+{%- endif %}
+    # What the schedule of this machine runs.
+    run(engine, "tag", new.image, f"{NAME}:{environment}")
+
+
+if __name__ == "__main__":
+    sys.exit(call(deploy, "ENGINE FOLDER", sys.argv[1:]))

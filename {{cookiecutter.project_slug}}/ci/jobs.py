@@ -1,0 +1,63 @@
+"""Batch jobs of an environment in containers: one run each, with the environment's volume."""
+
+import json
+from pathlib import Path
+
+import container
+from container import RIGHTS, run
+from release import NAME
+
+from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.settings import Settings
+
+# A run on the whole input.
+RUN_SECONDS = 6 * 3600
+PRINT = "import sys, pathlib; print(pathlib.Path(sys.argv[1]).read_text())"
+FORGET = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
+
+
+class Job:
+    """The batch job of one environment, whose settings are ``config``."""
+
+    def __init__(self, engine: str, environment: str, config: Settings) -> None:
+        self.engine, self.environment, self.config = engine, environment, config
+        self.name = f"{NAME}-{environment}"
+
+    def score(self, image: str, output: str, run_id: str) -> dict:
+        """The manifest of a run that writes to a folder of the volume and nowhere else."""
+        aside = {"BATCH__REJECTED": f"{output}/rejected", "BATCH__WORK": f"{output}/work"}
+        given = [word for name, value in aside.items() for word in ("--env", f"{name}={value}")]
+        words = ("score", "--output", output, "--run-id", run_id)
+        self._run(image, *words, options=tuple(given), sample=True)
+        return json.loads(self.python(image, PRINT, f"{output}/{run_id}/_manifest.json"))
+
+    def python(self, image: str, script: str, *words: str) -> str:
+        """What a script prints that the image's own Python runs, with the volume."""
+        return self._run(image, "-c", script, *words, options=("--entrypoint=python",))
+
+    def forget(self, image: str, folder: str) -> None:
+        self.python(image, FORGET, folder)
+
+    def _run(self, image: str, *words: str, options=(), sample: bool = False) -> str:
+        """Created, given the sample, and started: an engine elsewhere sees no file of ours."""
+        file = Path("config") / f"{self.environment}.env"
+        given = ("--env", f"ENVIRONMENT={self.environment}", *options)
+        given += ("--env-file", str(file)) if file.exists() else ()
+        given += ("--volume", f"{self.name}-data:/app/data", f"--memory={self._memory}m")
+        rights = tuple(each for each in RIGHTS if each != "--read-only") if sample else RIGHTS
+        made = run(self.engine, "create", *rights, *given, image, *words).strip().splitlines()[-1]
+        try:
+            if sample and (file := self._sample()):
+                run(self.engine, "cp", str(file.parent), f"{made}:/app/data/")
+            return run(self.engine, "start", "--attach", made, seconds=RUN_SECONDS)
+        finally:
+            container.remove(self.engine, made)
+
+    @property
+    def _memory(self) -> int:
+        return self.config.release.memory_mb
+
+    def _sample(self) -> Path | None:
+        """The input, where it is a file of this project."""
+        file = Path(self.config.batch.input)
+        return file if file.is_file() and file.is_relative_to(settings.root()) else None

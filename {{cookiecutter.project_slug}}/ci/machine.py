@@ -1,0 +1,197 @@
+"""The API on one machine: a proxy, the version that serves, and the one that comes.
+
+The two are called blue and green, whichever came first. They are in a network of their own, and
+only the proxy has a port on the machine, ``release.publish``. Predictions that they keep, and the
+hashes of API keys, are in volumes, which stay.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import container
+from container import RIGHTS, run
+from release import NAME, Release
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.settings import Settings
+
+COLOURS = ("blue", "green")
+PROXY = Path(__file__).with_name("proxy")
+HERE, THERE = "127.0.0.1:8000", "proxy:8000"
+# Of both a container's start and a command in it.
+START_SECONDS = 120
+# Of answering what is at work: more than the API itself takes to end.
+GRACE_SECONDS = 30
+# Run by a version's own Python: a request to a port of its network, or a line to the proxy.
+ASK = """
+import os, sys, urllib.request
+url, body = sys.argv[1], sys.argv[2].encode() if len(sys.argv) > 2 else None
+headers = {"Content-Type": "application/json", "X-Request-ID": "rollout-" + os.urandom(8).hex()}
+if key := os.environ.get("API_KEY"):
+    headers["X-API-Key"] = key
+request = urllib.request.Request(url, body, headers)
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+sys.stdout.write(opener.open(request, timeout=30).read().decode())
+"""
+TELL = """
+import socket, sys
+with socket.create_connection(("proxy", 9999), 10) as proxy:
+    proxy.sendall(sys.argv[1].encode() + b"\\n")
+    proxy.shutdown(socket.SHUT_WR)
+    sys.stdout.write(b"".join(iter(lambda: proxy.recv(65536), b"")).decode())
+"""
+
+
+class Machine:
+    """The containers of one environment.
+
+    :param environment: its name, of which the settings are ``config``.
+    """
+
+    def __init__(self, engine: str, environment: str, config: Settings) -> None:
+        self.engine, self.environment, self.config = engine, environment, config
+        self.name = f"{NAME}-{environment}"
+        self.key = ""
+
+    def start_proxy(self) -> None:
+        """Start the network and the proxy; one that runs already stays as it is."""
+        proxy = f"{self.name}-proxy"
+        known = container.inspect(self.engine, proxy)
+        if known and known["State"]["Running"]:
+            return
+        with suppress(ProjectError):
+            run(self.engine, "network", "create", self.name)
+        container.remove(self.engine, proxy)
+        run(self.engine, "build", "--tag", proxy, str(PROXY), seconds=container.TRANSFER_SECONDS)
+        publish = ("--publish", f"{self.config.release.publish}:8000")
+        self._start(proxy, "proxy", proxy, *publish, "--memory=256m")
+
+    def start(self, colour: str, release: Release) -> None:
+        """Start a version, which gets no requests yet.
+
+        :raises ProjectError: it is not ready in START_SECONDS.
+        """
+        self.stop(colour)
+        self._tell(f"set server versions/{colour} weight 0", through=self.other(colour))
+        label = ("--label", f"digest={release.digest}")
+        memory = f"--memory={self.config.release.memory_mb}m"
+        self._start(self.at(colour), colour, release.image, *label, memory, *self._given())
+        self._wait(lambda: self.ask(colour, "/health/ready"), colour)
+        self._tell(f"set server versions/{colour} weight 0", through=colour)
+
+    def stop(self, colour: str) -> None:
+        container.remove(self.engine, self.at(colour), GRACE_SECONDS)
+
+    def at(self, colour: str) -> str:
+        return f"{self.name}-{colour}"
+
+    @staticmethod
+    def other(colour: str) -> str:
+        return COLOURS[1 - COLOURS.index(colour)]
+
+    def running(self) -> dict[str, str]:
+        """The digests of the versions that run, by colour."""
+        found = {}
+        for colour in COLOURS:
+            known = container.inspect(self.engine, self.at(colour))
+            if known and known["State"]["Running"]:
+                found[colour] = (known["Config"].get("Labels") or {}).get("digest", "")
+        return found
+
+    def serving(self, digest: str | None) -> str | None:
+        """The colour that runs this digest, otherwise one that runs at all, or None."""
+        running = self.running()
+        same = [colour for colour in running if running[colour] == digest]
+        return next(iter([*same, *running]), None)
+
+    def share(self, colour: str, percent: int) -> None:
+        """Let a version have so many percent of the requests, and the other one the rest.
+
+        :raises ProjectError: the proxy does not find it healthy in START_SECONDS.
+        """
+        other = self.other(colour)
+        self._wait(lambda: self._require_up(colour), colour)
+        self._tell(f"set server versions/{colour} weight {percent}", through=colour)
+        self._tell(f"set server versions/{other} weight {100 - percent}", through=colour)
+
+    def ask(self, colour: str, path: str, body: dict | None = None, at: str = HERE) -> str:
+        """What a version answers, or, ``at`` the proxy, whichever has its turn."""
+        words = ("python", "-c", ASK, f"http://{at}{path}")
+        return self._inside(colour, *words, *([json.dumps(body)] if body else []))
+
+    def metrics(self, colour: str) -> str:
+        port = self.config.api.metrics_port or 8000
+        return self.ask(colour, "/metrics", at=f"127.0.0.1:{port}")
+
+    def run_in(self, colour: str, script: str, *words: str, seconds: float = START_SECONDS) -> str:
+        """What a script prints that a version's own Python runs beside it."""
+        return self._inside(colour, "python", "-c", script, *words, seconds=seconds)
+
+    @contextmanager
+    def with_key(self, image: str) -> Iterator[None]:
+        """A key for our own requests where the API asks for one, revoked in the end."""
+        if not self.config.authentication.required:
+            yield
+            return
+        name = f"rollout-{secrets.token_hex(4)}"
+        once = (self.engine, "run", "--rm", *RIGHTS, "--network=none", *self._given(), image)
+        self.key = run(*once, "api-key", "create", name, "--days", "1").strip().splitlines()[-1]
+        try:
+            yield
+        finally:
+            self.key = ""
+            run(*once, "api-key", "revoke", name)
+
+    def _start(self, name: str, alias: str, image: str, *options: str) -> None:
+        where = ("--network", self.name, "--network-alias", alias, "--restart=unless-stopped")
+        run(self.engine, "run", "--detach", "--name", name, *where, *RIGHTS, *options, image)
+
+    def _given(self) -> tuple[str, ...]:
+        """What every container of a version gets: its environment, and what it keeps."""
+        file = Path("config") / f"{self.environment}.env"
+        return (
+            *("--env", f"ENVIRONMENT={self.environment}"),
+            *(("--env-file", str(file)) if file.exists() else ()),
+            *("--volume", f"{self.name}-data:/app/data"),
+            *("--volume", f"{self.name}-secrets:/app/secrets"),
+        )
+
+    def _require_up(self, colour: str) -> None:
+        said = self._tell("show stat versions 4 -1", through=colour)
+        for line in said.splitlines():
+            if line.startswith(f"versions,{colour},") and ",UP," in line:
+                return
+        raise ProjectError("the proxy does not find it healthy")
+
+    def _tell(self, line: str, through: str) -> str:
+        """Tell the proxy something through a version that runs; if none does, there is no need."""
+        known = container.inspect(self.engine, self.at(through))
+        if not known or not known["State"]["Running"]:
+            return ""
+        return self._inside(through, "python", "-c", TELL, line)
+
+    def _inside(self, colour: str, *words: str, seconds: float = START_SECONDS) -> str:
+        known = ("--env", "API_KEY") if self.key else ()
+        command = (self.engine, "exec", *known, self.at(colour), *words)
+        return run(*command, seconds=seconds, **({"API_KEY": self.key} if self.key else {}))
+
+    def _wait(self, attempt, colour: str) -> None:
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return attempt()
+            except ProjectError as problem:
+                known = container.inspect(self.engine, self.at(colour))
+                if time.monotonic() > until or not known or not known["State"]["Running"]:
+                    raise ProjectError(self._why(colour, problem)) from None
+                time.sleep(0.5)
+
+    def _why(self, colour: str, problem: ProjectError) -> str:
+        with suppress(ProjectError):
+            said = run(self.engine, "logs", "--tail", "5", self.at(colour)).strip()
+            return f"the new version is not ready: {said or problem}"
+        return f"the new version is not ready: {problem}"

@@ -1,0 +1,94 @@
+"""Push an image, and write down what it is: the release, its origin, and what is in it.
+
+``python ci/publish.py ENGINE IMAGE REPOSITORY FOLDER`` leaves in FOLDER ``release.json``, whose
+digest names the image from now on; ``inventory.json``, of which sbom.py makes the bill of
+materials; and ``provenance.json``, in the form of SLSA. 1: the image holds no model, or the
+registry refuses it.
+"""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import release
+from container import push, run
+from program import call
+from release import Release
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+# Where a run of each provider can be looked up, the first that is set counts.
+RUNS = ("GITHUB_RUN_ID", "CI_PIPELINE_URL", "BUILD_BUILDURI")
+PREDICATE = "https://slsa.dev/provenance/v1"
+STATEMENT = "https://in-toto.io/Statement/v1"
+
+
+def publish(engine: str, image: str, repository: str, folder: str) -> None:
+    """:raises ProjectError: see above."""
+    started, found = now(), release.inventory(engine, image)
+    if (revision := found["revision"]) in ("", "unknown"):
+        raise ProjectError(f"{image} was not built from a commit: commit, then `make image`.")
+    repository = release.named(repository)
+    tagged = f"{repository}:{revision}"
+    run(engine, "tag", image, tagged)
+    push(engine, tagged)
+    digest, model = release.digest_of(repository, revision), found["model"]
+    if digest is None:
+        raise ProjectError(f"the registry does not know {tagged} after it was pushed.")
+    published = Release(repository, digest, revision, model["sha256"], model["contract"])
+    release.write(Path(folder), published)
+    write(Path(folder, "inventory.json"), found)
+    write(Path(folder, "provenance.json"), provenance(published, started))
+    print(f"Published {published}.")
+
+
+def provenance(published: Release, started: str) -> dict:
+    """From what, where and when an image was built, as https://slsa.dev/spec/v1.0/provenance."""
+    source = run("git", "config", "--get", "--default=unknown", "remote.origin.url").strip()
+    algorithm, _, value = published.digest.partition(":")
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": published.repository, "digest": {algorithm: value}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": f"{without_password(source)}/Dockerfile.model",
+                "externalParameters": {"source": without_password(source)},
+                "resolvedDependencies": [
+                    {
+                        "uri": f"git+{without_password(source)}",
+                        "digest": {"gitCommit": published.revision},
+                    },
+                    {"name": "model", "digest": {"sha256": published.model}},
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": os.environ.get("BUILDER", "local")},
+                "metadata": {
+                    "invocationId": next(filter(None, map(os.environ.get, RUNS)), "local"),
+                    "startedOn": started,
+                    "finishedOn": now(),
+                },
+            },
+        },
+    }
+
+
+def without_password(url: str) -> str:
+    """A remote's address without what a pipeline's checkout may have put before the host."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else url
+
+
+def write(file: Path, content: dict) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+if __name__ == "__main__":
+    sys.exit(call(publish, "ENGINE IMAGE REPOSITORY FOLDER", sys.argv[1:]))

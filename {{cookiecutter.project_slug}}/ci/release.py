@@ -1,0 +1,143 @@
+"""A release: an image by its digest, with the model that it holds; and the registry's tags.
+
+The tags of the registry of images remember what is where: ``nonprod`` and ``prod`` name what serves
+in an environment, ``prod-previous`` what did before, ``candidate`` what NONPROD has approved.
+"""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from container import SECONDS, TRANSFER_SECONDS, is_local, pull, run
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.json_files import read_json
+
+NAME = "{{ cookiecutter.project_slug }}"
+FILE = "release.json"
+REPOSITORY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# Printed by the image itself.
+INVENTORY = Path(__file__).with_name("inventory.py")
+
+
+@dataclass(frozen=True)
+class Release:
+    """``model`` is the SHA-256 of the artifact, ``revision`` the commit of the code."""
+
+    repository: str
+    digest: str
+    revision: str
+    model: str
+    contract: str
+
+    @property
+    def image(self) -> str:
+        return f"{self.repository}@{self.digest}"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.image}, revision {self.revision[:12]}, model {self.model[:12]}, "
+            f"contract {self.contract}"
+        )
+
+
+def environment() -> str:
+    return os.environ.get("ENVIRONMENT") or "nonprod"
+
+
+def read(folder: Path) -> Release:
+    """:raises ProjectError: there is no release, or a damaged one."""
+    found = read_json(folder / FILE)
+    if not found:
+        raise ProjectError(f"{folder / FILE} is missing or damaged: `make publish` writes it.")
+    try:
+        return checked(Release(**found))
+    except TypeError:
+        raise ProjectError(f"{folder / FILE} is damaged: `make publish` writes it.") from None
+
+
+def write(folder: Path, release: Release) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(json.dumps(asdict(release), indent=2) + "\n", "utf-8")
+
+
+def checked(release: Release) -> Release:
+    """:raises ProjectError: its repository or digest is none."""
+    named(release.repository)
+    if not DIGEST.fullmatch(release.digest):
+        raise ProjectError(f"{release.digest!r} is no digest of an image.")
+    return release
+
+
+def named(repository: str) -> str:
+    """A repository as registries take it, in lower case.
+
+    :raises ProjectError: it is none.
+    """
+    if not REPOSITORY.fullmatch(repository.lower()):
+        raise ProjectError(
+            f"REPOSITORY={repository}: name a repository of images, registry first, as in "
+            f"ghcr.io/acme/{NAME} or localhost:5000/{NAME}."
+        )
+    return repository.lower()
+
+
+def of(engine: str, repository: str, digest: str) -> Release:
+    """The release behind a digest, as the image itself tells."""
+    image = f"{repository}@{digest}"
+    pull(engine, image)
+    found = inventory(engine, image)
+    model = found["model"]
+    return Release(repository, digest, found["revision"], model["sha256"], model["contract"])
+
+
+def inventory(engine: str, image: str) -> dict:
+    """What is in an image: revision, model, packages of Python and of Debian.
+
+    :raises ProjectError: it holds no model.
+    """
+    words = ("run", "--rm", "--interactive", "--network=none", "--entrypoint=python", image, "-")
+    found = json.loads(run(engine, *words, given=INVENTORY.read_text("utf-8")))
+    if not found["model"]:
+        raise ProjectError(f"{image} holds no model: build it with `make image MODEL=…`.")
+    found["revision"] = label(engine, image, "org.opencontainers.image.revision")
+    return found
+
+
+def label(engine: str, image: str, name: str) -> str:
+    [known] = json.loads(run(engine, "image", "inspect", image))
+    return (known["Config"].get("Labels") or {}).get(name, "")
+
+
+def digest_of(repository: str, tag: str) -> str | None:
+    """The digest that a tag of the registry names; None if there is no such tag.
+
+    :raises ProjectError: the registry does not answer.
+    """
+    tls = ("--tls-verify=false",) if is_local(repository) else ()
+    try:
+        said = run("skopeo", "inspect", "--no-tags", *tls, f"docker://{repository}:{tag}")
+    except ProjectError as problem:
+        if re.search("manifest unknown|name unknown|not found", str(problem)):
+            return None
+        raise
+    return json.loads(said)["Digest"]
+
+
+def tag(repository: str, digest: str, name: str) -> None:
+    """Let a tag of the registry name a digest; the image itself does not move."""
+    tls = ("--src-tls-verify=false", "--dest-tls-verify=false") if is_local(repository) else ()
+    words = ("copy", "--all", "--preserve-digests", "--quiet", *tls)
+    images = (f"docker://{repository}@{digest}", f"docker://{repository}:{name}")
+    run("skopeo", *words, *images, seconds=TRANSFER_SECONDS)
+
+
+def descends(newer: str, older: str) -> bool:
+    """Whether a commit comes after another one, or is the same; unknown ones do not count."""
+    words = ("git", "merge-base", "--is-ancestor", older, newer)
+    done = subprocess.run(words, capture_output=True, timeout=SECONDS)
+    return done.returncode != 1

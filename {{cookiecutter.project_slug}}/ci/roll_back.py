@@ -1,0 +1,32 @@
+"""Put the previous release back to work in the environment that ENVIRONMENT names, at once.
+
+``python ci/roll_back.py ENGINE REPOSITORY FOLDER`` asks the registry which one that is,
+and leaves its release.json in FOLDER. 1: there is none, or it does not start, and what is there goes on.
+"""
+
+import sys
+from pathlib import Path
+
+import release
+from deploy import put, serving
+from program import call
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+
+def put_back(engine: str, repository: str, folder: str) -> None:
+    """:raises ProjectError: see above."""
+    repository, environment = release.named(repository), release.environment()
+    before = serving(engine, environment, repository)
+    digest = release.digest_of(repository, f"{environment}-previous")
+    if digest is None or (before and digest == before.digest):
+        raise ProjectError(f"{environment} has no previous release to go back to.")
+    old = release.of(engine, repository, digest)
+    print(f"{environment} goes back to {old}; it has {before or 'nothing'}.")
+    put(engine, environment, old, before, careful=False)
+    release.tag(repository, old.digest, environment)
+    release.write(Path(folder), old)
+
+
+if __name__ == "__main__":
+    sys.exit(call(put_back, "ENGINE REPOSITORY FOLDER", sys.argv[1:]))

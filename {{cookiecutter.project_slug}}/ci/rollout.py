@@ -1,0 +1,113 @@
+"""A new version of the API takes the place of the old one, by and by, and only if it keeps its SLO.
+
+It starts beside the old one and proves itself before it gets a request. Then it gets the shares of
+``release.canary``, each for ``release.canary_seconds``; if its own metrics miss an objective, the
+old version has all requests again, and the new one is gone.
+"""
+
+import json
+import time
+
+import slo
+from machine import Machine
+from release import Release
+
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.openapi import example_of
+
+# In percent of the requests.
+Shares = tuple[int, ...]
+# How often it is judged while it has a share.
+LOOK_SECONDS = 5
+# One after the other, from inside, for a version that has few clients: count, body.
+ASK_MORE = """
+import http.client, os, sys
+for number in range(int(sys.argv[1])):
+    api = http.client.HTTPConnection("127.0.0.1", 8000, timeout=30)
+    headers = {"Content-Type": "application/json", "X-Request-ID": f"rollout-{number}"}
+    if key := os.environ.get("API_KEY"):
+        headers["X-API-Key"] = key
+    api.request("POST", "/predict", sys.argv[2].encode(), headers)
+    api.getresponse().read()
+    api.close()
+"""
+
+
+def replace(machine: Machine, new: Release, before: Release | None, canary: Shares) -> None:
+    """:raises ProjectError: the new version was taken back; the old one serves as it did."""
+    slo.require_edge(machine.config.slo)
+    machine.start_proxy()
+    old = machine.serving(before.digest if before else None)
+    if old and machine.running()[old] == new.digest:
+        print(f"{new} serves already.")
+        return
+    if old is None and before:
+        print(f"Nothing serves here: first {before} again.")
+        old = "blue"
+        machine.start(old, before)
+        machine.share(old, 100)
+    comes = machine.other(old) if old else "blue"
+    with machine.with_key(new.image):
+        try:
+            machine.start(comes, new)
+            check(machine, comes, new)
+            for percent in canary if old else ():
+                machine.share(comes, percent)
+                watch(machine, comes, percent)
+            machine.share(comes, 100)
+        except BaseException:
+            _take_back(machine, comes, old)
+            raise
+    if old:
+        machine.stop(old)
+    print(f"{new} serves at {machine.config.release.publish}.")
+
+
+def _take_back(machine: Machine, comes: str, old: str | None) -> None:
+    if old:
+        machine.share(old, 100)
+        print("The old version has all requests again.")
+    machine.stop(comes)
+
+
+def check(machine: Machine, colour: str, release: Release, **where: str) -> None:
+    """:raises ProjectError: it serves another model, or gives no prediction."""
+    serves = json.loads(machine.ask(colour, "/model", **where))["sha256"]
+    if serves != release.model:
+        raise ProjectError(f"it serves model {serves[:12]}, not {release.model[:12]}.")
+    answer = json.loads(machine.ask(colour, "/predict", example(), **where))
+    if len(answer["predictions"]) != 1:
+        raise ProjectError(f"it gives no prediction for one row: {answer}.")
+
+
+def example() -> dict:
+    """The body of a request with one row, the contract's example."""
+    return {"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}
+
+
+def watch(machine: Machine, colour: str, percent: int) -> None:
+    """Judge a version for as long as the settings say.
+
+    :raises ProjectError: it misses an objective.
+    """
+    config = machine.config
+    before = slo.counts(machine.metrics(colour), config.slo)
+    until = time.monotonic() + config.release.canary_seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_SECONDS))
+        seen = slo.counts(machine.metrics(colour), config.slo) - before
+        if seen.requests >= config.release.canary_requests:
+            judge(seen, config.slo)
+    if (missing := config.release.canary_requests - seen.requests) > 0:
+        print(f"Only {seen}: {missing:.0f} more of our own.")
+        machine.run_in(colour, ASK_MORE, f"{missing:.0f}", json.dumps(example()))
+        time.sleep(2)  # metrics are brought together once a second
+        seen = slo.counts(machine.metrics(colour), config.slo) - before
+    judge(seen, config.slo)
+    print(f"With {percent} % of the requests: {seen}.")
+
+
+def judge(seen: slo.Counts, objectives) -> None:
+    if reasons := slo.broken(seen, objectives):
+        raise ProjectError(f"it misses its objectives: {'; '.join(reasons)} ({seen}).")

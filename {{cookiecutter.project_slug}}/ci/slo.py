@@ -1,0 +1,72 @@
+"""Whether an API keeps its objectives ([slo] of the settings), from its own metrics.
+
+An answer of 5xx is a failure. What is slow is counted exactly, so the objective's seconds have
+to be one of the histogram's edges.
+"""
+
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.metrics import DURATIONS
+from {{ cookiecutter.__package_name }}.settings import Slo
+
+# What clients wait for; health and documentation are not.
+PREFIXES = ("/predict", "/invocations", "/v2/models/")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests for predictions since the API started."""
+
+    requests: float = 0
+    failed: float = 0
+    slow: float = 0
+
+    def __sub__(self, before: "Counts") -> "Counts":
+        return Counts(
+            self.requests - before.requests, self.failed - before.failed, self.slow - before.slow
+        )
+
+    def __str__(self) -> str:
+        return f"{self.requests:.0f} requests, {self.failed:.0f} failed, {self.slow:.0f} slow"
+
+
+def counts(exposition: str, slo: Slo) -> Counts:
+    """The counts in a text of Prometheus' format."""
+    requests = failed = timed = fast = 0.0
+    for family in text_string_to_metric_families(exposition):
+        for name, labels, value, *_ in family.samples:
+            if not labels.get("route", "").startswith(PREFIXES):
+                continue
+            if name == "http_requests_total":
+                requests += value
+                failed += value if labels["status"].startswith("5") else 0
+            elif name == "http_request_duration_seconds_count":
+                timed += value
+            elif name == "http_request_duration_seconds_bucket":
+                fast += value if float(labels["le"]) == slo.latency_seconds else 0
+    return Counts(requests, failed, timed - fast)
+
+
+def require_edge(slo: Slo) -> None:
+    """:raises ProjectError: slow requests cannot be counted."""
+    if slo.latency_seconds not in DURATIONS:
+        edges = ", ".join(f"{edge:g}" for edge in DURATIONS)
+        raise ProjectError(f"slo.latency_seconds = {slo.latency_seconds:g}: choose one of {edges}.")
+
+
+def broken(seen: Counts, slo: Slo) -> list[str]:
+    """What of the objectives these requests miss, a phrase for each."""
+    if not seen.requests:
+        return []
+    found = []
+    available, fast = 1 - seen.failed / seen.requests, 1 - seen.slow / seen.requests
+    if available < slo.availability:
+        found.append(f"{available:.3%} of the answers are none of 5xx, {slo.availability:.3%} must")
+    if fast < slo.latency_share:
+        found.append(
+            f"{fast:.2%} took at most {slo.latency_seconds:g} s, {slo.latency_share:.2%} must"
+        )
+    return found

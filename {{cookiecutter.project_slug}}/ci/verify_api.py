@@ -1,0 +1,87 @@
+"""Whether the API that was deployed does its work: model, contract, predictions, a little load.
+
+``python ci/verify_api.py ENGINE FOLDER`` asks the one in ENVIRONMENT through its proxy, from
+inside, and then lets ``release.load_connections`` ask it for ``release.load_seconds``. 1: it serves
+another release than the one in FOLDER, breaks its contract, or misses an objective.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import release
+import slo
+from machine import THERE, Machine
+from program import call
+from release import Release
+from rollout import check, example, judge
+
+from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.openapi import breaking
+
+# Each connection sends its next request as soon as the last one is answered: connections, seconds,
+# body. It prints how many were sent.
+LOAD = """
+import http.client, os, sys, threading, time
+connections, until = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+headers, sent = {"Content-Type": "application/json", "X-Request-ID": "rollout-load"}, []
+if key := os.environ.get("API_KEY"):
+    headers["X-API-Key"] = key
+def ask():
+    api = http.client.HTTPConnection("proxy", 8000, timeout=30)
+    while time.monotonic() < until:
+        api.request("POST", "/predict", sys.argv[3].encode(), headers)
+        api.getresponse().read()
+        sent.append(1)
+threads = [threading.Thread(target=ask) for _ in range(connections)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(sent))
+"""
+
+
+def verify_deployed(engine: str, folder: str) -> None:
+    machine = Machine(engine, release.environment(), settings.load())
+    verify(machine, release.read(Path(folder)))
+
+
+def verify(machine: Machine, deployed: Release) -> None:
+    """:raises ProjectError: what is deployed does not do what it must."""
+    colour = machine.serving(deployed.digest)
+    if not colour or machine.running()[colour] != deployed.digest:
+        raise ProjectError(f"{deployed.image} does not run: `make deploy`.")
+    with machine.with_key(deployed.image):
+        check(machine, colour, deployed, at=THERE)
+        print(f"It serves model {deployed.model[:12]} and answers the contract's example.")
+        if machine.config.api.docs:
+            described = json.loads(machine.ask(colour, "/openapi.json", at=THERE))
+            promised = json.loads(Path("docs/openapi.json").read_text("utf-8"))
+            if broken := breaking(promised, described):
+                raise ProjectError(f"clients of docs/openapi.json would break: {broken[0]}.")
+            print("It describes itself as docs/openapi.json promises.")
+        if machine.config.release.load_seconds:
+            put_load_on(machine, colour)
+
+
+def put_load_on(machine: Machine, colour: str) -> None:
+    """:raises ProjectError: it misses an objective, or requests were lost."""
+    config = machine.config
+    before = slo.counts(machine.metrics(colour), config.slo)
+    load = (str(config.release.load_connections), str(config.release.load_seconds))
+    sent = float(
+        machine.run_in(
+            colour, LOAD, *load, json.dumps(example()), seconds=config.release.load_seconds + 60
+        )
+    )
+    time.sleep(2)  # metrics are brought together once a second
+    seen = slo.counts(machine.metrics(colour), config.slo) - before
+    if seen.requests < sent:
+        raise ProjectError(f"{sent:.0f} requests were answered, {seen.requests:.0f} by it.")
+    judge(seen, config.slo)
+    print(f"Under load for {config.release.load_seconds:g} s: {seen}.")
+
+
+if __name__ == "__main__":
+    sys.exit(call(verify_deployed, "ENGINE FOLDER", sys.argv[1:]))
