@@ -210,8 +210,11 @@ def test_the_page_names_every_file_and_an_alert(bake, provider):
 
 
 def test_no_package_can_be_named_as_a_program_of_ci(bake):
-    stems = {path.stem for provider in CHOICES["ci_provider"] for path in
-             (bake(ci_provider=provider, deployment_flavor="both").path / "ci").glob("*.py")}
+    stems = {
+        path.stem
+        for provider in CHOICES["ci_provider"]
+        for path in (bake(ci_provider=provider, deployment_flavor="both").path / "ci").glob("*.py")
+    }
     assert {"forge", "retrain"} <= stems <= pre_gen_project.OWN_FOLDERS
 
 
