@@ -26,6 +26,8 @@ VARIANTS = {
         "requirements.txt",
     ),
     ("deployment_flavor", ("batch", "both")): ("requirements-spark.txt",),
+    ("ci_provider", ("github", "gitlab", "azure")): ("ci/forge.py", "tests/forge_server.py"),
+    ("ci_provider", ("gitlab", "azure")): ("renovate.json",),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 

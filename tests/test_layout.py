@@ -8,11 +8,16 @@ import pytest
 from conftest import FLAVORS, label
 
 TREE = """
-.github/workflows/change.yml
-.github/workflows/release.yml
-.github/workflows/rollback.yml
 .dockerignore
 .env.example
+.github/CODEOWNERS
+.github/dependabot.yml
+.github/pull_request_template.md
+.github/workflows/change.yml
+.github/workflows/release.yml
+.github/workflows/retrain.yml
+.github/workflows/rollback.yml
+.github/workflows/upkeep.yml
 .gitignore
 .pre-commit-config.yaml
 .python-version
@@ -27,17 +32,24 @@ analysis/3_evaluation.ipynb
 ci/annotate.py
 ci/candidate.py
 ci/champion.py
+ci/change.py
 ci/chosen.py
 ci/cliff.toml
 ci/compatibility.py
 ci/container.py
 ci/deploy.py
+ci/forge.py
 ci/gate.py
+ci/http_json.py
 ci/inventory.py
+ci/origin.py
 ci/program.py
+ci/protect.py
 ci/publish.py
 ci/release.py
 ci/released.py
+ci/renew.py
+ci/retrain.py
 ci/roll_back.py
 ci/sbom.py
 config/nonprod.toml
@@ -52,6 +64,7 @@ docs/contract.md
 docs/databases.md
 docs/decisions.md
 docs/environments.md
+docs/governance.md
 docs/models.md
 log/.gitkeep
 pyproject.toml
@@ -74,9 +87,9 @@ src/{package}/export.py
 src/{package}/json_files.py
 src/{package}/locks.py
 src/{package}/migrate.py
+src/{package}/migrations/models/0001_models.py
 src/{package}/mlflow_artifacts.py
 src/{package}/mlflow_model.py
-src/{package}/migrations/models/0001_models.py
 src/{package}/mlflow_registry.py
 src/{package}/model.py
 src/{package}/object_store.py
@@ -93,13 +106,17 @@ src/{package}/tables.py
 src/{package}/train.py
 src/{package}/versions.py
 tests/conftest.py
+tests/forge_server.py
 tests/integration/test_annotate.py
 tests/integration/test_ci.py
 tests/integration/test_cli.py
+tests/integration/test_forge.py
 tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
 tests/integration/test_migrate.py
 tests/integration/test_pipeline.py
+tests/integration/test_retrain.py
+tests/loopback.py
 tests/real_stores.py
 tests/stores/test_conformity.py
 tests/stores/test_everywhere.py

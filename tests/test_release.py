@@ -59,7 +59,7 @@ def registry(tmp_path_factory):
         command = ["docker-registry", "serve", str(folder / "config.yml")]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_for(lambda: status(f"http://127.0.0.1:{port}/v2/") == 401, 30, lambda: "no registry")
+        wait_for(lambda: status(port, "/v2/") == 401, 30, lambda: "no registry")
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -168,8 +168,9 @@ def containers():
     return run(ENGINE, *words, cwd="/").split()
 
 
-def status(url, body=None, **headers):
-    """The status of an answer, 0 for none."""
+def status(port, path, body=None, **headers):
+    """The status of an answer of this machine, 0 for none."""
+    url = f"http://127.0.0.1:{port}{path}"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
     try:
         with DIRECT.open(request, timeout=10) as answer:
@@ -185,12 +186,12 @@ class Clients(threading.Thread):
 
     def __init__(self, port, key, body):
         super().__init__(daemon=True)
-        self.url, self.key, self.body = f"http://127.0.0.1:{port}/predict", key, body
+        self.port, self.key, self.body = port, key, body
         self.statuses, self.ended = {}, threading.Event()
 
     def run(self):
         while not self.ended.is_set():
-            found = status(self.url, self.body, **{"X-API-Key": self.key})
+            found = status(self.port, "/predict", self.body, **{"X-API-Key": self.key})
             self.statuses[found] = self.statuses.get(found, 0) + 1
 
     def __enter__(self):
@@ -234,7 +235,7 @@ def test_a_commit_becomes_the_candidate_of_nonprod(world, bake):
     assert f"sha256:{origin['subject'][0]['digest']['sha256']}" == release["digest"]
     sources = origin["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert sources[0]["digest"] == {"gitCommit": release["revision"]}
-    assert status(f"http://127.0.0.1:{world.ports['nonprod']}/health/ready") == 200
+    assert status(world.ports["nonprod"], "/health/ready") == 200
     assert world.green("make digest", "nonprod").splitlines() == [
         f"repository={release['repository']}",
         f"digest={release['digest']}",
@@ -246,9 +247,8 @@ def test_the_same_image_goes_to_production(world, body):
         world.green(script, "prod")
     release, tags = world.release, world.tags()
     assert tags["prod"] == release["digest"]
-    url = f"http://127.0.0.1:{world.ports['prod']}/predict"
-    assert status(url, body) == 401
-    assert status(url, body, **{"X-API-Key": world.key()}) == 200
+    assert status(world.ports["prod"], "/predict", body) == 401
+    assert status(world.ports["prod"], "/predict", body, **{"X-API-Key": world.key()}) == 200
     history = world.green(f".venv/bin/python -m {world.project.package} history", "prod")
     assert "champion" in history
     assert f"released with {release['repository']}@{release['digest']}" in history
