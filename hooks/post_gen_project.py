@@ -26,6 +26,8 @@ VARIANTS = {
         "requirements.txt",
     ),
     ("deployment_flavor", ("batch", "both")): ("requirements-spark.txt",),
+    ("ci_provider", ("github", "gitlab", "azure")): ("ci/forge.py", "tests/forge_server.py"),
+    ("ci_provider", ("gitlab", "azure")): ("renovate.json",),
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 
@@ -63,6 +65,7 @@ ONLY = {
         "tests/unit/test_ledger.py",
         "tests/unit/test_outputs.py",
         "tests/unit/test_parts.py",
+        "tests/unit/test_compare.py",
         "tests/unit/test_scoring.py",
     ),
     ("ci_provider", ("github",)): (
@@ -126,6 +129,7 @@ ONLY = {
         "tests/unit/test_breaking.py",
         "tests/unit/test_delivery.py",
         "tests/unit/test_pressure.py",
+        "tests/unit/test_slo.py",
         "tests/unit/test_spool.py",
         "tests/unit/test_tokens.py",
         "tests/unit/test_values.py",

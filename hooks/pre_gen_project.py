@@ -69,8 +69,11 @@ DEPENDENCIES = frozenset(
 )
 OWN_FOLDERS = frozenset(
     """
-    annotate api_process compatibility conftest container gate orders_table pressure real_stores
-    smoke_api smoke_batch spark_cluster src tests
+    annotate api_process candidate champion change chosen compare compatibility conftest
+    container deploy forge forge_server gate http_json inventory jobs loopback machine
+    orders_table origin pressure program protect publish real_stores release released renew
+    retrain roll_back rollout sbom slo smoke_api smoke_batch spark_cluster src tests verify_api
+    verify_batch
     """.split()
 )
 

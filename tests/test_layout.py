@@ -8,9 +8,16 @@ import pytest
 from conftest import FLAVORS, label
 
 TREE = """
-.github/workflows/change.yml
 .dockerignore
 .env.example
+.github/CODEOWNERS
+.github/dependabot.yml
+.github/pull_request_template.md
+.github/workflows/change.yml
+.github/workflows/release.yml
+.github/workflows/retrain.yml
+.github/workflows/rollback.yml
+.github/workflows/upkeep.yml
 .gitignore
 .pre-commit-config.yaml
 .python-version
@@ -23,9 +30,28 @@ analysis/1_data_understanding.ipynb
 analysis/2_modelling.ipynb
 analysis/3_evaluation.ipynb
 ci/annotate.py
+ci/candidate.py
+ci/champion.py
+ci/change.py
+ci/chosen.py
+ci/cliff.toml
 ci/compatibility.py
 ci/container.py
+ci/deploy.py
+ci/forge.py
 ci/gate.py
+ci/http_json.py
+ci/inventory.py
+ci/origin.py
+ci/program.py
+ci/protect.py
+ci/publish.py
+ci/release.py
+ci/released.py
+ci/renew.py
+ci/retrain.py
+ci/roll_back.py
+ci/sbom.py
 config/nonprod.toml
 config/prod.toml
 data/predictions/.gitkeep
@@ -38,6 +64,7 @@ docs/contract.md
 docs/databases.md
 docs/decisions.md
 docs/environments.md
+docs/governance.md
 docs/models.md
 log/.gitkeep
 pyproject.toml
@@ -60,9 +87,9 @@ src/{package}/export.py
 src/{package}/json_files.py
 src/{package}/locks.py
 src/{package}/migrate.py
+src/{package}/migrations/models/0001_models.py
 src/{package}/mlflow_artifacts.py
 src/{package}/mlflow_model.py
-src/{package}/migrations/models/0001_models.py
 src/{package}/mlflow_registry.py
 src/{package}/model.py
 src/{package}/object_store.py
@@ -79,13 +106,17 @@ src/{package}/tables.py
 src/{package}/train.py
 src/{package}/versions.py
 tests/conftest.py
+tests/forge_server.py
 tests/integration/test_annotate.py
 tests/integration/test_ci.py
 tests/integration/test_cli.py
+tests/integration/test_forge.py
 tests/integration/test_load_model.py
 tests/integration/test_make_predictions.py
 tests/integration/test_migrate.py
 tests/integration/test_pipeline.py
+tests/integration/test_retrain.py
+tests/loopback.py
 tests/real_stores.py
 tests/stores/test_conformity.py
 tests/stores/test_everywhere.py
@@ -99,6 +130,7 @@ tests/unit/test_model.py
 tests/unit/test_predict.py
 tests/unit/test_production.py
 tests/unit/test_registry.py
+tests/unit/test_release.py
 tests/unit/test_schema.py
 tests/unit/test_settings.py
 tests/unit/test_stores.py
@@ -106,7 +138,10 @@ tests/unit/test_tables.py
 tests/unit/test_train.py
 """
 BATCH = """
+ci/compare.py
+ci/jobs.py
 ci/smoke_batch.py
+ci/verify_batch.py
 data/rejected/.gitkeep
 docs/batch.md
 requirements-spark.txt
@@ -135,10 +170,17 @@ tests/spark_cluster.py
 tests/unit/test_ledger.py
 tests/unit/test_outputs.py
 tests/unit/test_parts.py
+tests/unit/test_compare.py
 tests/unit/test_scoring.py
 """
 API = """
+ci/machine.py
+ci/proxy/Dockerfile
+ci/proxy/haproxy.cfg
+ci/rollout.py
+ci/slo.py
 ci/smoke_api.py
+ci/verify_api.py
 docs/api.md
 docs/openapi.json
 src/{package}/api.py
@@ -187,6 +229,7 @@ tests/unit/test_batching.py
 tests/unit/test_breaking.py
 tests/unit/test_delivery.py
 tests/unit/test_pressure.py
+tests/unit/test_slo.py
 tests/unit/test_spool.py
 tests/unit/test_tokens.py
 tests/unit/test_values.py
@@ -203,9 +246,11 @@ def test_tree(bake, answers):
 
 
 @pytest.mark.parametrize("answers", FLAVORS, ids=label)
-def test_no_package_can_be_named_as_a_module_of_the_tests(bake, answers):
-    modules = {path.stem for path in (bake(**answers).path / "tests").glob("*.py")}
-    assert {"conftest"} <= modules <= pre_gen_project.OWN_FOLDERS
+def test_no_package_can_be_named_as_a_module_of_tests_or_ci(bake, answers):
+    project = bake(**answers).path
+    modules = {path.stem for folder in ("ci", "tests") for path in (project / folder).glob("*.py")}
+    assert {"conftest", "gate"} <= modules
+    assert [name for name in modules if not pre_gen_project.taken(name)] == []
 
 
 ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}

@@ -140,10 +140,13 @@ def test_the_gate_is_red_for_a_model_under_the_threshold(repository):
     assert not (repository.folder / "build/gate/model").exists()
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in CHECKOUT.glob("ci/*.py")))
+PROGRAMS = [path for path in CHECKOUT.glob("ci/*.py") if "__main__" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PROGRAMS))
 def test_a_program_without_arguments_says_how_it_is_used(repository, name):
     done = repository.run(repository.folder / "ci" / name)
-    assert name == "container.py" or (done.returncode, done.stderr[:6]) == (2, "usage:")
+    assert (done.returncode, done.stderr[:6]) == (2, "usage:")
 
 
 def test_an_image_that_does_nothing_is_red(repository, tmp_path):

@@ -1,0 +1,53 @@
+"""The repository of this project, and the server that it came from."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+PROJECT = Path(__file__).resolve().parents[1]
+MAIN = "main"
+SECONDS = 120
+# git@host:path, ssh://git@host:22/path, https://user@host/path, each with or without .git
+ORIGIN = re.compile(
+    r"(?:(?P<scheme>https?|ssh)://)?(?:[^@/]*@)?(?P<host>[^/:@]+)(?P<port>:\d+)?[:/]+"
+    r"(?P<path>.+?)(?:\.git)?/?"
+)
+
+
+def git(*words: str, given: str | None = None, **variables: str) -> str:
+    """What git prints.
+
+    :param given: what it reads, if anything.
+    :raises ProjectError: git's own words.
+    """
+    command = [shutil.which("git") or "git", *words]
+    options = {"cwd": PROJECT, "env": os.environ | variables, "timeout": SECONDS}
+    options |= {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    done = subprocess.run(command, input=given, **options)
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise ProjectError(f"git {words[0]}: {said or f'it exited {done.returncode}'}")
+    return done.stdout.strip()
+
+
+def url() -> str:
+    """Where ``origin`` is, without the name and the password that it may hold."""
+    found = git("remote", "get-url", "origin")
+    return re.sub(r"^(https?://)[^@/]*@", r"\1", found)
+
+
+def address() -> tuple[str, str]:
+    """The server of ``origin``, such as https://github.com, and the project's path there.
+
+    :raises ProjectError: ``origin`` is a folder.
+    """
+    found = ORIGIN.fullmatch(url())
+    if not found or url().startswith(("/", ".", "file:")):
+        raise ProjectError(f"the remote origin, {url()}, is on no server.")
+    if found["scheme"] in ("http", "https"):
+        return f"{found['scheme']}://{found['host']}{found['port'] or ''}", found["path"]
+    return f"https://{found['host']}", found["path"]

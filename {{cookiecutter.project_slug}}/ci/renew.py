@@ -1,0 +1,52 @@
+"""Proposes what is newer: ``python ci/renew.py requirements`` or ``python ci/renew.py template``.
+
+Requirements are locked anew by `make lock`; the template's changes come by cruft, where the project
+was made with it. 1: neither can be done, or nothing can be proposed.
+"""
+
+import sys
+
+import change
+import forge
+import origin
+from container import run
+from program import call
+
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+# Resolving, or rendering two versions of the template, in seconds.
+SECONDS = 1200
+CRUFT = ("--from", "cruft==2.16.0", "--with", "cookiecutter==2.7.1", "cruft")
+CHECKED = "The checks of a change say whether all still works."
+
+
+def renew(kind: str) -> None:
+    """:raises ProjectError: there is no such kind, or it cannot be done."""
+    kinds = {"requirements": requirements, "template": template}
+    if kind not in kinds:
+        raise ProjectError(f"{kind} is none of {', '.join(kinds)}.")
+    forge.token()
+    print(kinds[kind]() or "Nothing is newer.")
+
+
+def requirements() -> str | None:
+    run("make", "lock", seconds=SECONDS)
+    body = f"Written by `make lock`: the newest versions that pyproject.toml allows. {CHECKED}"
+    return change.propose("renew/requirements", "Newer requirements", body, "requirements*.txt")
+
+
+def template() -> str | None:
+    if not (origin.PROJECT / ".cruft.json").exists():
+        print("The project was not made with cruft: there is no .cruft.json.")
+        return None
+    words = ("-m", "uv", "tool", "run", *CRUFT, "update", "--skip-apply-ask")
+    run(sys.executable, *words, seconds=SECONDS)
+    body = (
+        f"Written by `cruft update`. {CHECKED} What could not be merged is in files that end in "
+        "`.rej`: put it in by hand on this branch, and remove them."
+    )
+    return change.propose("renew/template", "Newer template", body, ".")
+
+
+if __name__ == "__main__":
+    sys.exit(call(renew, "requirements|template", sys.argv[1:]))

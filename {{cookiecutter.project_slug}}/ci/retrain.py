@@ -1,0 +1,145 @@
+"""Trains again and, if the model is better, proposes that production shall have it.
+
+``python ci/retrain.py REPORT`` trains as ``train`` does, and opens a change of config/model.toml,
+whose description is the report. Nothing is proposed for a model that misses a threshold or does
+not beat the present one; the report says so. 2: it could not be found out.
+
+MODELS_STORE names a store that the version is copied to; REASON is what an alert says, untrusted.
+"""
+
+import json
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import change
+import forge
+import gate
+import origin
+
+from {{ cookiecutter.__package_name }} import cli, registry, settings
+from {{ cookiecutter.__package_name }}.databases import has_password, local_path
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.predict import ContractChangedError
+from {{ cookiecutter.__package_name }}.settings import Settings
+from {{ cookiecutter.__package_name }}.stores import CHALLENGER, CHAMPION, Version
+
+CHOSEN = "config/model.toml"
+BRANCH = "retrain/model"
+LONGEST_REASON = 2000
+SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+HEAD = """\
+# The model that production shall have: `make retrain` proposes it, and who merges approves it.
+"""
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1:
+        print("usage: python ci/retrain.py REPORT", file=sys.stderr)
+        return 2
+    report = Path(argv[0]).resolve()
+    try:
+        forge.token()
+        config = settings.load()
+        store = lasting_store(config)
+        start_from_production(config)
+        code = cli.main(["train"])
+        if code not in (0, 1):
+            return code
+        told = outcome(config, store)
+    except (ProjectError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(told, "utf-8")
+    print(told)
+    return 0
+
+
+def lasting_store(config: Settings) -> str:
+    """The store to copy to, or an empty text where the registry itself is one that lasts.
+
+    :raises ProjectError: nobody else would find the version there, or everybody would read its
+        password.
+    """
+    store = os.environ.get("MODELS_STORE", "")
+    if has_password(store):
+        raise ProjectError(f"MODELS_STORE: {CHOSEN} would show its password; name another store.")
+    path = local_path(store) if store else None
+    if store.startswith(("models:/", "sqlite:")) or (path and path.is_relative_to(origin.PROJECT)):
+        raise ProjectError(f"MODELS_STORE: {store} is found from this folder only; name another.")
+    models = config.models
+    alone = models.tracking_uri.startswith("sqlite:") or models.artifacts.startswith("project:")
+    if alone and not store:
+        raise ProjectError(
+            "the registry is a folder of this machine, where no release would find the model: set "
+            "MODELS__TRACKING_URI and MODELS__ARTIFACTS to one that lasts, or MODELS_STORE to a "
+            "store such as s3://bucket/models."
+        )
+    return store
+
+
+def start_from_production(config: Settings) -> None:
+    """Make the model that production has the champion that is to be beaten, if it is elsewhere."""
+    present = chosen()
+    if present and not present["uri"].startswith("models:/"):
+        try:
+            registry.copy(present["uri"], f"{registry.TRAINED}@{CHAMPION}", config)
+        except ContractChangedError:
+            print("What production has was trained on another contract: not compared.")
+
+
+def chosen() -> dict | None:
+    """What config/model.toml says in the revision that is checked out."""
+    if not origin.git("ls-tree", "HEAD", "--", CHOSEN):
+        return None
+    return tomllib.loads(origin.git("show", f"HEAD:{CHOSEN}"))
+
+
+def outcome(config: Settings, store: str) -> str:
+    """The report, after proposing the newest version if it is the champion now."""
+    version = registry.history(config)[0]
+    told = gate.markdown(version, config)
+    if version.tags["verdict"] != "promoted":
+        return f"{told}\nNo change is proposed: production keeps its model.\n"
+    uri = f"{registry.TRAINED}/{version.number}"
+    if store:
+        uri = registry.copy(uri, f"{store}@{CHALLENGER}", config)
+    title = f"Retrained model, version {uri.rpartition('/')[2]}"
+    body = f"{told}\nMerged, `{uri}` is what the next release brings to production.\n{reason()}"
+    address = change.propose(BRANCH, title, body, **{CHOSEN: written(uri, version)})
+    return f"{told}\nProposed: {address}\n"
+
+
+def written(uri: str, version: Version) -> str:
+    """config/model.toml."""
+    known = {"uri": uri, "sha256": version.sha256, "contract": version.tags["contract"]}
+    # What JSON writes, TOML reads.
+    lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
+    lines += ["", "[metrics]"]
+    lines += [f"{name} = {value!r}" for name, value in sorted(version.metrics.items())]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def reason() -> str:
+    """Why an alert asked for it, as code: nothing in it is a command or a link to anybody.
+
+    Whoever sends it may name variables that a pipeline puts in; secrets are taken out again.
+    """
+    text = os.environ.get("REASON", "")
+    for name, value in os.environ.items():
+        if SECRET.search(name) and len(value) >= 8:
+            text = text.replace(value, "***")
+    if not text.strip():
+        return ""
+    lines = text[:LONGEST_REASON].splitlines()
+    shown = ["".join(sign if sign.isprintable() else " " for sign in line) for line in lines]
+    # Indented code ends where the indent does, and every line has it.
+    code = "".join(f"    {line}\n" for line in shown)
+    return f"\nThe reason that was given, by whoever asked:\n\n{code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
