@@ -210,9 +210,7 @@ class Forge(Loopback):
         gone = [each["id"] for each in body["approval_rules"] if each.get("_destroy")]
         new = [each for each in body["approval_rules"] if "id" not in each]
         rules = [each for each in self.prod["approval_rules"] if each["id"] not in gone]
-        self.prod["approval_rules"] = rules + [
-            each | {"id": next(self.numbers)} for each in new
-        ]
+        self.prod["approval_rules"] = rules + [each | {"id": next(self.numbers)} for each in new]
         return self.prod
 
     @route("GET", "/api/v4/users")
