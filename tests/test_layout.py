@@ -14,7 +14,9 @@ TREE = """
 .github/dependabot.yml
 .github/pull_request_template.md
 .github/workflows/change.yml
+.github/workflows/release.yml
 .github/workflows/retrain.yml
+.github/workflows/rollback.yml
 .github/workflows/upkeep.yml
 .gitignore
 .pre-commit-config.yaml
@@ -28,16 +30,28 @@ analysis/1_data_understanding.ipynb
 analysis/2_modelling.ipynb
 analysis/3_evaluation.ipynb
 ci/annotate.py
+ci/candidate.py
+ci/champion.py
 ci/change.py
+ci/chosen.py
+ci/cliff.toml
 ci/compatibility.py
 ci/container.py
+ci/deploy.py
 ci/forge.py
 ci/gate.py
 ci/http_json.py
+ci/inventory.py
 ci/origin.py
+ci/program.py
 ci/protect.py
+ci/publish.py
+ci/release.py
+ci/released.py
 ci/renew.py
 ci/retrain.py
+ci/roll_back.py
+ci/sbom.py
 config/nonprod.toml
 config/prod.toml
 data/predictions/.gitkeep
@@ -123,7 +137,10 @@ tests/unit/test_tables.py
 tests/unit/test_train.py
 """
 BATCH = """
+ci/compare.py
+ci/jobs.py
 ci/smoke_batch.py
+ci/verify_batch.py
 data/rejected/.gitkeep
 docs/batch.md
 requirements-spark.txt
@@ -155,7 +172,13 @@ tests/unit/test_parts.py
 tests/unit/test_scoring.py
 """
 API = """
+ci/machine.py
+ci/proxy/Dockerfile
+ci/proxy/haproxy.cfg
+ci/rollout.py
+ci/slo.py
 ci/smoke_api.py
+ci/verify_api.py
 docs/api.md
 docs/openapi.json
 src/{package}/api.py
