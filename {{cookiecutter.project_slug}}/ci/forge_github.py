@@ -144,9 +144,7 @@ def protect_main() -> None:
     }
     checks = {
         "strict_required_status_checks_policy": True,
-        "required_status_checks": [
-            {"context": name, "integration_id": ACTIONS} for name in CHECKS
-        ],
+        "required_status_checks": [{"context": name, "integration_id": ACTIONS} for name in CHECKS],
     }
     rules = {
         "name": RULESET,

@@ -8,10 +8,11 @@ HERE = "/api/v4/projects/7"
 USERS = {"anna": 11, "ben": 12, "carol": 13}
 REVIEWERS = ("anna", "ben")
 # What a repository's address says elsewhere than on a runner.
+HOST = "gitlab.com"
 ORIGINS = {
-    "git@gitlab.com:acme/sub/iris.git": "https://gitlab.com/api/v4/projects/acme%2Fsub%2Firis",
-    "https://job:password@git.example.com:8443/acme/iris.git": (
-        "https://git.example.com:8443/api/v4/projects/acme%2Firis"
+    f"git@{HOST}:acme/sub/iris.git": "https://gitlab.com/api/v4/projects/acme%2Fsub%2Firis",
+    "https://job:password@example.com:8443/acme/iris.git": (
+        "https://example.com:8443/api/v4/projects/acme%2Firis"
     ),
 }
 
@@ -210,9 +211,7 @@ class Forge(Loopback):
         gone = [each["id"] for each in body["approval_rules"] if each.get("_destroy")]
         new = [each for each in body["approval_rules"] if "id" not in each]
         rules = [each for each in self.prod["approval_rules"] if each["id"] not in gone]
-        self.prod["approval_rules"] = rules + [
-            each | {"id": next(self.numbers)} for each in new
-        ]
+        self.prod["approval_rules"] = rules + [each | {"id": next(self.numbers)} for each in new]
         return self.prod
 
     @route("GET", "/api/v4/users")

@@ -80,9 +80,8 @@ def test_a_better_model_is_proposed_until_it_is_merged(
     model = registry.load_model(chosen["uri"], config)
     assert model.metadata["sha256"] == chosen["sha256"]
     assert model.metadata["contract"] == chosen["contract"]
-    assert chosen["metrics"][config.training.metric] == model.metadata["metrics"][
-        config.training.metric
-    ]
+    metric = config.training.metric
+    assert chosen["metrics"][metric] == model.metadata["metrics"][metric]
 
     # Before it is merged, another one takes its place.
     assert retrain(TRAINING__SEED="1").returncode == 0
