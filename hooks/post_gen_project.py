@@ -65,6 +65,7 @@ ONLY = {
         "tests/unit/test_ledger.py",
         "tests/unit/test_outputs.py",
         "tests/unit/test_parts.py",
+        "tests/unit/test_compare.py",
         "tests/unit/test_scoring.py",
     ),
     ("ci_provider", ("github",)): (
@@ -128,6 +129,7 @@ ONLY = {
         "tests/unit/test_breaking.py",
         "tests/unit/test_delivery.py",
         "tests/unit/test_pressure.py",
+        "tests/unit/test_slo.py",
         "tests/unit/test_spool.py",
         "tests/unit/test_tokens.py",
         "tests/unit/test_values.py",

@@ -130,6 +130,7 @@ tests/unit/test_model.py
 tests/unit/test_predict.py
 tests/unit/test_production.py
 tests/unit/test_registry.py
+tests/unit/test_release.py
 tests/unit/test_schema.py
 tests/unit/test_settings.py
 tests/unit/test_stores.py
@@ -169,6 +170,7 @@ tests/spark_cluster.py
 tests/unit/test_ledger.py
 tests/unit/test_outputs.py
 tests/unit/test_parts.py
+tests/unit/test_compare.py
 tests/unit/test_scoring.py
 """
 API = """
@@ -227,6 +229,7 @@ tests/unit/test_batching.py
 tests/unit/test_breaking.py
 tests/unit/test_delivery.py
 tests/unit/test_pressure.py
+tests/unit/test_slo.py
 tests/unit/test_spool.py
 tests/unit/test_tokens.py
 tests/unit/test_values.py
@@ -243,9 +246,11 @@ def test_tree(bake, answers):
 
 
 @pytest.mark.parametrize("answers", FLAVORS, ids=label)
-def test_no_package_can_be_named_as_a_module_of_the_tests(bake, answers):
-    modules = {path.stem for path in (bake(**answers).path / "tests").glob("*.py")}
-    assert {"conftest"} <= modules <= pre_gen_project.OWN_FOLDERS
+def test_no_package_can_be_named_as_a_module_of_tests_or_ci(bake, answers):
+    project = bake(**answers).path
+    modules = {path.stem for folder in ("ci", "tests") for path in (project / folder).glob("*.py")}
+    assert {"conftest", "gate"} <= modules
+    assert [name for name in modules if not pre_gen_project.taken(name)] == []
 
 
 ANSWERS = {"__package_name": "iris", "problem": "regression", "flavor": "batch"}

@@ -9,50 +9,85 @@ import pytest
 import yaml
 from conftest import CHOICES, ENGINE, Advisories, Project, clean_environment, run
 
+# The file of a stage. In GitLab's and Azure's, NONPROD and PROD stand in one, as on GitHub.
 FILES = {
-    "github": ".github/workflows/change.yml",
-    "gitlab": ".gitlab-ci.yml",
-    "azure": "azure-pipelines.yml",
+    "github": ".github/workflows/{}.yml",
+    "gitlab": ".gitlab/ci/{}.yml",
+    "azure": ".azuredevops/{}.yml",
 }
+STAGES = ("change", "nonprod", "prod", "rollback")
+# Of which page and Makefile say nothing: a provider may have a way of its own to log in.
+OWN_WAYS = {"login", "digest"}
+CHANGE_JOBS = ("checks", "tests", "model")
 PROVIDERS = pytest.mark.parametrize("provider", CHOICES["ci_provider"])
+EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 ANSWERS = {"problem_type": "classification", "deployment_flavor": "batch"}
 GROUP = pytest.mark.xdist_group("-".join(ANSWERS.values()))
 # What a provider puts in place of its expressions, for a change to the main branch.
 EXPRESSIONS = {
     "${{ github.base_ref || github.event.repository.default_branch }}": "main",
     "${{ matrix.kind }}": None,
+    "${{ github.actor }}": "somebody",
+    "${{ github.token }}": "a token",
+    "$(System.AccessToken)": "a token",
 }
 # Nobody's: drawn for this test, in parts, so that no scan takes them for somebody's.
 KEY_ID = "AKIA" + "QWB5PDKHX6" + "PYGPAN"
 KEY = "0JxXujr4qqaaABvv" + "LOzAxzXMcU1vsHiQ" + "MaRiNTN9"
-# A schema that has no inputs for this task yet.
+# Schemas that have no inputs for this task yet.
 UNKNOWN_TASK = "PublishCodeCoverageResults@2"
+# The most that the jobs of each stage may do, beside reading the code.
+RIGHTS = {
+    "change": set(),
+    "nonprod": {"attestations", "id-token", "packages"},
+    "prod": {"contents", "id-token", "packages"},
+    "rollback": {"id-token", "packages"},
+}
 
 
-def pipeline(project, provider):
-    return yaml.safe_load(project.text(FILES[provider]))
+def file_of(provider, stage):
+    if provider == "gitlab" and stage == "rollback":
+        stage = "release"
+    return FILES[provider].format("release" if stage in ("nonprod", "prod") else stage)
 
 
-def scripts(document, provider):
+def pipeline(project, provider, stage):
+    return yaml.safe_load(project.text(file_of(provider, stage)))
+
+
+def jobs(project, provider, stage):
+    """(name, job) of a stage, in order."""
+    document = pipeline(project, provider, stage)
+    if provider == "azure" and stage != "change":
+        [found] = [each for each in document["stages"] if each["stage"] == stage]
+        [job] = found["jobs"]
+        return [(stage, job | job["strategy"]["runOnce"]["deploy"])]
+    if provider == "azure":
+        return [(job["job"], job) for job in document["jobs"]]
+    known = document["jobs"] if provider == "github" else document
+    return [(name, known[name]) for name in (CHANGE_JOBS if stage == "change" else (stage,))]
+
+
+def scripts(project, provider, stage):
     """(job, script, its variables) of a green pipeline, in order, for each kind of a matrix."""
-    if provider == "gitlab":
-        for job in ("checks", "tests", "model"):
-            kinds = document[job].get("parallel", {}).get("matrix", [{"KIND": [None]}])[0]["KIND"]
-            for kind in kinds:
-                for line in document[job]["script"]:
-                    yield job, line, {"KIND": kind} if kind else {}
-        return
-    jobs = document["jobs"]
-    for name, job in jobs.items() if provider == "github" else [(j["job"], j) for j in jobs]:
-        matrix = job.get("strategy", {}).get("matrix", {})
-        kinds = matrix.get("kind") or list(matrix) or [None]
-        for kind in kinds:
+    for name, job in jobs(project, provider, stage):
+        for kind in kinds(job):
+            more = {"KIND": kind} if kind else {}
+            if provider == "gitlab":
+                yield from ((name, line, more) for line in job["script"])
+                continue
             for step in job["steps"]:
-                if step.get("if") == "failure()":
-                    continue
-                if script := step.get("run") or step.get("script"):
-                    known = {key: filled(value, kind) for key, value in step.get("env", {}).items()}
-                    yield name, script, known | ({"KIND": kind} if kind else {})
+                script = step.get("run") or step.get("script")
+                if script and step.get("if") != "failure()":
+                    given = step.get("env", {}).items()
+                    yield name, script, more | {key: filled(value, kind) for key, value in given}
+
+
+def kinds(job):
+    matrix = job.get("strategy", {}).get("matrix") or job.get("parallel", {}).get("matrix")
+    if isinstance(matrix, list):
+        return matrix[0]["KIND"]
+    return (matrix or {}).get("kind") or list(matrix or [None])
 
 
 def filled(value, kind):
@@ -62,64 +97,116 @@ def filled(value, kind):
     return value
 
 
-def targets(project, provider):
+def targets(project, provider, stage):
     """(job, target of make) in the order of the pipeline."""
-    for job, script, variables in scripts(pipeline(project, provider), provider):
+    for job, script, variables in scripts(project, provider, stage):
         if found := re.search(r'\bmake "?([a-z-]+(?:\$KIND)?)', script):
-            yield job, found[1].replace("$KIND", variables.get("KIND", ""))
+            target = found[1].replace("$KIND", variables.get("KIND", ""))
+            if target not in OWN_WAYS:
+                yield job, target
 
 
 @PROVIDERS
-def test_only_the_file_of_the_provider_is_there(bake, provider):
+def test_only_the_files_of_the_provider_are_there(bake, provider):
     project = bake(ci_provider=provider)
-    assert [name for name in FILES if FILES[name] in project.files()] == [provider]
+    assert {
+        name for name in FILES for stage in STAGES if file_of(name, stage) in project.files()
+    } == {provider}
 
 
 @PROVIDERS
-def test_each_provider_runs_what_make_ci_runs(bake, provider):
+@EACH_STAGE
+def test_each_provider_runs_what_make_runs(bake, provider, stage):
     project = bake(ci_provider=provider)
-    [line] = re.findall(r"(?m)^ci: (.*?) ##", project.text("Makefile"))
-    found = list(targets(project, provider))
+    found = list(targets(project, provider, stage))
+    assert found == list(targets(bake(ci_provider="github"), "github", stage))
+    if stage == "rollback":
+        assert found == [("rollback", "rollback")]
+        return
+    target = {"change": "ci"}.get(stage, stage)
+    [line] = re.findall(rf"(?m)^{target}: (.*?) ##", project.text("Makefile"))
     assert sorted(target for _, target in found) == sorted(line.split())
-    assert found == list(targets(bake(ci_provider="github"), "github"))
+
+
+@PROVIDERS
+def test_each_provider_logs_in_where_images_are_kept(bake, provider):
+    project = bake(ci_provider=provider)
+    for stage in STAGES[1:]:
+        for _, job in jobs(project, provider, stage):
+            if provider == "azure":
+                tasks = [step.get("task") for step in job["steps"]]
+                assert "Docker@2" in tasks
+            else:
+                lines = [script for _, script, _ in scripts(project, provider, stage)]
+                assert lines[0] == "make login"
+
+
+@PROVIDERS
+def test_nothing_goes_to_production_unless_people_approve(bake, provider):
+    """An environment that nobody has protected yet would let everything through."""
+    project = bake(ci_provider=provider)
+    [(_, job)] = jobs(project, provider, "prod")
+    assert job["environment"] == "prod"
+    if provider == "gitlab":
+        [rule] = job["rules"]
+        assert '$RELEASE_TO_PROD == "true"' in rule["if"]
+        assert rule["when"] == "manual"
+    elif provider == "github":
+        assert job["if"] == "vars.RELEASE_TO_PROD == 'true'"
+        assert job["needs"] == "nonprod"
+    else:
+        [stage] = [
+            each
+            for each in pipeline(project, provider, "prod")["stages"]
+            if each["stage"] == "prod"
+        ]
+        assert stage["condition"] == "and(succeeded(), eq(variables['RELEASE_TO_PROD'], 'true'))"
+        assert stage["dependsOn"] == "nonprod"
 
 
 @PROVIDERS
 def test_the_page_tells_the_job_of_every_target(bake, provider):
     project = bake(ci_provider=provider)
     rows = re.findall(r"(?m)^\| `make ([a-z-]+)` \|.*\| (\w+) \|$", project.text("docs/ci.md"))
-    assert sorted((job, target) for target, job in rows) == sorted(targets(project, provider))
+    found = [pair for stage in STAGES for pair in targets(project, provider, stage)]
+    assert sorted((job, target) for target, job in rows) == sorted(found)
 
 
 @PROVIDERS
-def test_the_file_is_valid(bake, provider, tmp_path):
+def test_the_files_are_valid(bake, provider, tmp_path):
     project, file = bake(ci_provider=provider), tmp_path / "pipeline.yml"
-    document = pipeline(project, provider)
     schema = {"github": "github-workflows", "gitlab": "gitlab-ci", "azure": "azure-pipelines"}
-    if provider == "azure":
-        for job in document["jobs"]:
-            job["steps"] = [step for step in job["steps"] if step.get("task") != UNKNOWN_TASK]
-    # YAML 1.1 reads the key `on` as a truth.
-    text = project.text(FILES[provider]) if provider == "github" else yaml.safe_dump(document)
-    file.write_text(text, "utf-8")
     options = ("--regex-variant", "nonunicode") if provider == "azure" else ()
     words = ("--builtin-schema", f"vendor.{schema[provider]}", *options)
-    run("check-jsonschema", *words, str(file), cwd=tmp_path)
+    named = {file_of(provider, stage) for stage in STAGES}
+    for name in named | ({".gitlab-ci.yml"} if provider == "gitlab" else set()):
+        document = yaml.safe_load(project.text(name))
+        if provider == "azure":
+            for job in document.get("jobs", ()):
+                job["steps"] = [each for each in job["steps"] if each.get("task") != UNKNOWN_TASK]
+        # YAML 1.1 reads the key `on` as a truth.
+        text = project.text(name) if provider == "github" else yaml.safe_dump(document)
+        file.write_text(text, "utf-8")
+        run("check-jsonschema", *words, str(file), cwd=tmp_path)
 
 
-def test_the_workflow_gives_no_rights_away(bake):
+def test_the_workflows_give_no_rights_away(bake):
     project = bake(ci_provider="github")
     run("zizmor", "--offline", "--pedantic", "--quiet", ".github/workflows", cwd=project.path)
-    for job in pipeline(project, "github")["jobs"].values():
-        assert job["permissions"] == {"contents": "read"}
-    for action in re.findall(r"uses: (\S+)", project.text(FILES["github"])):
-        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)
+    for stage in STAGES:
+        assert pipeline(project, "github", stage)["permissions"] == {}
+        for _, job in jobs(project, "github", stage):
+            writes = {name for name, right in job["permissions"].items() if right == "write"}
+            assert writes == RIGHTS[stage]
+        for action in re.findall(r"uses: (\S+)", project.text(file_of("github", stage))):
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)
 
 
 @PROVIDERS
-def test_no_script_takes_a_name_for_a_command(bake, provider):
+@EACH_STAGE
+def test_no_script_takes_a_name_for_a_command(bake, provider, stage):
     """Names of branches and the like come by the environment, in double quotes."""
-    for _, script, _ in scripts(pipeline(bake(ci_provider=provider), provider), provider):
+    for _, script, _ in scripts(bake(ci_provider=provider), provider, stage):
         assert "$(" not in script
         assert "${{" not in script
         assert "$" not in re.sub(r'"[^"]*"', "", script), script
@@ -154,8 +241,8 @@ def execute(project, script, audit, **variables):
 @pytest.mark.skipif(not ENGINE, reason="no container engine: apt-get install podman")
 def test_the_pipeline_passes_in_a_fresh_checkout(bake, checkout, audit):
     """All steps of GitHub's, in order; Azure's scripts are the same but for the summary."""
-    ours = list(scripts(pipeline(checkout, "github"), "github"))
-    theirs = list(scripts(pipeline(bake(ci_provider="azure"), "azure"), "azure"))
+    ours = list(scripts(checkout, "github", "change"))
+    theirs = list(scripts(bake(ci_provider="azure"), "azure", "change"))
     assert [each for each in theirs if "make" in each[1]] == [
         each for each in ours if "make" in each[1]
     ]

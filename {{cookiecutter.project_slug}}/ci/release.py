@@ -18,7 +18,7 @@ from {{ cookiecutter.__package_name }}.json_files import read_json
 
 NAME = "{{ cookiecutter.project_slug }}"
 FILE = "release.json"
-REPOSITORY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+")
+REPOSITORY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Printed by the image itself.
 INVENTORY = Path(__file__).with_name("inventory.py")
@@ -51,13 +51,11 @@ def environment() -> str:
 
 def read(folder: Path) -> Release:
     """:raises ProjectError: there is no release, or a damaged one."""
-    found = read_json(folder / FILE)
-    if not found:
-        raise ProjectError(f"{folder / FILE} is missing or damaged: `make publish` writes it.")
     try:
-        return checked(Release(**found))
-    except TypeError:
-        raise ProjectError(f"{folder / FILE} is damaged: `make publish` writes it.") from None
+        return checked(Release(**read_json(folder / FILE)))
+    except TypeError:  # nothing, or something else
+        missing = f"{folder / FILE} is missing or damaged: `make publish` writes it."
+        raise ProjectError(missing) from None
 
 
 def write(folder: Path, release: Release) -> None:

@@ -1,0 +1,343 @@
+"""Does a commit go through NONPROD to PROD and back, by the steps of the pipelines?
+
+Everything is real but small: Debian's registry of images and proxy, containers on this machine.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import DIRECT, ENGINE, Project, commit, free_port, run, wait_for
+from test_pipelines import execute, scripts
+
+ANSWERS = {"problem_type": "classification", "deployment_flavor": "both"}
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("-".join(ANSWERS.values()))]
+NEEDED = {"docker-registry": "docker-registry", "htpasswd": "apache2-utils", "skopeo": "skopeo"}
+MISSING = [package for name, package in NEEDED.items() if not shutil.which(name)]
+MISSING += [] if ENGINE else ["podman"]
+if MISSING:
+    reason = f"missing: apt-get install {' '.join(MISSING)}"
+    pytestmark.append(pytest.mark.skip(reason=reason))
+NAME = "iris-flower-prediction"
+USER, PASSWORD = "somebody", "a password of nobody"
+REGISTRY = """
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {folder}/images}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+auth: {{htpasswd: {{realm: test, path: {folder}/users}}}}
+"""
+# What a registry that is reached would give.
+PROXY = f"""
+FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends haproxy
+USER haproxy
+ENTRYPOINT ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
+"""
+NEXT = """
+FROM {image}
+LABEL org.opencontainers.image.revision={revision}
+COPY predict.py /app/src/{package}/predict.py
+"""
+LINE = "        labels, probabilities = self.run(matrix)\n"
+SLOW = f"        __import__('time').sleep(0.7)\n{LINE}"
+OTHERWISE = f"{LINE}        labels = labels[::-1]\n"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """The address of a registry of images that asks for a password."""
+    folder, port = tmp_path_factory.mktemp("registry"), free_port()
+    run("htpasswd", "-Bbc", str(folder / "users"), USER, PASSWORD, cwd=folder)
+    (folder / "config.yml").write_text(REGISTRY.format(folder=folder, port=port), "utf-8")
+    with (folder / "log").open("w") as log:
+        command = ["docker-registry", "serve", str(folder / "config.yml")]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: status(port, "/v2/") == 401, 30, lambda: "no registry")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def proxy(tmp_path_factory):
+    """The image of HAProxy, by the name that it has in a registry."""
+    name, folder = "docker.io/library/haproxy:3.2", tmp_path_factory.mktemp("proxy")
+    (folder / "Dockerfile").write_text(PROXY, "utf-8")
+    run(ENGINE, "build", "--quiet", "--tag", name, ".", cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def world(install, registry, tmp_path_factory):
+    """A fresh checkout, and the variables that its pipeline would have."""
+    server, folder = install(**ANSWERS), tmp_path_factory.mktemp("world")
+    run("git", "clone", "--quiet", str(server.path), NAME, cwd=folder)
+    ports = {"nonprod": free_port(), "prod": free_port()}
+    variables = {"REPOSITORY": f"{registry}/team/{NAME}", "IMAGE": "iris-release"}
+    variables |= {"REGISTRY_USER": USER, "REGISTRY_PASSWORD": PASSWORD}
+    variables |= {"REGISTRY_AUTH_FILE": str(folder / "auth.json"), "GITHUB_OUTPUT": "/dev/null"}
+    yield World(Project(folder / NAME), variables, ports)
+    for container in containers():
+        run(ENGINE, "rm", "--force", "--time", "0", container, cwd=folder)
+    for environment in ports:
+        for kind in ("data", "secrets"):
+            volume = f"{NAME}-{environment}-{kind}"
+            subprocess.run([ENGINE, "volume", "rm", volume], capture_output=True, check=False)
+
+
+class World:
+    def __init__(self, project, variables, ports):
+        self.project, self.variables, self.ports = project, variables, ports
+        # A pipeline's own variables, so that its steps take seconds.
+        self.fast = {"RELEASE__CANARY_SECONDS": "4", "RELEASE__CANARY_REQUESTS": "40"}
+        self.fast |= {"RELEASE__LOAD_SECONDS": "3"}
+
+    def do(self, script, environment, **more):
+        """The finished process of a script in the jobs of an environment."""
+        known = {"ENVIRONMENT": environment, "CI": "", **self.variables, **self.fast, **more}
+        known["RELEASE__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
+        return execute(self.project, script, "", **known)
+
+    def green(self, script, environment, **more):
+        done = self.do(script, environment, **more)
+        assert done.returncode == 0, f"{script}\n{done.stdout[-5000:]}"
+        return done.stdout
+
+    def red(self, script, environment, **more):
+        done = self.do(script, environment, **more)
+        assert done.returncode != 0, done.stdout
+        assert "Traceback" not in done.stdout
+        return done.stdout
+
+    @property
+    def release(self):
+        return json.loads(self.project.text("build/release/release.json"))
+
+    def tags(self):
+        """The digests by tag of the registry."""
+        auth = ("--authfile", self.variables["REGISTRY_AUTH_FILE"], "--tls-verify=false")
+        address = f"docker://{self.variables['REPOSITORY']}"
+        listed = json.loads(run("skopeo", "list-tags", *auth, address, cwd=self.project.path))
+        words = ("inspect", "--no-tags", *auth)
+        return {
+            tag: json.loads(run("skopeo", *words, f"{address}:{tag}", cwd=self.project.path))[
+                "Digest"
+            ]
+            for tag in listed["Tags"]
+        }
+
+    def key(self):
+        """An API key of a client of PROD."""
+        volume = f"{NAME}-prod-secrets:/app/secrets"
+        words = ("run", "--rm", "--env", "ENVIRONMENT=prod", "--volume", volume)
+        create = (f"{NAME}:prod", "api-key", "create", f"shop-{time.monotonic_ns()}")
+        return run(ENGINE, *words, *create, cwd=self.project.path).splitlines()[0]
+
+    def next_release(self, **change):
+        """A release upon the present one, of a new commit; {line: other line} of predict.py."""
+        package, before = self.project.package, self.release
+        commit_nothing(self.project)
+        folder = self.project.path / "build/next"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = self.project.text(f"src/{package}/predict.py")
+        assert LINE in text
+        (folder / "predict.py").write_text(text.replace(LINE, change.get("by", LINE)), "utf-8")
+        image = f"{before['repository']}@{before['digest']}"
+        revision = self.project.run("git", "rev-parse", "HEAD").strip()
+        known = {"image": image, "revision": revision, "package": package}
+        (folder / "Dockerfile").write_text(NEXT.format(**known), "utf-8")
+        self.green(f"{ENGINE} build --quiet --tag iris-release build/next", "nonprod")
+        self.green("make publish", "nonprod")
+        return self.release
+
+
+def commit_nothing(project):
+    (project.path / "docs/next.md").write_text(f"{time.monotonic_ns()}\n", "utf-8")
+    commit(project)
+
+
+def containers():
+    words = ("ps", "--all", "--format", "{{.Names}}", "--filter", f"name={NAME}-")
+    return run(ENGINE, *words, cwd="/").split()
+
+
+def status(port, path, body=None, **headers):
+    """The status of an answer of this machine, 0 for none."""
+    url = f"http://127.0.0.1:{port}{path}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
+    try:
+        with DIRECT.open(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+class Clients(threading.Thread):
+    """Clients of PROD that never rest; ``statuses`` counts what they are answered."""
+
+    def __init__(self, port, key, body):
+        super().__init__(daemon=True)
+        self.port, self.key, self.body = port, key, body
+        self.statuses, self.ended = {}, threading.Event()
+
+    def run(self):
+        while not self.ended.is_set():
+            found = status(self.port, "/predict", self.body, **{"X-API-Key": self.key})
+            self.statuses[found] = self.statuses.get(found, 0) + 1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join(30)
+
+
+@pytest.fixture(scope="module")
+def body(world):
+    """A request with the first row of the example."""
+    lines = world.project.text("data/raw/example.csv").splitlines()[:2]
+    row = dict(zip(*(line.split(",") for line in lines), strict=True))
+    columns = json.loads(world.project.text("docs/openapi.json"))["components"]["schemas"]
+    names = [name for name in row if name in json.dumps(columns)]
+    return json.dumps({"data": {name: [float(row[name])] for name in names}}).encode()
+
+
+def test_a_commit_becomes_the_candidate_of_nonprod(world, bake):
+    theirs = [script for _, script, _ in scripts(bake(ci_provider="azure"), "azure", "nonprod")]
+    ours = list(scripts(world.project, "github", "nonprod"))
+    assert [each for _, each, _ in ours if each not in theirs] == [
+        "make login",
+        'make digest >>"$GITHUB_OUTPUT"',
+    ]
+    for _, script, variables in ours:
+        given = {name: text for name, text in variables.items() if not name.startswith("REGISTRY")}
+        world.green(script, "nonprod", **given)
+    release, tags = world.release, world.tags()
+    assert tags == dict.fromkeys(("nonprod", "candidate", release["revision"]), release["digest"])
+    bill = json.loads(world.project.text("build/release/sbom.json"))
+    kinds = {component["type"]: component for component in bill["components"]}
+    assert kinds["machine-learning-model"]["hashes"][0]["content"] == release["model"]
+    names = {component["name"] for component in bill["components"]}
+    assert {"onnxruntime", "numpy", "libc6"} <= names
+    assert not {"mlflow", "scikit-learn"} & names
+    origin = json.loads(world.project.text("build/release/provenance.json"))
+    assert f"sha256:{origin['subject'][0]['digest']['sha256']}" == release["digest"]
+    sources = origin["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert sources[0]["digest"] == {"gitCommit": release["revision"]}
+    assert status(world.ports["nonprod"], "/health/ready") == 200
+    assert world.green("make digest", "nonprod").splitlines() == [
+        f"repository={release['repository']}",
+        f"digest={release['digest']}",
+    ]
+
+
+def test_the_same_image_goes_to_production(world, body):
+    for _, script, _ in scripts(world.project, "github", "prod"):
+        world.green(script, "prod")
+    release, tags = world.release, world.tags()
+    assert tags["prod"] == release["digest"]
+    assert status(world.ports["prod"], "/predict", body) == 401
+    assert status(world.ports["prod"], "/predict", body, **{"X-API-Key": world.key()}) == 200
+    history = world.green(f".venv/bin/python -m {world.project.package} history", "prod")
+    assert "champion" in history
+    assert f"released with {release['repository']}@{release['digest']}" in history
+    [tag] = world.project.run("git", "tag", "--points-at", release["revision"]).split()
+    notes = world.project.run("git", "tag", "--list", "--format=%(contents)", tag)
+    assert release["digest"] in notes
+    assert "f1_macro" in notes
+    assert "Render" in notes
+    # What the schedule of the batch job runs.
+    inspect = (ENGINE, "image", "inspect", f"{NAME}:prod", "--format", "{{json .Config.Labels}}")
+    labels = json.loads(run(*inspect, cwd=world.project.path))
+    assert labels["org.opencontainers.image.revision"] == release["revision"]
+
+
+def test_a_new_version_takes_over_share_by_share_and_no_request_is_lost(world, body):
+    before = world.release
+    after = world.next_release()
+    with Clients(world.ports["prod"], world.key(), body) as clients:
+        said = world.green("make deploy", "prod")
+    assert "With 10 % of the requests" in said
+    assert "With 50 % of the requests" in said
+    assert "0 of 150 predictions changed" in said
+    assert set(clients.statuses) == {200}
+    assert clients.statuses[200] > 100
+    tags = world.tags()
+    assert (tags["prod"], tags["prod-previous"]) == (after["digest"], before["digest"])
+    assert len([name for name in containers() if "-prod-" in name]) == 2  # it and the proxy
+
+
+def test_a_version_that_is_too_slow_is_taken_back(world, body):
+    before, tags = world.release, world.tags()
+    world.next_release(by=SLOW)
+    with Clients(world.ports["prod"], world.key(), body) as clients:
+        said = world.red("make deploy", "prod")
+    assert "it misses its objectives: " in said
+    assert "took at most 0.5 s, 99.00% must" in said
+    assert "The old version has all requests again." in said
+    assert set(clients.statuses) == {200}
+    assert world.tags()["prod"] == tags["prod"] == before["digest"]
+    write(world, before)
+
+
+def test_a_version_with_other_predictions_is_refused_unless_that_is_meant(world):
+    before, tags = world.release, world.tags()
+    world.next_release(by=OTHERWISE)
+    said = world.red("make deploy", "prod")
+    assert "of the predictions changed, 10.00% may: RELEASE__MAX_CHANGED_SHARE" in said
+    assert world.tags()["prod"] == tags["prod"]
+    write(world, before)
+
+
+def write(world, release):
+    file = world.project.path / "build/release/release.json"
+    file.write_text(json.dumps(release, indent=2) + "\n", "utf-8")
+
+
+def test_the_release_before_is_put_back_and_only_once(world):
+    previous = world.tags()["prod-previous"]
+    said = world.green("make rollback", "prod")
+    assert f"prod goes back to {world.variables['REPOSITORY']}@{previous}" in said
+    assert world.tags()["prod"] == previous
+    assert "is the champion already" in said  # both releases have the same model
+    assert "prod has no previous release to go back to." in world.red("make rollback", "prod")
+
+
+def test_an_older_release_does_not_take_over(world):
+    newer = world.next_release()
+    world.green("make deploy", "prod")
+    older = newer | {"revision": world.project.run("git", "rev-parse", "HEAD~1").strip()}
+    write(world, older)
+    assert "does not come after" in world.red("make deploy", "prod")
+    write(world, newer)
+
+
+def test_a_machine_that_was_lost_gets_back_what_it_had_before_it_gets_more(world):
+    for name in [name for name in containers() if "-prod-" in name]:
+        run(ENGINE, "rm", "--force", "--time", "0", name, cwd=world.project.path)
+    world.next_release()
+    said = world.green("make deploy", "prod")
+    assert "Nothing serves here: first " in said
+    assert "With 50 % of the requests" in said
+
+
+def test_what_is_missing_or_wrong_is_told_in_a_sentence(world):
+    said = world.red("make publish", "nonprod", REPOSITORY="no-registry")
+    assert "name a repository of images, registry first" in said
+    said = world.red("make deploy", "prod", RELEASE="build/nothing")
+    assert "build/nothing/release.json is missing or damaged: `make publish` writes it." in said
+    said = world.red("make publish", "nonprod", IMAGE="no-such-image")
+    assert "error: " in said
+    said = world.red("make deploy", "prod", SLO__LATENCY_SECONDS="0.4")
+    assert "slo.latency_seconds = 0.4: choose one of 0.001" in said
