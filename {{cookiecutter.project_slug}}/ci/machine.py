@@ -26,16 +26,23 @@ HERE, THERE = "127.0.0.1:8000", "proxy:8000"
 START_SECONDS = 120
 # Of answering what is at work: more than the API itself takes to end.
 GRACE_SECONDS = 30
+# An API that runs has read the file of keys again.
+KEY_SECONDS = 2
 # Run by a version's own Python: a request to a port of its network, or a line to the proxy.
 ASK = """
-import os, sys, urllib.request
+import os, sys, urllib.error, urllib.request
 url, body = sys.argv[1], sys.argv[2].encode() if len(sys.argv) > 2 else None
 headers = {"Content-Type": "application/json", "X-Request-ID": "rollout-" + os.urandom(8).hex()}
 if key := os.environ.get("API_KEY"):
     headers["X-API-Key"] = key
 request = urllib.request.Request(url, body, headers)
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-sys.stdout.write(opener.open(request, timeout=30).read().decode())
+try:
+    sys.stdout.write(opener.open(request, timeout=30).read().decode())
+except urllib.error.HTTPError as error:
+    sys.exit(f"{url} answers {error.code}: {error.read(1000).decode()}")
+except OSError as error:
+    sys.exit(f"{url}: {error}")
 """
 TELL = """
 import socket, sys
@@ -140,6 +147,7 @@ class Machine:
         name = f"rollout-{secrets.token_hex(4)}"
         once = (self.engine, "run", "--rm", *RIGHTS, "--network=none", *self._given(), image)
         self.key = run(*once, "api-key", "create", name, "--days", "1").strip().splitlines()[-1]
+        time.sleep(KEY_SECONDS)
         try:
             yield
         finally:

@@ -1,7 +1,7 @@
 """Put the previous release back to work in the environment that ENVIRONMENT names, at once.
 
-``python ci/roll_back.py ENGINE REPOSITORY FOLDER`` asks the registry which one that is, and leaves
-its release.json in FOLDER. 1: there is none, or it does not start; what is there goes on.
+``python ci/roll_back.py ENGINE REPOSITORY FOLDER`` asks the registry which one that is,
+and leaves its release.json in FOLDER. 1: there is none, or it does not start, and nothing changes.
 """
 
 import sys

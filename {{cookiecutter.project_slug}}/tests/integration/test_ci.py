@@ -140,7 +140,9 @@ def test_the_gate_is_red_for_a_model_under_the_threshold(repository):
     assert not (repository.folder / "build/gate/model").exists()
 
 
-PROGRAMS = [path for path in CHECKOUT.glob("ci/*.py") if "__main__" in path.read_text("utf-8")]
+# sbom.py has an environment of its own.
+PROGRAMS = [path for path in CHECKOUT.glob("ci/[!s]*.py") if "__main__" in path.read_text("utf-8")]
+PROGRAMS += CHECKOUT.glob("ci/smoke_*.py")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in PROGRAMS))

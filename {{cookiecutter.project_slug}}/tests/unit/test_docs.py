@@ -31,7 +31,7 @@ def shown(model: type[BaseModel], key: str) -> str:
     if field.is_required():
         return "none"
     default = field.get_default(call_default_factory=True)
-    if default in ("", {}):
+    if default in ("", {}, ()):
         return "none"
     text = str(default).lower() if isinstance(default, bool) else str(default)
     return f"`{text}`" if isinstance(default, (bool, str)) else f"{default:g}"
@@ -56,7 +56,7 @@ def test_the_settings_of_no_section_are_there_with_their_defaults():
 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_names_a_setting_that_does_not_exist(name):
-    dotted = rf"`({'|'.join(SECTIONS)})\.(?!py\b|md\b)(\w+)"
+    dotted = rf"`({'|'.join(SECTIONS)})\.(?!py\b|md\b|json\b|yml\b)(\w+)"
     variable = rf"\b({'|'.join(SECTIONS).upper()})__([A-Z_]+?)(?:_FILE)?\b"
     named = [*re.findall(dotted, PAGES[name]), *re.findall(variable, PAGES[name])]
     assert not {f"{section}.{key}".lower() for section, key in named} - KEYS
