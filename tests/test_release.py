@@ -224,6 +224,7 @@ def test_a_commit_becomes_the_candidate_of_nonprod(world, bake):
         given = {name: text for name, text in variables.items() if not name.startswith("REGISTRY")}
         world.green(script, "nonprod", **given)
     release, tags = world.release, world.tags()
+    assert release["revision"] == world.project.run("git", "rev-parse", "HEAD").strip()
     assert tags == dict.fromkeys(("nonprod", "candidate", release["revision"]), release["digest"])
     bill = json.loads(world.project.text("build/release/sbom.json"))
     kinds = {component["type"]: component for component in bill["components"]}

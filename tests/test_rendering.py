@@ -55,7 +55,8 @@ def parse_all(project):
 def test_no_jinja_is_left(bake, answers):
     for name, text in bake(**answers).texts():
         assert "cookiecutter" not in name
-        assert not JINJA.search(text), name
+        # git-cliff's template is written as one of Jinja is.
+        assert name == "ci/cliff.toml" or not JINJA.search(text), name
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=label)
