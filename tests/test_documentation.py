@@ -160,7 +160,9 @@ def test_the_examples_are_found(bake, answers):
 def test_a_batch_project_tells_of_no_api(bake, answers):
     for name, text in bake(**answers).texts():
         if name.endswith(".md"):
-            assert not re.search(r"\bAPIs?\b|\bcurl\b|\b8000\b|`serve`", text), name
+            # With curl an alert asks the provider, too.
+            known = text.replace("curl --fail", "") if name == "docs/governance.md" else text
+            assert not re.search(r"\bAPIs?\b|\bcurl\b|\b8000\b|`serve`", known), name
 
 
 @pytest.mark.parametrize("answers", API, ids=label)

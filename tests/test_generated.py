@@ -29,6 +29,7 @@ def for_each(flavors):
     )
 
 
+WHOLE = {"classification-both", "regression-api", "regression-batch"}
 EVERY_FLAVOR = for_each(FLAVORS)
 BATCH = for_each([each for each in FLAVORS if each["deployment_flavor"] != "api"])
 API = for_each([each for each in FLAVORS if each["deployment_flavor"] != "batch"])
@@ -36,6 +37,10 @@ API = for_each([each for each in FLAVORS if each["deployment_flavor"] != "batch"
 EVERYTHING = for_each([each for each in FLAVORS if each["deployment_flavor"] == "both"][:1])
 # Where batch or API makes no difference, one project of each problem is enough.
 EVERY_PROBLEM = for_each([FLAVORS[0], FLAVORS[-2]])
+# Every flavor and every problem with all its tests. The others are made of the same files: of them
+# the unit tests, which import each of their modules.
+ALL_TESTS = for_each([each for each in FLAVORS if label(each) in WHOLE])
+UNIT_TESTS = for_each([each for each in FLAVORS if label(each) not in WHOLE])
 # The import names of what the project asks for; more than the distributions' names tell.
 IMPORT_NAMES = """
 import re, tomllib
@@ -56,9 +61,14 @@ def assert_all_passed(output):
         assert not re.search("failed|skipped|error|xfailed|warning", closing), output
 
 
-@EVERY_FLAVOR
+@ALL_TESTS
 def test_its_tests_pass(install, answers):
     assert_all_passed(install(**answers).run("make", "test"))
+
+
+@UNIT_TESTS
+def test_its_unit_tests_pass(install, answers):
+    assert_all_passed(install(**answers).run("make", "test-unit"))
 
 
 @EVERYTHING

@@ -24,7 +24,7 @@ from {{ cookiecutter.__package_name }} import cli, data, environment, export, mo
 from {{ cookiecutter.__package_name }}.arrow import as_batch, encode
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
-pytest_plugins = [{% if cookiecutter.deployment_flavor != "batch" %}"api_process", {% endif %}"real_stores"]
+pytest_plugins = [{% if cookiecutter.deployment_flavor != "batch" %}"api_process", {% endif %}"loopback", "real_stores"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE

@@ -17,13 +17,14 @@ KINDS = {
     "fd2167ab-b0be-447a-8ec8-39368250530e": {"requiredReviewerIds"},
 }
 APPROVAL, TASK = "8c6f20a7-a545-4486-9777-f762fafe0d4d", "fe1de3ee-a436-41b4-bb20-f6eb4cb879a7"
+HOST = "dev.azure.com"
 ORIGINS = {
-    "https://acme@dev.azure.com/acme/Team%20Iris/_git/iris": (
+    f"https://acme@{HOST}/acme/Team%20Iris/_git/iris": (
         "https://dev.azure.com/acme",
         "https://dev.azure.com/acme/Team%20Iris",
         "iris",
     ),
-    "git@ssh.dev.azure.com:v3/acme/Team%20Iris/iris": (
+    f"git@ssh.{HOST}:v3/acme/Team%20Iris/iris": (
         "https://dev.azure.com/acme",
         "https://dev.azure.com/acme/Team%20Iris",
         "iris",

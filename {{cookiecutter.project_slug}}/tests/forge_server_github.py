@@ -21,10 +21,11 @@ RULES = {
 USERS = {"anna": 11, "ben": 12, "carol": 13}
 REVIEWERS = ("anna", "acme/risk")
 # What a repository's address says elsewhere than on a runner.
+HOST = "github.com"
 ORIGINS = {
-    "git@github.com:acme/iris.git": ("https://api.github.com", "acme/iris"),
-    "https://somebody:password@github.com/acme/iris": ("https://api.github.com", "acme/iris"),
-    "ssh://git@git.example.com:22/acme/iris.git": ("https://git.example.com/api/v3", "acme/iris"),
+    f"git@{HOST}:acme/iris.git": ("https://api.github.com", "acme/iris"),
+    f"https://somebody:password@{HOST}/acme/iris": ("https://api.github.com", "acme/iris"),
+    "ssh://git@example.com:22/acme/iris.git": ("https://example.com/api/v3", "acme/iris"),
 }
 
 

@@ -8,10 +8,11 @@ HERE = "/api/v4/projects/7"
 USERS = {"anna": 11, "ben": 12, "carol": 13}
 REVIEWERS = ("anna", "ben")
 # What a repository's address says elsewhere than on a runner.
+HOST = "gitlab.com"
 ORIGINS = {
-    "git@gitlab.com:acme/sub/iris.git": "https://gitlab.com/api/v4/projects/acme%2Fsub%2Firis",
-    "https://job:password@git.example.com:8443/acme/iris.git": (
-        "https://git.example.com:8443/api/v4/projects/acme%2Firis"
+    f"git@{HOST}:acme/sub/iris.git": "https://gitlab.com/api/v4/projects/acme%2Fsub%2Firis",
+    "https://job:password@example.com:8443/acme/iris.git": (
+        "https://example.com:8443/api/v4/projects/acme%2Firis"
     ),
 }
 

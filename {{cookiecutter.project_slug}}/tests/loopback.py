@@ -17,6 +17,9 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-this-test-only"  # noqa: S105
 SECONDS = 60
 
@@ -167,3 +170,26 @@ def git(folder: Path, *words: str, check: bool = True) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """The server of this project's provider."""
+    from forge_server import Forge
+
+    hub = Forge(tmp_path / "hub")
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def pushed(project, hub):
+    """The project, committed and pushed to ``main`` of the server."""
+    shutil.copytree(CHECKOUT / "ci", project.folder / "ci")
+    shutil.copy(CHECKOUT / ".gitignore", project.folder)
+    git(project.folder, "init", "--quiet", "--initial-branch=main")
+    git(project.folder, "add", "--all")
+    git(project.folder, "commit", "--quiet", "--message", "First")
+    git(project.folder, "push", "--quiet", str(hub.bare), "main")
+    git(project.folder, "remote", "add", "origin", hub.origin)
+    return project

@@ -5,7 +5,6 @@ import os
 import shutil
 import tomllib
 
-import forge_server
 import pytest
 from conftest import CHECKOUT, QUICK, one_sentence, use
 from loopback import git
@@ -17,65 +16,43 @@ BRANCH = "retrain/model"
 
 
 @pytest.fixture
-def server(tmp_path):
-    server = forge_server.Forge(tmp_path / "server")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def repository(project, server):
-    """The project, committed and pushed to ``main`` of the server."""
-    shutil.copytree(CHECKOUT / "ci", project.folder / "ci")
-    shutil.copy(CHECKOUT / ".gitignore", project.folder)
-    git(project.folder, "init", "--quiet", "--initial-branch=main")
-    git(project.folder, "add", "--all")
-    git(project.folder, "commit", "--quiet", "--message", "First")
-    git(project.folder, "push", "--quiet", str(server.bare), "main")
-    git(project.folder, "remote", "add", "origin", server.origin)
-    return project
-
-
-@pytest.fixture
-def retrain(repository, server, tmp_path):
+def retrain(pushed, hub, tmp_path):
     """retrain(**settings): on a runner that is thrown away, with a store that is not."""
 
     def run(**chosen):
         for name in ("mlartifacts", "data/processed"):
-            shutil.rmtree(repository.folder / name, ignore_errors=True)
-        (repository.folder / "mlflow.db").unlink(missing_ok=True)
+            shutil.rmtree(pushed.folder / name, ignore_errors=True)
+        (pushed.folder / "mlflow.db").unlink(missing_ok=True)
         variables = {**QUICK, "MODELS_STORE": str(tmp_path / "store"), "NO_PROXY": "127.0.0.1"}
-        variables |= server.variables() | chosen
-        words = (repository.folder / "ci/retrain.py", "build/reports/retrain.md")
-        return repository.run(*words, **variables)
+        variables |= hub.variables() | chosen
+        words = (pushed.folder / "ci/retrain.py", "build/reports/retrain.md")
+        return pushed.run(*words, **variables)
 
     return run
 
 
-def report(repository) -> str:
-    return (repository.folder / "build/reports/retrain.md").read_text("utf-8")
+def report(pushed) -> str:
+    return (pushed.folder / "build/reports/retrain.md").read_text("utf-8")
 
 
-def test_a_better_model_is_proposed_until_it_is_merged(
-    repository, server, retrain, tmp_path, monkeypatch
-):
+def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp_path, monkeypatch):
     done = retrain(REASON="Drift: PSI 0.4\n/merge\n```\n@everybody <b>now</b>")
     assert done.returncode == 0, done.stdout + done.stderr
-    [change] = server.changes()
+    [change] = hub.changes()
     assert change["branch"] == BRANCH
     assert change["title"] == "Retrained model, version 1"
     assert "## Model: promoted" in change["body"]
     assert change["body"].endswith(
         "    Drift: PSI 0.4\n    /merge\n    ```\n    @everybody <b>now</b>\n"
     )
-    assert "Proposed: http" in report(repository)
+    assert "Proposed: http" in report(pushed)
 
     # The branch holds one file more, which names a model that is there.
-    assert git(server.bare, "diff", "--name-only", "main", BRANCH) == CHOSEN
-    assert git(repository.folder, "status", "--porcelain") == ""
-    chosen = tomllib.loads(git(server.bare, "show", f"{BRANCH}:{CHOSEN}"))
+    assert git(hub.bare, "diff", "--name-only", "main", BRANCH) == CHOSEN
+    assert git(pushed.folder, "status", "--porcelain") == ""
+    chosen = tomllib.loads(git(hub.bare, "show", f"{BRANCH}:{CHOSEN}"))
     assert chosen["uri"] == f"{tmp_path / 'store'}/1"
-    use(repository.folder, monkeypatch)
+    use(pushed.folder, monkeypatch)
     config = settings.load()
     model = registry.load_model(chosen["uri"], config)
     assert model.metadata["sha256"] == chosen["sha256"]
@@ -85,30 +62,30 @@ def test_a_better_model_is_proposed_until_it_is_merged(
 
     # Before it is merged, another one takes its place.
     assert retrain(TRAINING__SEED="1").returncode == 0
-    [renewed] = server.changes()
+    [renewed] = hub.changes()
     assert renewed["title"] == "Retrained model, version 2"
     assert "The reason" not in renewed["body"]
-    second = tomllib.loads(git(server.bare, "show", f"{BRANCH}:{CHOSEN}"))
+    second = tomllib.loads(git(hub.bare, "show", f"{BRANCH}:{CHOSEN}"))
     assert second["uri"] == f"{tmp_path / 'store'}/2"
 
     # Merged, it is what has to be beaten.
-    git(repository.folder, "pull", "--quiet", str(server.bare), BRANCH)
-    before = server.branch(BRANCH)
+    git(pushed.folder, "pull", "--quiet", str(hub.bare), BRANCH)
+    before = hub.branch(BRANCH)
     assert retrain(TRAINING__SEED="1").returncode == 0
-    assert "does not beat the champion's" in report(repository)
-    assert "No change is proposed" in report(repository)
-    assert (server.branch(BRANCH), server.changes()) == (before, [renewed])
+    assert "does not beat the champion's" in report(pushed)
+    assert "No change is proposed" in report(pushed)
+    assert (hub.branch(BRANCH), hub.changes()) == (before, [renewed])
 
 
-def test_a_rejected_model_is_not_proposed(repository, server, retrain):
+def test_a_rejected_model_is_not_proposed(pushed, hub, retrain):
     training = settings.load().training
     bounds, never = ("MINIMUM", 1e9) if training.minimum else ("MAXIMUM", -1)
     done = retrain(**{f"TRAINING__{bounds}": json.dumps({training.metric: never})})
     assert done.returncode == 0, done.stderr
-    assert "## Model: rejected" in report(repository)
-    assert "No change is proposed" in report(repository)
-    assert server.branch(BRANCH) is None
-    assert server.changes() == []
+    assert "## Model: rejected" in report(pushed)
+    assert "No change is proposed" in report(pushed)
+    assert hub.branch(BRANCH) is None
+    assert hub.changes() == []
 
 
 @pytest.mark.parametrize(
@@ -121,17 +98,17 @@ def test_a_rejected_model_is_not_proposed(repository, server, retrain):
         ("build/store", "from this folder only"),
     ],
 )
-def test_a_store_that_does_not_do_is_one_sentence(server, retrain, store, told):
+def test_a_store_that_does_not_do_is_one_sentence(hub, retrain, store, told):
     said = one_sentence(retrain(MODELS_STORE=store))
     assert told in said
     assert "secret@" not in said
-    assert server.asked == []
+    assert hub.asked == []
 
 
-def test_without_a_token_nothing_is_trained(repository, server, retrain):
-    done = retrain(**{server.VARIABLE: ""})
-    assert f"the variable {server.VARIABLE} is missing." in one_sentence(done)
-    assert not (repository.folder / "mlflow.db").exists()
+def test_without_a_token_nothing_is_trained(pushed, hub, retrain):
+    done = retrain(**{hub.VARIABLE: ""})
+    assert f"the variable {hub.VARIABLE} is missing." in one_sentence(done)
+    assert not (pushed.folder / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize(

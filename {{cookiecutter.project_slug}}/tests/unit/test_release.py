@@ -84,5 +84,5 @@ def test_the_tag_of_a_release_is_its_day_and_number(repository):
 
 
 def test_the_origin_shows_no_password():
-    assert publish.without_password("https://me:secret@git.example/a") == "https://git.example/a"
-    assert publish.without_password("git@git.example:a.git") == "git@git.example:a.git"
+    assert publish.without_password("https://me:secret@example.com/a") == "https://example.com/a"
+    assert publish.without_password("git@example.com:a/b.git") == "git@example.com:a/b.git"
