@@ -1,6 +1,5 @@
 """What ci/ asks of the provider: changes, releases, protection; a server here answers."""
 
-
 import forge_server
 import pytest
 from conftest import CHECKOUT, one_sentence
