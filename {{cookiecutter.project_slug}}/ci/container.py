@@ -73,6 +73,6 @@ def inspect(engine: str, container: str) -> dict | None:
 def remove(engine: str, container: str, seconds: int = 0) -> None:
     """Stop and remove a container that may not be there, after so many seconds of grace."""
     with suppress(ProjectError):
-        run(engine, "stop", "--time", str(seconds), container, seconds=seconds + SECONDS)
+        run(engine, "stop", "-t", str(seconds), container, seconds=seconds + SECONDS)
     with suppress(ProjectError):
         run(engine, "rm", "--force", container)

@@ -24,8 +24,8 @@ PROXY = Path(__file__).with_name("proxy")
 HERE, THERE = "127.0.0.1:8000", "proxy:8000"
 # Of both a container's start and a command in it.
 START_SECONDS = 120
-# Of answering what is at work: more than the API itself takes to end.
-GRACE_SECONDS = 30
+# Of answering what is at work and delivering what was kept, see "How it ends" in docs/api.md.
+GRACE_SECONDS = 50
 # An API that runs has read the file of keys again.
 KEY_SECONDS = 2
 # Run by a version's own Python: a request to a port of its network, or a line to the proxy.

@@ -19,8 +19,8 @@ from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Where a run of each provider can be looked up, the first that is set counts.
-RUNS = ("GITHUB_RUN_ID", "CI_PIPELINE_URL", "BUILD_BUILDURI")
+# What the pipeline calls itself and this run of it.
+BUILDER, RUN = {{ {"github": '"GITHUB_WORKFLOW_REF", "GITHUB_RUN_ID"', "gitlab": '"CI_PROJECT_URL", "CI_JOB_URL"', "azure": '"BUILD_DEFINITIONNAME", "BUILD_BUILDURI"'}[cookiecutter.ci_provider] }}
 PREDICATE = "https://slsa.dev/provenance/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
 
@@ -46,7 +46,8 @@ def publish(engine: str, image: str, repository: str, folder: str) -> None:
 
 def provenance(published: Release, started: str) -> dict:
     """From what, where and when an image was built, as https://slsa.dev/spec/v1.0/provenance."""
-    source = run("git", "config", "--get", "--default=unknown", "remote.origin.url").strip()
+    origin = run("git", "config", "--get", "--default=unknown", "remote.origin.url").strip()
+    source = without_password(origin)
     algorithm, _, value = published.digest.partition(":")
     return {
         "_type": STATEMENT,
@@ -54,20 +55,20 @@ def provenance(published: Release, started: str) -> dict:
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": f"{without_password(source)}/Dockerfile.model",
-                "externalParameters": {"source": without_password(source)},
+                "buildType": f"{source}#Dockerfile.model",
+                "externalParameters": {"source": source},
                 "resolvedDependencies": [
                     {
-                        "uri": f"git+{without_password(source)}",
+                        "uri": f"git+{source}",
                         "digest": {"gitCommit": published.revision},
                     },
                     {"name": "model", "digest": {"sha256": published.model}},
                 ],
             },
             "runDetails": {
-                "builder": {"id": os.environ.get("BUILDER", "local")},
+                "builder": {"id": os.environ.get(BUILDER, "local")},
                 "metadata": {
-                    "invocationId": next(filter(None, map(os.environ.get, RUNS)), "local"),
+                    "invocationId": os.environ.get(RUN, "local"),
                     "startedOn": started,
                     "finishedOn": now(),
                 },
