@@ -138,7 +138,9 @@ class World:
         volume = f"{NAME}-prod-secrets:/app/secrets"
         words = ("run", "--rm", "--env", "ENVIRONMENT=prod", "--volume", volume)
         create = (f"{NAME}:prod", "api-key", "create", f"shop-{time.monotonic_ns()}")
-        return run(ENGINE, *words, *create, cwd=self.project.path).splitlines()[0]
+        found = run(ENGINE, *words, *create, cwd=self.project.path).splitlines()[0]
+        time.sleep(2)  # an API that runs looks at the file every second
+        return found
 
     def next_release(self, **change):
         """A release upon the present one, of a new commit; {line: other line} of predict.py."""
