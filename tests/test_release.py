@@ -96,13 +96,13 @@ class World:
     def __init__(self, project, variables, ports):
         self.project, self.variables, self.ports = project, variables, ports
         # A pipeline's own variables, so that its steps take seconds.
-        self.fast = {"RELEASE__CANARY_SECONDS": "4", "RELEASE__CANARY_REQUESTS": "40"}
-        self.fast |= {"RELEASE__LOAD_SECONDS": "3"}
+        self.fast = {"ROLLOUT__CANARY_SECONDS": "4", "ROLLOUT__CANARY_REQUESTS": "40"}
+        self.fast |= {"ROLLOUT__LOAD_SECONDS": "3"}
 
     def do(self, script, environment, **more):
         """The finished process of a script in the jobs of an environment."""
         known = {"ENVIRONMENT": environment, "CI": "", **self.variables, **self.fast, **more}
-        known["RELEASE__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
+        known["ROLLOUT__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
         return execute(self.project, script, "", **known)
 
     def green(self, script, environment, **more):
@@ -246,8 +246,10 @@ def test_a_commit_becomes_the_candidate_of_nonprod(world, bake):
 
 
 def test_the_same_image_goes_to_production(world, body):
+    # As a job finds what another one has left.
+    shutil.copytree(world.project.path / "build/release", world.project.path / "build/arrived")
     for _, script, _ in scripts(world.project, "github", "prod"):
-        world.green(script, "prod")
+        world.green(script, "prod", RELEASE="build/arrived")
     release, tags = world.release, world.tags()
     assert tags["prod"] == release["digest"]
     assert status(world.ports["prod"], "/predict", body) == 401
@@ -298,7 +300,7 @@ def test_a_version_with_other_predictions_is_refused_unless_that_is_meant(world)
     before, tags = world.release, world.tags()
     world.next_release(by=OTHERWISE)
     said = world.red("make deploy", "prod")
-    assert "of the predictions changed, 10.00% may: RELEASE__MAX_CHANGED_SHARE" in said
+    assert "of the predictions changed, 10.00% may: ROLLOUT__MAX_CHANGED_SHARE" in said
     assert world.tags()["prod"] == tags["prod"]
     write(world, before)
 

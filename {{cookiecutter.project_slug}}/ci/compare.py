@@ -1,8 +1,8 @@
 """A dry run of a new version of the batch job beside the old one, on the input of the environment.
 
 Both score ``batch.input`` into a folder of their own, in the volume of the environment; nothing is
-published. The share of rows whose prediction differs by more than ``release.tolerance``, or that
-only one of them predicts, must not be above ``release.max_changed_share``.
+published. The share of rows whose prediction differs by more than ``rollout.tolerance``, or that
+only one of them predicts, must not be above ``rollout.max_changed_share``.
 """
 
 import json
@@ -45,14 +45,14 @@ def compare(job: Job, old: Release, new: Release, config: Settings) -> None:
             manifest = job.score(release.image, f"{folder}/{which}", which)
             rows, took = manifest["rows"], manifest["timings"]["seconds"]
             print(f"The {which} version: {rows}, {took:.1f} s.")
-        words = (f"{folder}/old/old", f"{folder}/new/new", str(config.release.tolerance))
+        words = (f"{folder}/old/old", f"{folder}/new/new", str(config.rollout.tolerance))
         found = json.loads(job.python(new.image, DIFFER, *words))
     finally:
         job.forget(new.image, folder)
     share = found["changed"] / found["rows"] if found["rows"] else 0.0
     print(f"{found['changed']:,} of {found['rows']:,} predictions changed ({share:.2%}).")
-    if share > config.release.max_changed_share:
+    if share > config.rollout.max_changed_share:
         raise ProjectError(
-            f"{share:.2%} of the predictions changed, {config.release.max_changed_share:.2%} may: "
-            "RELEASE__MAX_CHANGED_SHARE says, for once or in config/, that this is meant."
+            f"{share:.2%} of the predictions changed, {config.rollout.max_changed_share:.2%} may: "
+            "ROLLOUT__MAX_CHANGED_SHARE says, for once or in config/, that this is meant."
         )

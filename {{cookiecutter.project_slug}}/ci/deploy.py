@@ -58,7 +58,7 @@ def put(engine: str, environment: str, new: Release, before: Release | None, car
         compare(Job(engine, environment, config), before, new, config)
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    canary = tuple(config.release.canary) if careful else ()
+    canary = tuple(config.rollout.canary) if careful else ()
     replace(Machine(engine, environment, config), new, before, canary)
 {%- endif %}
     # What the schedule of this machine runs.

@@ -55,7 +55,7 @@ class Job:
 
     @property
     def _memory(self) -> int:
-        return self.config.release.memory_mb
+        return self.config.rollout.memory_mb
 
     def _sample(self) -> Path | None:
         """The input, where it is a file of this project."""

@@ -1,7 +1,7 @@
 """The API on one machine: a proxy, the version that serves, and the one that comes.
 
 The two are called blue and green, whichever came first. They are in a network of their own, and
-only the proxy has a port on the machine, ``release.publish``. Predictions that they keep, and the
+only the proxy has a port on the machine, ``rollout.publish``. Predictions that they keep, and the
 hashes of API keys, are in volumes, which stay.
 """
 
@@ -74,7 +74,7 @@ class Machine:
             run(self.engine, "network", "create", self.name)
         container.remove(self.engine, proxy)
         run(self.engine, "build", "--tag", proxy, str(PROXY), seconds=container.TRANSFER_SECONDS)
-        publish = ("--publish", f"{self.config.release.publish}:8000")
+        publish = ("--publish", f"{self.config.rollout.publish}:8000")
         self._start(proxy, "proxy", proxy, *publish, "--memory=256m")
 
     def start(self, colour: str, release: Release) -> None:
@@ -85,7 +85,7 @@ class Machine:
         self.stop(colour)
         self._tell(f"set server versions/{colour} weight 0", through=self.other(colour))
         label = ("--label", f"digest={release.digest}")
-        memory = f"--memory={self.config.release.memory_mb}m"
+        memory = f"--memory={self.config.rollout.memory_mb}m"
         self._start(self.at(colour), colour, release.image, *label, memory, *self._given())
         self._wait(lambda: self.ask(colour, "/health/ready"), colour)
         self._tell(f"set server versions/{colour} weight 0", through=colour)

@@ -1,7 +1,7 @@
 """A new version of the API takes the place of the old one, by and by, and only if it keeps its SLO.
 
 It starts beside the old one and proves itself before it gets a request. Then it gets the shares of
-``release.canary``, each for ``release.canary_seconds``; if its own metrics miss an objective, the
+``rollout.canary``, each for ``rollout.canary_seconds``; if its own metrics miss an objective, the
 old version has all requests again, and the new one is gone.
 """
 
@@ -61,7 +61,7 @@ def replace(machine: Machine, new: Release, before: Release | None, canary: Shar
             raise
     if old:
         machine.stop(old)
-    print(f"{new} serves at {machine.config.release.publish}.")
+    print(f"{new} serves at {machine.config.rollout.publish}.")
 
 
 def _take_back(machine: Machine, comes: str, old: str | None) -> None:
@@ -93,13 +93,13 @@ def watch(machine: Machine, colour: str, percent: int) -> None:
     """
     config = machine.config
     before = slo.counts(machine.metrics(colour), config.slo)
-    until = time.monotonic() + config.release.canary_seconds
+    until = time.monotonic() + config.rollout.canary_seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, LOOK_SECONDS))
         seen = slo.counts(machine.metrics(colour), config.slo) - before
-        if seen.requests >= config.release.canary_requests:
+        if seen.requests >= config.rollout.canary_requests:
             judge(seen, config.slo)
-    if (missing := config.release.canary_requests - seen.requests) > 0:
+    if (missing := config.rollout.canary_requests - seen.requests) > 0:
         print(f"Only {seen}: {missing:.0f} more of our own.")
         machine.run_in(colour, ASK_MORE, f"{missing:.0f}", json.dumps(example()))
         time.sleep(2)  # metrics are brought together once a second

@@ -1,7 +1,7 @@
 """Whether the API that was deployed does its work: model, contract, predictions, a little load.
 
 ``python ci/verify_api.py ENGINE FOLDER`` asks the one in ENVIRONMENT through its proxy, from
-inside, and then lets ``release.load_connections`` ask it for ``release.load_seconds``. 1: it serves
+inside, and then lets ``rollout.load_connections`` ask it for ``rollout.load_seconds``. 1: it serves
 another release than the one in FOLDER, breaks its contract, or misses an objective.
 """
 
@@ -61,7 +61,7 @@ def verify(machine: Machine, deployed: Release) -> None:
             if broken := breaking(promised, described):
                 raise ProjectError(f"clients of docs/openapi.json would break: {broken[0]}.")
             print("It describes itself as docs/openapi.json promises.")
-        if machine.config.release.load_seconds:
+        if machine.config.rollout.load_seconds:
             put_load_on(machine, colour)
 
 
@@ -69,10 +69,10 @@ def put_load_on(machine: Machine, colour: str) -> None:
     """:raises ProjectError: it misses an objective, or requests were lost."""
     config = machine.config
     before = slo.counts(machine.metrics(colour), config.slo)
-    load = (str(config.release.load_connections), str(config.release.load_seconds))
+    load = (str(config.rollout.load_connections), str(config.rollout.load_seconds))
     sent = float(
         machine.run_in(
-            colour, LOAD, *load, json.dumps(example()), seconds=config.release.load_seconds + 60
+            colour, LOAD, *load, json.dumps(example()), seconds=config.rollout.load_seconds + 60
         )
     )
     time.sleep(2)  # metrics are brought together once a second
@@ -80,7 +80,7 @@ def put_load_on(machine: Machine, colour: str) -> None:
     if seen.requests < sent:
         raise ProjectError(f"{sent:.0f} requests were answered, {seen.requests:.0f} by it.")
     judge(seen, config.slo)
-    print(f"Under load for {config.release.load_seconds:g} s: {seen}.")
+    print(f"Under load for {config.rollout.load_seconds:g} s: {seen}.")
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ class Slo(Section):
 {%- endif %}
 
 
-class Release(Section):
+class Rollout(Section):
     """How `make deploy` puts a new version in the place of the old one."""
 
     memory_mb: int = Field(1024, ge=64, description="of a container")
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     keeping: Keeping = Keeping()
     slo: Slo = Slo()
 {%- endif %}
-    release: Release = Release()
+    rollout: Rollout = Rollout()
 
 
 def _refuse_unfit(project: Path, here: Path) -> None:
