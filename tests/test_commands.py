@@ -105,4 +105,4 @@ def test_template_runs_the_checks_of_a_rendered_project(clone):
     said = run("make", "rendered-ci", answers, "CHECKS=compatibility secrets", cwd=clone)
     assert "Nothing breaks." in said
     assert re.search(r"Findings\.+: 0", said)
-    assert (clone / "build/rendered/iris-flower-prediction/azure-pipelines.yml").exists()
+    assert (clone / "build/rendered/iris-flower-prediction/.azuredevops/change.yml").exists()
