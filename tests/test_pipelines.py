@@ -30,6 +30,8 @@ EXPRESSIONS = {
     "${{ github.actor }}": "somebody",
     "${{ github.token }}": "a token",
     "$(System.AccessToken)": "a token",
+    "${{ vars.MODELS__ARTIFACTS }}": "",
+    "${{ secrets.MODELS__TRACKING_URI }}": "",
 }
 # Nobody's: drawn for this test, in parts, so that no scan takes them for somebody's.
 KEY_ID = "AKIA" + "QWB5PDKHX6" + "PYGPAN"

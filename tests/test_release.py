@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import DIRECT, ENGINE, Project, commit, free_port, run, wait_for
+from conftest import DIRECT, ENGINE, Project, clean_environment, commit, free_port, run, wait_for
 from test_pipelines import execute, scripts
 
 ANSWERS = {"problem_type": "classification", "deployment_flavor": "both"}
@@ -105,6 +105,26 @@ class World:
         known["ROLLOUT__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
         return execute(self.project, script, "", **known)
 
+    def begin(self, environment, **more):
+        """The process of a deployment that has begun."""
+        known = {**self.variables, **self.fast, **more, "ENVIRONMENT": environment}
+        known["ROLLOUT__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
+        return subprocess.Popen(
+            [".venv/bin/python", "-u", "ci/deploy.py", ENGINE, "build/release"],
+            cwd=self.project.path,
+            env=clean_environment() | known,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+
+    def retag(self, digest, tag):
+        auth = ("--authfile", self.variables["REGISTRY_AUTH_FILE"], "--quiet")
+        auth += ("--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests")
+        address = f"docker://{self.variables['REPOSITORY']}"
+        images = (f"{address}@{digest}", f"{address}:{tag}")
+        run("skopeo", "copy", *auth, *images, cwd=self.project.path)
+
     def green(self, script, environment, **more):
         done = self.do(script, environment, **more)
         assert done.returncode == 0, f"{script}\n{done.stdout[-5000:]}"
@@ -158,6 +178,10 @@ class World:
         self.green(f"{ENGINE} build --quiet --tag iris-release build/next", "nonprod")
         self.green("make publish", "nonprod")
         return self.release
+
+
+def of_prod():
+    return [name for name in containers() if "-prod-" in name]
 
 
 def commit_nothing(project):
@@ -280,7 +304,7 @@ def test_a_new_version_takes_over_share_by_share_and_no_request_is_lost(world, b
     assert clients.statuses[200] > 100
     tags = world.tags()
     assert (tags["prod"], tags["prod-previous"]) == (after["digest"], before["digest"])
-    assert len([name for name in containers() if "-prod-" in name]) == 2  # it and the proxy
+    assert len(of_prod()) == 2  # it and the proxy
 
 
 def test_a_version_that_is_too_slow_is_taken_back(world, body):
@@ -310,6 +334,56 @@ def write(world, release):
     file.write_text(json.dumps(release, indent=2) + "\n", "utf-8")
 
 
+def test_a_rollout_that_is_cancelled_is_taken_back(world, body):
+    before = world.release
+    world.next_release()
+    with Clients(world.ports["prod"], world.key(), body) as clients:
+        process = world.begin("prod", ROLLOUT__CANARY_SECONDS="60")
+        wait_for(lambda: len(of_prod()) == 3, 120, lambda: str(of_prod()))
+        time.sleep(10)
+        process.terminate()
+        said = process.communicate(timeout=90)[0]
+    assert process.returncode == 143, said
+    assert "The old version has all requests again." in said
+    assert set(clients.statuses) == {200}
+    assert len(of_prod()) == 2
+    # The key of its own requests is gone with it.
+    words = ("run", "--rm", "--env", "ENVIRONMENT=prod")
+    words += ("--volume", f"{NAME}-prod-secrets:/app/secrets", f"{NAME}:prod", "api-key", "list")
+    names = run(ENGINE, *words, cwd=world.project.path)
+    assert "shop-" in names
+    assert "rollout-" not in names
+    write(world, before)
+
+
+def test_a_rollout_that_died_is_begun_anew_and_no_request_is_lost(world, body):
+    before = world.release
+    after = world.next_release()
+    with Clients(world.ports["prod"], world.key(), body) as clients:
+        process = world.begin("prod", ROLLOUT__CANARY_SECONDS="60")
+        wait_for(lambda: len(of_prod()) == 3, 120, lambda: str(of_prod()))
+        time.sleep(10)
+        process.kill()
+        process.communicate(timeout=30)
+        assert len(of_prod()) == 3
+        world.green("make deploy", "prod")
+    assert set(clients.statuses) == {200}
+    tags = world.tags()
+    assert (tags["prod"], tags["prod-previous"]) == (after["digest"], before["digest"])
+
+
+def test_a_release_whose_tag_was_not_moved_is_what_a_rollback_undoes(world):
+    """As after a registry that was away once the requests had moved."""
+    tags = world.tags()
+    world.next_release()
+    world.green("make deploy", "prod")
+    for tag in ("prod", "prod-previous"):
+        world.retag(tags[tag], tag)
+    assert f"@{tags['prod']}" in world.green("make rollback", "prod").partition(";")[0]
+    assert world.tags()["prod"] == tags["prod"]
+    write(world, world.release | json.loads(world.project.text("build/rollback/release.json")))
+
+
 def test_the_release_before_is_put_back_and_only_once(world):
     previous = world.tags()["prod-previous"]
     said = world.green("make rollback", "prod")
@@ -329,7 +403,7 @@ def test_an_older_release_does_not_take_over(world):
 
 
 def test_a_machine_that_was_lost_gets_back_what_it_had_before_it_gets_more(world):
-    for name in [name for name in containers() if "-prod-" in name]:
+    for name in of_prod():
         run(ENGINE, "rm", "--force", "--time", "0", name, cwd=world.project.path)
     world.next_release()
     said = world.green("make deploy", "prod")

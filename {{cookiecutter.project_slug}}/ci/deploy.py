@@ -19,7 +19,7 @@ from jobs import Job
 from machine import Machine
 {%- endif %}
 from program import call
-from release import NAME, Release
+from release import NAME, REVISION, Release
 {%- if cookiecutter.deployment_flavor != "batch" %}
 from rollout import replace
 {%- endif %}
@@ -48,6 +48,17 @@ def deploy(engine: str, folder: str) -> None:
 def serving(engine: str, environment: str, repository: str) -> Release | None:
     digest = release.digest_of(repository, environment)
     return release.of(engine, repository, digest) if digest else None
+
+
+def half_way(engine: str, environment: str, told: Release) -> bool:
+    """Whether this machine has begun with another release than the registry's tag tells."""
+{%- if cookiecutter.deployment_flavor != "batch" %}
+    running = set(Machine(engine, environment, settings.load()).running().values())
+    if running - {told.digest}:
+        return True
+{%- endif %}
+    here = release.label(engine, f"{NAME}:{environment}", REVISION)
+    return here not in ("", told.revision)
 
 
 def put(engine: str, environment: str, new: Release, before: Release | None, careful: bool) -> None:

@@ -13,6 +13,7 @@ from {{ cookiecutter.__package_name }}.settings import Settings
 # A run on the whole input.
 RUN_SECONDS = 6 * 3600
 PRINT = "import sys, pathlib; print(pathlib.Path(sys.argv[1]).read_text())"
+THERE = "import sys, pathlib; print(pathlib.Path(sys.argv[1]).exists())"
 FORGET = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
@@ -28,7 +29,10 @@ class Job:
         aside = {"BATCH__REJECTED": f"{output}/rejected", "BATCH__WORK": f"{output}/work"}
         given = [word for name, value in aside.items() for word in ("--env", f"{name}={value}")]
         words = ("score", "--output", output, "--run-id", run_id)
-        self._run(image, *words, options=tuple(given), sample=True)
+        sample = self._sample(image)
+        if sample:
+            words += ("--input", f"data/{sample.name}")
+        self._run(image, *words, options=tuple(given), sample=sample)
         return json.loads(self.python(image, PRINT, f"{output}/{run_id}/_manifest.json"))
 
     def python(self, image: str, script: str, *words: str) -> str:
@@ -38,7 +42,7 @@ class Job:
     def forget(self, image: str, folder: str) -> None:
         self.python(image, FORGET, folder)
 
-    def _run(self, image: str, *words: str, options=(), sample: bool = False) -> str:
+    def _run(self, image: str, *words: str, options=(), sample: Path | None = None) -> str:
         """Created, given the sample, and started: an engine elsewhere sees no file of ours."""
         file = Path("config") / f"{self.environment}.env"
         given = ("--env", f"ENVIRONMENT={self.environment}", *options)
@@ -47,8 +51,8 @@ class Job:
         rights = tuple(each for each in RIGHTS if each != "--read-only") if sample else RIGHTS
         made = run(self.engine, "create", *rights, *given, image, *words).strip().splitlines()[-1]
         try:
-            if sample and (file := self._sample()):
-                run(self.engine, "cp", str(file.parent), f"{made}:/app/data/")
+            if sample:
+                run(self.engine, "cp", str(sample), f"{made}:/app/data/{sample.name}")
             return run(self.engine, "start", "--attach", made, seconds=RUN_SECONDS)
         finally:
             container.remove(self.engine, made)
@@ -57,7 +61,10 @@ class Job:
     def _memory(self) -> int:
         return self.config.rollout.memory_mb
 
-    def _sample(self) -> Path | None:
-        """The input, where it is a file of this project."""
+    def _sample(self, image: str) -> Path | None:
+        """The input, where it is a file of this project that the volume does not have."""
         file = Path(self.config.batch.input)
-        return file if file.is_file() and file.is_relative_to(settings.root()) else None
+        if not file.is_file() or not file.is_relative_to(settings.root()):
+            return None
+        there = self.python(image, THERE, str(file.relative_to(settings.root())))
+        return None if there.strip() == "True" else file

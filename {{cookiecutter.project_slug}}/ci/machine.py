@@ -5,6 +5,7 @@ only the proxy has a port on the machine, ``rollout.publish``. Predictions that 
 hashes of API keys, are in volumes, which stay.
 """
 
+import hashlib
 import json
 import secrets
 import time
@@ -65,25 +66,27 @@ class Machine:
         self.key = ""
 
     def start_proxy(self) -> None:
-        """Start the network and the proxy; one that runs already stays as it is."""
-        proxy = f"{self.name}-proxy"
+        """Start the network and the proxy; one that runs is replaced if it is to be another."""
+        proxy, publish = f"{self.name}-proxy", self.config.rollout.publish
+        files = sorted(path.read_bytes() for path in PROXY.iterdir())
+        wanted = hashlib.sha256(b"".join([publish.encode(), *files])).hexdigest()
         known = container.inspect(self.engine, proxy)
-        if known and known["State"]["Running"]:
+        if known and known["State"]["Running"] and labels(known).get("proxy") == wanted:
             return
         with suppress(ProjectError):
             run(self.engine, "network", "create", self.name)
         container.remove(self.engine, proxy)
         run(self.engine, "build", "--tag", proxy, str(PROXY), seconds=container.TRANSFER_SECONDS)
-        publish = ("--publish", f"{self.config.rollout.publish}:8000")
-        self._start(proxy, "proxy", proxy, *publish, "--memory=256m")
+        options = ("--label", f"proxy={wanted}", "--publish", f"{publish}:8000", "--memory=256m")
+        self._start(proxy, "proxy", proxy, *options)
 
     def start(self, colour: str, release: Release) -> None:
         """Start a version, which gets no requests yet.
 
         :raises ProjectError: it is not ready in START_SECONDS.
         """
-        self.stop(colour)
         self._tell(f"set server versions/{colour} weight 0", through=self.other(colour))
+        self.stop(colour)
         label = ("--label", f"digest={release.digest}")
         memory = f"--memory={self.config.rollout.memory_mb}m"
         self._start(self.at(colour), colour, release.image, *label, memory, *self._given())
@@ -106,7 +109,7 @@ class Machine:
         for colour in COLOURS:
             known = container.inspect(self.engine, self.at(colour))
             if known and known["State"]["Running"]:
-                found[colour] = (known["Config"].get("Labels") or {}).get("digest", "")
+                found[colour] = labels(known).get("digest", "")
         return found
 
     def serving(self, digest: str | None) -> str | None:
@@ -120,10 +123,20 @@ class Machine:
 
         :raises ProjectError: the proxy does not find it healthy in START_SECONDS.
         """
-        other = self.other(colour)
         self._wait(lambda: self._require_up(colour), colour)
-        self._tell(f"set server versions/{colour} weight {percent}", through=colour)
-        self._tell(f"set server versions/{other} weight {100 - percent}", through=colour)
+        self.weigh(colour, percent)
+
+    def weigh(self, colour: str, percent: int) -> None:
+        """As ``share``, whether or not the version is healthy."""
+        weights = ((colour, percent), (self.other(colour), 100 - percent))
+        for each, weight in weights:
+            self._tell(f"set server versions/{each} weight {weight}", through=colour)
+
+    def require_share(self, colour: str, percent: int) -> None:
+        """:raises ProjectError: the proxy divides the requests otherwise, as after a restart."""
+        said = self._tell(f"get weight versions/{colour}", through=colour)
+        if not said.startswith(f"{percent} "):
+            raise ProjectError(f"the proxy has forgotten the share of {percent} %: {said.strip()}.")
 
     def ask(self, colour: str, path: str, body: dict | None = None, at: str = HERE) -> str:
         """What a version answers, or, ``at`` the proxy, whichever has its turn."""
@@ -146,17 +159,20 @@ class Machine:
             return
         name = f"rollout-{secrets.token_hex(4)}"
         once = (self.engine, "run", "--rm", *RIGHTS, "--network=none", *self._given(), image)
-        self.key = run(*once, "api-key", "create", name, "--days", "1").strip().splitlines()[-1]
-        time.sleep(KEY_SECONDS)
         try:
+            told = run(*once, "api-key", "create", name, "--days", "1")
+            self.key = told.strip().splitlines()[-1]
+            time.sleep(KEY_SECONDS)
             yield
         finally:
             self.key = ""
-            run(*once, "api-key", "revoke", name)
+            with suppress(ProjectError):  # it was not made; otherwise it ends within a day
+                run(*once, "api-key", "revoke", name)
 
     def _start(self, name: str, alias: str, image: str, *options: str) -> None:
-        where = ("--network", self.name, "--network-alias", alias, "--restart=unless-stopped")
-        run(self.engine, "run", "--detach", "--name", name, *where, *RIGHTS, *options, image)
+        where = ("--network", self.name, "--network-alias", alias, "--restart=always")
+        logs = ("--log-driver=json-file", "--log-opt=max-size=50m")
+        run(self.engine, "run", "--detach", "--name", name, *where, *logs, *RIGHTS, *options, image)
 
     def _given(self) -> tuple[str, ...]:
         """What every container of a version gets: its environment, and what it keeps."""
@@ -203,3 +219,8 @@ class Machine:
             said = run(self.engine, "logs", "--tail", "5", self.at(colour)).strip()
             return f"the new version is not ready: {said or problem}"
         return f"the new version is not ready: {problem}"
+
+
+def labels(known: dict) -> dict[str, str]:
+    """Those of a container, of which ``inspect`` has told."""
+    return known["Config"].get("Labels") or {}

@@ -8,6 +8,7 @@ registry refuses it.
 
 import json
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +29,8 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 def publish(engine: str, image: str, repository: str, folder: str) -> None:
     """:raises ProjectError: see above."""
     started, found = now(), release.inventory(engine, image)
-    if (revision := found["revision"]) in ("", "unknown"):
-        raise ProjectError(f"{image} was not built from a commit: commit, then `make image`.")
+    if not re.fullmatch("[0-9a-f]{40,64}", revision := found["revision"]):
+        raise ProjectError(f"{image} was not built from a commit: commit all, then `make image`.")
     repository = release.named(repository)
     tagged = f"{repository}:{revision}"
     run(engine, "tag", image, tagged)

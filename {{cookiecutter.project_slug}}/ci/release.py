@@ -18,6 +18,7 @@ from {{ cookiecutter.__package_name }}.json_files import read_json
 
 NAME = "{{ cookiecutter.project_slug }}"
 FILE = "release.json"
+REVISION = "org.opencontainers.image.revision"
 REPOSITORY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Printed by the image itself.
@@ -102,12 +103,16 @@ def inventory(engine: str, image: str) -> dict:
     found = json.loads(run(engine, *words, given=INVENTORY.read_text("utf-8")))
     if not found["model"]:
         raise ProjectError(f"{image} holds no model: build it with `make image MODEL=…`.")
-    found["revision"] = label(engine, image, "org.opencontainers.image.revision")
+    found["revision"] = label(engine, image, REVISION)
     return found
 
 
 def label(engine: str, image: str, name: str) -> str:
-    [known] = json.loads(run(engine, "image", "inspect", image))
+    """A label of an image, empty if there is none, or no such image."""
+    try:
+        [known] = json.loads(run(engine, "image", "inspect", image))
+    except ProjectError:
+        return ""
     return (known["Config"].get("Labels") or {}).get(name, "")
 
 

@@ -137,7 +137,9 @@ def reason() -> str:
     lines = text[:LONGEST_REASON].splitlines()
     shown = ["".join(sign if sign.isprintable() else " " for sign in line) for line in lines]
     # Indented code ends where the indent does, and every line has it.
-    code = "".join(f"    {line}\n" for line in shown)
+    # Azure and GitHub look for commands to their agents in whatever is printed.
+    harmless = [line.replace("##", "# #").replace("::", ": :") for line in shown]
+    code = "".join(f"    {line}\n" for line in harmless)
     return f"\nThe reason that was given, by whoever asked:\n\n{code}"
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import release
-from deploy import put, serving
+from deploy import half_way, put, serving
 from program import call
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -18,10 +18,13 @@ def put_back(engine: str, repository: str, folder: str) -> None:
     """:raises ProjectError: see above."""
     repository, environment = release.named(repository), release.environment()
     before = serving(engine, environment, repository)
-    digest = release.digest_of(repository, f"{environment}-previous")
-    if digest is None or (before and digest == before.digest):
-        raise ProjectError(f"{environment} has no previous release to go back to.")
-    old = release.of(engine, repository, digest)
+    if before and half_way(engine, environment, before):
+        old = before
+    else:
+        digest = release.digest_of(repository, f"{environment}-previous")
+        if digest is None or (before and digest == before.digest):
+            raise ProjectError(f"{environment} has no previous release to go back to.")
+        old = release.of(engine, repository, digest)
     print(f"{environment} goes back to {old}; it has {before or 'nothing'}.")
     put(engine, environment, old, before, careful=False)
     release.tag(repository, old.digest, environment)

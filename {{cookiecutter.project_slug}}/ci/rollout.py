@@ -20,7 +20,8 @@ from {{ cookiecutter.__package_name }}.openapi import example_of
 Shares = tuple[int, ...]
 # How often it is judged while it has a share.
 LOOK_SECONDS = 5
-# One after the other, from inside, for a version that has few clients: count, body.
+# One after the other, from inside, for a version that has few clients: count, body. An answer that
+# is neither a prediction nor a failure tells nothing of either.
 ASK_MORE = """
 import http.client, os, sys
 for number in range(int(sys.argv[1])):
@@ -29,7 +30,10 @@ for number in range(int(sys.argv[1])):
     if key := os.environ.get("API_KEY"):
         headers["X-API-Key"] = key
     api.request("POST", "/predict", sys.argv[2].encode(), headers)
-    api.getresponse().read()
+    answer = api.getresponse()
+    said = answer.read(1000).decode()
+    if answer.status != 200 and answer.status < 500:
+        sys.exit(f"/predict answers {answer.status}: {said}")
     api.close()
 """
 
@@ -48,6 +52,8 @@ def replace(machine: Machine, new: Release, before: Release | None, canary: Shar
         machine.start(old, before)
         machine.share(old, 100)
     comes = machine.other(old) if old else "blue"
+    if old:
+        machine.weigh(old, 100)  # a rollout that died may have left it without requests
     with machine.with_key(new.image):
         try:
             machine.start(comes, new)
@@ -65,10 +71,12 @@ def replace(machine: Machine, new: Release, before: Release | None, canary: Shar
 
 
 def _take_back(machine: Machine, comes: str, old: str | None) -> None:
-    if old:
-        machine.share(old, 100)
-        print("The old version has all requests again.")
-    machine.stop(comes)
+    try:
+        if old:
+            machine.weigh(old, 100)
+            print("The old version has all requests again.")
+    finally:
+        machine.stop(comes)
 
 
 def check(machine: Machine, colour: str, release: Release, **where: str) -> None:
@@ -89,23 +97,37 @@ def example() -> dict:
 def watch(machine: Machine, colour: str, percent: int) -> None:
     """Judge a version for as long as the settings say.
 
-    :raises ProjectError: it misses an objective.
+    :raises ProjectError: it misses an objective, or there is no telling.
     """
-    config = machine.config
-    before = slo.counts(machine.metrics(colour), config.slo)
+    config, least = machine.config, machine.config.rollout.canary_requests
+    before, seen = slo.counts(machine.metrics(colour), config.slo), slo.Counts()
     until = time.monotonic() + config.rollout.canary_seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, LOOK_SECONDS))
-        seen = slo.counts(machine.metrics(colour), config.slo) - before
-        if seen.requests >= config.rollout.canary_requests:
+        machine.require_share(colour, percent)
+        seen = look(machine, colour, before, seen)
+        if seen.requests >= least:
             judge(seen, config.slo)
-    if (missing := config.rollout.canary_requests - seen.requests) > 0:
+    if (missing := least - seen.requests) > 0:
         print(f"Only {seen}: {missing:.0f} more of our own.")
         machine.run_in(colour, ASK_MORE, f"{missing:.0f}", json.dumps(example()))
         time.sleep(2)  # metrics are brought together once a second
-        seen = slo.counts(machine.metrics(colour), config.slo) - before
+        seen = look(machine, colour, before, seen)
+    if seen.requests < least:
+        raise ProjectError(f"it has counted {seen}, and was asked {least} times.")
     judge(seen, config.slo)
     print(f"With {percent} % of the requests: {seen}.")
+
+
+def look(machine: Machine, colour: str, before: slo.Counts, last: slo.Counts) -> slo.Counts:
+    """What a version has counted since ``before``.
+
+    :raises ProjectError: less than the last time, so it has started again.
+    """
+    seen = slo.counts(machine.metrics(colour), machine.config.slo) - before
+    if seen.requests < last.requests:
+        raise ProjectError(f"it ended and started again, after {last}.")
+    return seen
 
 
 def judge(seen: slo.Counts, objectives) -> None:

@@ -22,23 +22,24 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.openapi import breaking
 
 # Each connection sends its next request as soon as the last one is answered: connections, seconds,
-# body. It prints how many were sent.
+# body. It prints how many had which status.
 LOAD = """
-import http.client, os, sys, threading, time
+import collections, http.client, json, os, sys, threading, time
 connections, until = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
-headers, sent = {"Content-Type": "application/json", "X-Request-ID": "rollout-load"}, []
+headers, had = {"Content-Type": "application/json", "X-Request-ID": "rollout-load"}, []
 if key := os.environ.get("API_KEY"):
     headers["X-API-Key"] = key
 def ask():
     api = http.client.HTTPConnection("proxy", 8000, timeout=30)
     while time.monotonic() < until:
         api.request("POST", "/predict", sys.argv[3].encode(), headers)
-        api.getresponse().read()
-        sent.append(1)
+        answer = api.getresponse()
+        answer.read()
+        had.append(answer.status)
 threads = [threading.Thread(target=ask) for _ in range(connections)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-print(len(sent))
+print(json.dumps(collections.Counter(had)))
 """
 
 
@@ -66,19 +67,18 @@ def verify(machine: Machine, deployed: Release) -> None:
 
 
 def put_load_on(machine: Machine, colour: str) -> None:
-    """:raises ProjectError: it misses an objective, or requests were lost."""
+    """:raises ProjectError: it misses an objective, or was not really asked."""
     config = machine.config
     before = slo.counts(machine.metrics(colour), config.slo)
     load = (str(config.rollout.load_connections), str(config.rollout.load_seconds))
-    sent = float(
-        machine.run_in(
-            colour, LOAD, *load, json.dumps(example()), seconds=config.rollout.load_seconds + 60
-        )
-    )
+    longest = config.rollout.load_seconds + 60
+    had = json.loads(machine.run_in(colour, LOAD, *load, json.dumps(example()), seconds=longest))
+    if not had or any(status != "200" and status < "500" for status in had):
+        raise ProjectError(f"the load was not answered with predictions: {had or 'nothing'}.")
     time.sleep(2)  # metrics are brought together once a second
     seen = slo.counts(machine.metrics(colour), config.slo) - before
-    if seen.requests < sent:
-        raise ProjectError(f"{sent:.0f} requests were answered, {seen.requests:.0f} by it.")
+    if seen.requests < sum(had.values()):
+        raise ProjectError(f"the answers were {had}, but it has counted {seen}.")
     judge(seen, config.slo)
     print(f"Under load for {config.rollout.load_seconds:g} s: {seen}.")
 
