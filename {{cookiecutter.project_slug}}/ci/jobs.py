@@ -5,7 +5,7 @@ from pathlib import Path
 
 import container
 from container import RIGHTS, run
-from release import NAME
+from release import given
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.settings import Settings
@@ -22,17 +22,16 @@ class Job:
 
     def __init__(self, engine: str, environment: str, config: Settings) -> None:
         self.engine, self.environment, self.config = engine, environment, config
-        self.name = f"{NAME}-{environment}"
 
     def score(self, image: str, output: str, run_id: str) -> dict:
         """The manifest of a run that writes to a folder of the volume and nowhere else."""
         aside = {"BATCH__REJECTED": f"{output}/rejected", "BATCH__WORK": f"{output}/work"}
-        given = [word for name, value in aside.items() for word in ("--env", f"{name}={value}")]
+        options = [word for name, value in aside.items() for word in ("--env", f"{name}={value}")]
         words = ("score", "--output", output, "--run-id", run_id)
         sample = self._sample(image)
         if sample:
             words += ("--input", f"data/{sample.name}")
-        self._run(image, *words, options=tuple(given), sample=sample)
+        self._run(image, *words, options=tuple(options), sample=sample)
         return json.loads(self.python(image, PRINT, f"{output}/{run_id}/_manifest.json"))
 
     def python(self, image: str, script: str, *words: str) -> str:
@@ -44,22 +43,16 @@ class Job:
 
     def _run(self, image: str, *words: str, options=(), sample: Path | None = None) -> str:
         """Created, given the sample, and started: an engine elsewhere sees no file of ours."""
-        file = Path("config") / f"{self.environment}.env"
-        given = ("--env", f"ENVIRONMENT={self.environment}", *options)
-        given += ("--env-file", str(file)) if file.exists() else ()
-        given += ("--volume", f"{self.name}-data:/app/data", f"--memory={self._memory}m")
+        memory = f"--memory={self.config.rollout.memory_mb}m"
+        known = (*given(self.environment), *options, memory)
         rights = tuple(each for each in RIGHTS if each != "--read-only") if sample else RIGHTS
-        made = run(self.engine, "create", *rights, *given, image, *words).strip().splitlines()[-1]
+        made = run(self.engine, "create", *rights, *known, image, *words).strip().splitlines()[-1]
         try:
             if sample:
                 run(self.engine, "cp", str(sample), f"{made}:/app/data/{sample.name}")
             return run(self.engine, "start", "--attach", made, seconds=RUN_SECONDS)
         finally:
             container.remove(self.engine, made)
-
-    @property
-    def _memory(self) -> int:
-        return self.config.rollout.memory_mb
 
     def _sample(self, image: str) -> Path | None:
         """The input, where it is a file of this project that the volume does not have."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import container
 from container import RIGHTS, run
-from release import NAME, Release
+from release import NAME, Release, given
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.settings import Settings
@@ -175,14 +175,8 @@ class Machine:
         run(self.engine, "run", "--detach", "--name", name, *where, *logs, *RIGHTS, *options, image)
 
     def _given(self) -> tuple[str, ...]:
-        """What every container of a version gets: its environment, and what it keeps."""
-        file = Path("config") / f"{self.environment}.env"
-        return (
-            *("--env", f"ENVIRONMENT={self.environment}"),
-            *(("--env-file", str(file)) if file.exists() else ()),
-            *("--volume", f"{self.name}-data:/app/data"),
-            *("--volume", f"{self.name}-secrets:/app/secrets"),
-        )
+        """What every container of a version gets, the hashes of the API keys, too."""
+        return (*given(self.environment), "--volume", f"{self.name}-secrets:/app/secrets")
 
     def _require_up(self, colour: str) -> None:
         said = self._tell("show stat versions 4 -1", through=colour)

@@ -36,8 +36,12 @@ def git(*words: str, given: str | None = None, **variables: str) -> str:
 
 def url() -> str:
     """Where ``origin`` is, without the name and the password that it may hold."""
-    found = git("remote", "get-url", "origin")
-    return re.sub(r"^(https?://)[^@/]*@", r"\1", found)
+    return without_password(git("remote", "get-url", "origin"))
+
+
+def without_password(address: str) -> str:
+    """An address on the web without what a pipeline's checkout may have put before the host."""
+    return re.sub(r"^(https?://)[^@/]*@", r"\1", address)
 
 
 def address() -> tuple[str, str]:

@@ -6,19 +6,20 @@ materials; and ``provenance.json``, in the form of SLSA. 1: the image holds no m
 registry refuses it.
 """
 
-import json
 import os
 import re
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import release
 from container import push, run
+from origin import without_password
 from program import call
 from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.json_files import write_json
+from {{ cookiecutter.__package_name }}.registry import now
 
 # What the pipeline calls itself and this run of it.
 BUILDER, RUN = {{ {"github": '"GITHUB_WORKFLOW_REF", "GITHUB_RUN_ID"', "gitlab": '"CI_PROJECT_URL", "CI_JOB_URL"', "azure": '"BUILD_DEFINITIONNAME", "BUILD_BUILDURI"'}[cookiecutter.ci_provider] }}
@@ -40,15 +41,15 @@ def publish(engine: str, image: str, repository: str, folder: str) -> None:
         raise ProjectError(f"the registry does not know {tagged} after it was pushed.")
     published = Release(repository, digest, revision, model["sha256"], model["contract"])
     release.write(Path(folder), published)
-    write(Path(folder, "inventory.json"), found)
-    write(Path(folder, "provenance.json"), provenance(published, started))
+    write_json(Path(folder, "inventory.json"), found)
+    write_json(Path(folder, "provenance.json"), provenance(published, started))
     print(f"Published {published}.")
 
 
 def provenance(published: Release, started: str) -> dict:
     """From what, where and when an image was built, as https://slsa.dev/spec/v1.0/provenance."""
-    origin = run("git", "config", "--get", "--default=unknown", "remote.origin.url").strip()
-    source = without_password(origin)
+    remote = run("git", "config", "--get", "--default=unknown", "remote.origin.url").strip()
+    source = without_password(remote)
     algorithm, _, value = published.digest.partition(":")
     return {
         "_type": STATEMENT,
@@ -76,20 +77,6 @@ def provenance(published: Release, started: str) -> dict:
             },
         },
     }
-
-
-def without_password(url: str) -> str:
-    """A remote's address without what a pipeline's checkout may have put before the host."""
-    scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else url
-
-
-def write(file: Path, content: dict) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 if __name__ == "__main__":

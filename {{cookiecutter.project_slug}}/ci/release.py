@@ -14,7 +14,7 @@ from pathlib import Path
 from container import SECONDS, TRANSFER_SECONDS, is_local, pull, run
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.json_files import read_json
+from {{ cookiecutter.__package_name }}.json_files import read_json, write_json
 
 NAME = "{{ cookiecutter.project_slug }}"
 FILE = "release.json"
@@ -50,6 +50,16 @@ def environment() -> str:
     return os.environ.get("ENVIRONMENT") or "nonprod"
 
 
+def given(environment: str) -> tuple[str, ...]:
+    """What every container of an environment gets: its name, its variables, its data."""
+    file = Path("config") / f"{environment}.env"
+    return (
+        *("--env", f"ENVIRONMENT={environment}"),
+        *(("--env-file", str(file)) if file.exists() else ()),
+        *("--volume", f"{NAME}-{environment}-data:/app/data"),
+    )
+
+
 def read(folder: Path) -> Release:
     """:raises ProjectError: there is no release, or a damaged one."""
     try:
@@ -61,7 +71,7 @@ def read(folder: Path) -> Release:
 
 def write(folder: Path, release: Release) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps(asdict(release), indent=2) + "\n", "utf-8")
+    write_json(folder / FILE, asdict(release))
 
 
 def checked(release: Release) -> Release:

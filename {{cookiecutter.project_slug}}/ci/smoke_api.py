@@ -14,10 +14,9 @@ from pathlib import Path
 
 from container import LOCKED, SECONDS, run
 from program import call
+from rollout import example
 
-from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.openapi import example_of
 
 # Asked from inside, as nothing reaches the container from outside.
 ASK = """
@@ -47,8 +46,7 @@ def serve(engine: str, image: str, model: str) -> None:
 
 def ask_for_a_prediction(image: str, *ask: str) -> None:
     wait_until_ready(*ask)
-    rows = {column.name: [example_of(column)] for column in CONTRACT.columns}
-    answer = run(*ask, "/predict", json.dumps({"data": rows}))
+    answer = run(*ask, "/predict", json.dumps(example()))
     print(f"{image} answers {answer.strip()}")
     if len(json.loads(answer)["predictions"]) != 1:
         raise ProjectError("it gives no prediction for one row.")

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 
-import publish
+import origin
 import pytest
 import release
 import released
@@ -84,5 +84,5 @@ def test_the_tag_of_a_release_is_its_day_and_number(repository):
 
 
 def test_the_origin_shows_no_password():
-    assert publish.without_password("https://me:secret@example.com/a") == "https://example.com/a"
-    assert publish.without_password("git@example.com:a/b.git") == "git@example.com:a/b.git"
+    assert origin.without_password("https://me:secret@example.com/a") == "https://example.com/a"
+    assert origin.without_password("git@example.com:a/b.git") == "git@example.com:a/b.git"
