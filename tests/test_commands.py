@@ -1,5 +1,6 @@
 """Do the commands that a reader of the README types work, and does make explain them?"""
 
+import os
 import re
 import shlex
 import shutil
@@ -59,6 +60,13 @@ def test_an_old_python_is_refused_in_one_sentence(clone):
         "Python 3.11 or newer is needed; name yours with PYTHON=/path/to/python."
     )
     assert not (clone / ".venv").exists()
+
+
+@pytest.mark.xdist_group("template")
+def test_tests_that_share_a_project_share_a_worker(request):
+    """By the mark in its name: a pytest-xdist that is too old for its pytest leaves it out."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    assert worker is None or request.node.nodeid.endswith("@template")
 
 
 @pytest.mark.slow

@@ -165,13 +165,19 @@ def test_a_number_cannot_be_chosen(place, config, saved):
     assert len(registry.history(config, place.uri)) == 1
 
 
+@pytest.fixture
+def workshop(folder) -> Path:
+    """The project's folder with its code, where another process finds the same settings."""
+    shutil.copytree(CHECKOUT / "src", folder / "src")
+    return folder
+
+
 class Saver:
-    """Another process in the project's folder that saves a model when told to."""
+    """Another process in a project's folder that saves a model when told to."""
 
     def __init__(self, place, saved: Path, folder: Path) -> None:
         script = folder / f"save-{secrets.token_hex(4)}.py"
         script.write_text(SAVE.format(package=settings.PACKAGE), "utf-8")
-        shutil.copytree(CHECKOUT / "src", folder / "src", dirs_exist_ok=True)
         environment = os.environ | place.variables | {"PYTHONPATH": str(folder / "src")}
         self.process = subprocess.Popen(
             [sys.executable, script, place.uri, saved],
@@ -190,10 +196,10 @@ class Saver:
         self.process.stdin.flush()
 
 
-def test_concurrent_saves_each_get_a_number_of_their_own(place, config, saved, folder):
+def test_concurrent_saves_each_get_a_number_of_their_own(place, config, saved, workshop):
     # Whoever asks a registry of MLflow's first makes its tables.
     assert registry.history(config, place.uri) == []
-    savers = [Saver(place, saved, folder) for _ in range(3)]
+    savers = [Saver(place, saved, workshop) for _ in range(3)]
     for each in savers:
         each.ready()
     for each in savers:
@@ -204,10 +210,10 @@ def test_concurrent_saves_each_get_a_number_of_their_own(place, config, saved, f
         predict.self_test(registry.load_model(str(Reference(place.uri, number)), config))
 
 
-def test_an_interrupted_save_leaves_nothing(place, config, saved, folder):
+def test_an_interrupted_save_leaves_nothing(place, config, saved, workshop):
     open_store(place.uri, config).save(saved, {})
     for _ in range(3):
-        saver = Saver(place, saved, folder)
+        saver = Saver(place, saved, workshop)
         saver.ready()
         saver.go()
         try:
