@@ -14,26 +14,42 @@ from release import Release
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.settings import Settings
 
-# Run by the new image's own Python: the two folders, the tolerance.
+# Run by the new image's own Python: the two folders, the tolerance. Both runs read the same input
+# in the same order, so little waits for its other prediction, and little memory is needed.
 DIFFER = """
-import json, sys
+import itertools, json, pathlib, sys
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 old, new, tolerance = sys.argv[1], sys.argv[2], float(sys.argv[3])
-told = {"prediction", "probability", "model_version", "run_id", "predicted_at"}
-def read(folder, name):
-    table = pq.read_table(folder)
-    keys = [each for each in table.column_names if each not in told]
-    return table.select([*keys, "prediction"]).rename_columns([*keys, name]), keys
-before, keys = read(old, "before")
-after, _ = read(new, "after")
-both = before.join(after, keys, join_type="full outer")
-one, other = both["before"], both["after"]
-if pa.types.is_floating(one.type):
-    differs = pc.greater(pc.abs(pc.subtract(other, one)), tolerance)
-else:
-    differs = pc.not_equal(one, other)
-changed = pc.sum(pc.fill_null(differs, True)).as_py() or 0
-print(json.dumps({"rows": both.num_rows, "changed": changed}))
+told = {"probability", "model_version", "run_id", "predicted_at"}
+def batches(folder):
+    for file in sorted(pathlib.Path(folder).glob("[!_.]*.parquet")):
+        parquet = pq.ParquetFile(file)
+        columns = [each for each in parquet.schema_arrow.names if each not in told]
+        yield from map(pa.table, parquet.iter_batches(columns=columns))
+def with_next(waiting, batch):
+    return pa.concat_tables([waiting, batch]) if waiting and batch else batch or waiting
+def differing(one, other):
+    if pa.types.is_floating(one.type):
+        found = pc.greater(pc.abs(pc.subtract(other, one)), tolerance)
+    else:
+        found = pc.not_equal(one, other)
+    return pc.sum(pc.fill_null(found, True)).as_py() or 0
+rows = changed = 0
+before, after = pa.table({}), pa.table({})
+for one, other in itertools.zip_longest(batches(old), batches(new)):
+    before, after = with_next(before, one), with_next(after, other)
+    if not (before and after):
+        continue
+    keys = [name for name in before.column_names if name != "prediction"]
+    if set(before.column_names) != set(after.column_names):
+        sys.exit(f"rows were named by {keys}, now {after.column_names}: nothing can be compared")
+    both = before.join(after, keys, join_type="inner", right_suffix="_after")
+    rows += both.num_rows
+    changed += differing(both["prediction"], both["prediction_after"])
+    before = before.join(both, keys, join_type="left anti")
+    after = after.join(both, keys, join_type="left anti")
+alone = before.num_rows + after.num_rows
+print(json.dumps({"rows": rows + alone, "changed": changed + alone}))
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 from compare import DIFFER
 
 
-def written(folder, rows: list[int], predictions: list):
+def written(folder, rows: list, predictions: list):
     """A run's output as the job publishes it, in two parts."""
     folder.mkdir()
     for number, part in enumerate((slice(0, 1), slice(1, None))):
@@ -20,8 +20,8 @@ def written(folder, rows: list[int], predictions: list):
     return folder
 
 
-def differ(old, new, tolerance: float = 0.0) -> dict:
-    command = [sys.executable, "-c", DIFFER, str(old), str(new), str(tolerance)]
+def differ(old, new, tolerance: float = 0.0, before: str = "") -> dict:
+    command = [sys.executable, "-c", before + DIFFER, str(old), str(new), str(tolerance)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -47,3 +47,10 @@ def test_numbers_may_differ_by_the_tolerance(tmp_path):
 def test_a_row_that_only_one_of_them_predicts_is_a_change(tmp_path):
     old = written(tmp_path / "old", [0, 1], [1, 1])
     assert differ(old, written(tmp_path / "new", [1, 2], [1, 1])) == {"rows": 3, "changed": 2}
+
+
+def test_memory_is_that_of_a_few_batches(tmp_path):
+    keys = [f"{number:060}" for number in range(1_000_000)]
+    old, new = (written(tmp_path / name, keys, [0] * len(keys)) for name in ("old", "new"))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29))"
+    assert differ(old, new, before=limit) == {"rows": len(keys), "changed": 0}
