@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from .metrics import Metrics
+from .predict import in_own_values
 from .problems import Problem
 from .serving import Served
 from .spool import Record, Spool
@@ -135,8 +136,8 @@ class Batcher:
 
     def _finish(self, jobs: list[Job], scores, began: float) -> None:
         """Keep the answers, then give them."""
-        values, probabilities = scores
-        finite = np.isfinite(values) if values.dtype.kind == "f" else None
+        codes, probabilities = scores
+        values, finite = in_own_values(codes)
         listed = values.tolist()
         likely = None if probabilities is None else probabilities.tolist()
         answered, start = [], 0
@@ -146,8 +147,8 @@ class Batcher:
             self.metrics.queue_wait(began - job.queued)
             if job.answer.done():
                 continue  # it took too long, or the client is gone: neither given nor kept
-            if finite is not None and not finite[mine].all():
-                _settle(job, _unanswered(listed[mine], finite[mine]))
+            if not finite[mine].all():
+                _settle(job, _unanswered(codes[mine].tolist(), finite[mine]))
             else:
                 self.metrics.predicted(values[mine])
                 answered.append((job, Predictions(listed[mine], likely and likely[mine])))
@@ -180,10 +181,10 @@ class Batcher:
 
 
 def score(jobs: list[Job]):
-    """Values and probabilities of all rows of the jobs, one after the other."""
+    """Predictions and probabilities of all rows of the jobs, one after the other."""
     matrices = [job.rows.matrix for job in jobs]
     matrix = np.concatenate(matrices) if len(matrices) > 1 else np.ascontiguousarray(matrices[0])
-    return jobs[0].served.score(matrix)
+    return jobs[0].served.codes(matrix)
 
 
 def _settle(job: Job, outcome: Predictions | BaseException) -> None:

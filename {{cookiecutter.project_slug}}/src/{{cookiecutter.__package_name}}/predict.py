@@ -62,14 +62,29 @@ class Model:
 
         ``matrix`` is float32 of shape (rows, columns), as the contract encodes it; the second
         part is None for a model without probabilities.
+
+        :raises ProjectError: a prediction is not finite, which the target's type cannot say.
         """
         labels, probability = self.codes(matrix)
-        return CONTRACT.target.decode(labels), probability
+        values, finite = in_own_values(labels)
+        if values.dtype.kind != "f" and not finite.all():
+            raise ProjectError(f"row {np.argmin(finite)}: the prediction is not finite.")
+        return values, probability
 
     def codes(self, matrix: np.ndarray) -> Scores:
         """As ``score``, with the predictions in the target's numeric form."""
         labels, probabilities = self.run(matrix)
         return labels, None if probabilities is None else _largest(probabilities)
+
+
+def in_own_values(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions in the target's own values, and which of them are finite, both (rows,).
+
+    Of a float the others stay what they are; another type has no value for them.
+    """
+    finite = np.isfinite(codes)
+    whole = CONTRACT.target.type == "float" or finite.all()
+    return CONTRACT.target.decode(codes if whole else np.where(finite, codes, 0)), finite
 
 
 def make_predictions(loaded_model: Model, data: Any) -> list:

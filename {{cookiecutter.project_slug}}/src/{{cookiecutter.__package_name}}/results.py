@@ -23,7 +23,7 @@ from .contract import CONTRACT
 from .json_files import read_json, write_json
 from .outputs import PARTS
 from .parts import REPEATED
-from .predict import Model, Scores
+from .predict import Model, Scores, in_own_values
 
 REJECTED = pa.schema(
     [
@@ -84,7 +84,7 @@ class Results:
         writer.finish()
 
     def scored(self, rows: Rows, scores: Scores) -> Scored:
-        """The rows of both files from the scores of the valid rows.
+        """The rows of both files from the scores of the valid rows, in numeric form.
 
         A prediction that is no number (an estimator without imputation, given a missing value)
         makes its row a rejected one.
@@ -174,20 +174,21 @@ def valid_matrix(checked: Checked) -> np.ndarray:
 
 
 def score_valid(model: Model, checked: Checked) -> Scores:
-    """Predictions of the valid rows and their probabilities or None, both of shape (valid,)."""
+    """Predictions of the valid rows in numeric form, and their probabilities or None: (valid,)."""
     matrix = valid_matrix(checked)
-    return model.score(matrix) if len(matrix) else (CONTRACT.target.decode(np.empty(0)), None)
+    return model.codes(matrix) if len(matrix) else (np.empty(0), None)
 
 
-def finite(checked: Checked, values: np.ndarray, probability: np.ndarray | None):
+def finite(checked: Checked, codes: np.ndarray, probability: np.ndarray | None):
     """Indices of the rows whose prediction counts, those predictions and their probabilities.
 
     The other rows are marked as invalid.
     """
     rows = np.flatnonzero(checked.valid)
-    if values.dtype.kind == "f" and not (known := np.isfinite(values)).all():
+    values, known = in_own_values(codes)
+    if not known.all():
         shown = np.full(len(checked.valid), np.nan)
-        shown[rows] = values
+        shown[rows] = codes
         checked.reject(rows[~known], "prediction", pa.array(shown), "is not finite")
         rows, values = rows[known], values[known]
         probability = None if probability is None else probability[known]

@@ -44,11 +44,9 @@ class Served:
     def version(self) -> str:
         return self.model.version
 
-    def score(self, matrix: np.ndarray):
-        """Values of the target and their probabilities or None, both of shape (rows,)."""
-        if not len(matrix):
-            return CONTRACT.target.decode(np.empty(0)), None
-        return self.model.score(matrix)
+    def codes(self, matrix: np.ndarray):
+        """Predictions in numeric form and their probabilities or None, both of shape (rows,)."""
+        return self.model.codes(matrix) if len(matrix) else (np.empty(0), None)
 
     def describe(self) -> dict:
         """What GET /model answers."""
@@ -122,7 +120,7 @@ def _seconds(model: Model, rows: np.ndarray) -> float:
     times = []
     for _ in range(TIMES):
         began = time.perf_counter()
-        model.score(rows)
+        model.codes(rows)
         times.append(time.perf_counter() - began)
         if times[-1] > CLEARLY_SLOW:
             break

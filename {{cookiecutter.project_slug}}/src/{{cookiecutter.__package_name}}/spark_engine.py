@@ -137,8 +137,7 @@ def _write(name: str, rows: Iterator[tuple], target: Results) -> dict:
             if rest is not None:
                 # Spark brings it from the same task's other process.
                 checked = pickle.loads(rest)  # noqa: S301
-                values = CONTRACT.target.decode(labels)
-                out.write(target.scored(checked, (values, probability)))
+                out.write(target.scored(checked, (labels, probability)))
     return out.counts
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from {{ cookiecutter.__package_name }}.batching import LONGEST_ON_LOOP, Batcher
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.problems import Problem
 from {{ cookiecutter.__package_name }}.values import Rows
 
@@ -14,7 +15,7 @@ FAST, SLOW = LONGEST_ON_LOOP / 1000, LONGEST_ON_LOOP * 2
 
 
 class Model:
-    """Doubles its only column; counts its calls. ``cost`` is in seconds for a row."""
+    """Answers 1 minus its only column; counts its calls. ``cost`` is in seconds for a row."""
 
     name, version = "model", "1"
 
@@ -24,9 +25,9 @@ class Model:
     def seconds(self, rows: int) -> float:
         return self.cost * rows
 
-    def score(self, matrix):
+    def codes(self, matrix):
         self.calls.append(len(matrix))
-        return matrix[:, 0].astype(float) * 2, None
+        return 1 - matrix[:, 0].astype(float), None
 
 
 class BrokenSpool:
@@ -36,6 +37,11 @@ class BrokenSpool:
 
 def rows(*values):
     return Rows(np.array([values], np.float32).T, {"X": list(values)})
+
+
+def own(*codes):
+    """Values of the target by their numeric form."""
+    return CONTRACT.target.decode(np.array(codes, float)).tolist()
 
 
 def ask(model, requests, spool=None):
@@ -57,15 +63,16 @@ def ask(model, requests, spool=None):
 @pytest.mark.parametrize("cost", [FAST, SLOW])
 def test_requests_of_the_same_moment_go_together_and_get_their_own_answers(cost):
     model = Model(cost)
-    assert ask(model, [rows(1, 2), rows(3), rows(4, 5, 6)]) == [[2, 4], [6], [8, 10, 12]]
+    found = ask(model, [rows(0, 1), rows(1), rows(1, 0, 0)])
+    assert found == [own(1, 0), own(0), own(0, 1, 1)]
     assert model.calls == [6]
 
 
 @pytest.mark.parametrize("cost", [FAST, SLOW])
 def test_an_answer_that_is_no_number_is_refused_and_only_that(cost):
-    one, other = ask(Model(cost), [rows(1, np.inf), rows(3)])
+    one, other = ask(Model(cost), [rows(1, np.inf), rows(0)])
     assert isinstance(one, Problem) and one.more["violations"][0]["index"] == 1
-    assert other == [6]
+    assert other == own(1)
 
 
 @pytest.mark.parametrize("cost", [FAST, SLOW])

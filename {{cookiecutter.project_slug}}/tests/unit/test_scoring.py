@@ -1,6 +1,7 @@
 """The pieces of a run: which rows are scored, and which command goes on with which run."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,15 +10,17 @@ import pytest
 
 from {{ cookiecutter.__package_name }} import batch, predict, results
 from {{ cookiecutter.__package_name }}.arrow import Checked
+from {{ cookiecutter.__package_name }}.columns import Column
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
 class Answers:
-    """A model that answers with the first feature; it has no probabilities."""
+    """A model whose codes are the first feature; it has no probabilities."""
 
     version = "7"
 
-    def score(self, matrix):
+    def codes(self, matrix):
         return matrix[:, 0].astype(float), None
 
 
@@ -33,23 +36,35 @@ def score_valid(model, found):
 
 
 def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
-    rows, values, probability = score_valid(Answers(), checked([1, 2, 3, 4], [1]))
+    rows, values, probability = score_valid(Answers(), checked([1, 0, 0, 1], [1]))
     assert rows.tolist() == [0, 2, 3]
-    assert values.tolist() == [1, 3, 4]
+    assert values.tolist() == CONTRACT.target.decode(np.array([1.0, 0.0, 1.0])).tolist()
     assert probability is None
 
 
 def test_a_prediction_that_is_no_number_rejects_its_row():
-    batch_of_rows = checked([1, np.nan, np.inf, 4])
+    batch_of_rows = checked([1, np.nan, np.inf, 0])
     rows, values, _ = score_valid(Answers(), batch_of_rows)
     assert rows.tolist() == [0, 3]
-    assert values.tolist() == [1, 4]
+    assert values.tolist() == CONTRACT.target.decode(np.array([1.0, 0.0])).tolist()
     violations = batch_of_rows.violations.to_pylist()
     assert [(row["row"], row["column"]) for row in violations] == [
         (1, "prediction"),
         (2, "prediction"),
     ]
     assert batch_of_rows.valid.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("kind", ["float", "integer", "date"])
+def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
+    target = Column("Y", kind)
+    monkeypatch.setattr(predict, "CONTRACT", SimpleNamespace(target=target))
+    rows, values, _ = results.finite(checked([0] * 3), np.array([7.0, np.nan, -np.inf]), None)
+    assert (rows.tolist(), values.tolist()) == ([0], target.decode(np.array([7.0])).tolist())
+    model = predict.Model({}, lambda matrix: (matrix[:, 0], None))
+    if kind != "float":
+        with pytest.raises(ProjectError, match="row 1: the prediction is not finite"):
+            model.score(np.array([[1.0], [np.nan]]))
 
 
 def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
