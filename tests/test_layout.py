@@ -86,6 +86,7 @@ src/{package}/errors.py
 src/{package}/export.py
 src/{package}/json_files.py
 src/{package}/locks.py
+src/{package}/masking.py
 src/{package}/migrate.py
 src/{package}/migrations/models/0001_models.py
 src/{package}/mlflow_artifacts.py

@@ -23,7 +23,7 @@ old, new, tolerance = sys.argv[1], sys.argv[2], float(sys.argv[3])
 told = {"probability", "model_version", "run_id", "predicted_at"}
 def batches(folder):
     for file in sorted(pathlib.Path(folder).glob("[!_.]*.parquet")):
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         columns = [each for each in parquet.schema_arrow.names if each not in told]
         yield from map(pa.table, parquet.iter_batches(columns=columns))
 def with_next(waiting, batch):

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import parts, registry, settings, tables
-from .databases import local_path, redacted
+from .databases import identity, local_path
 from .errors import ProjectError
 from .json_files import read_json
 from .locks import only_one
 from .outputs import open_output
 from .parts import Window
-from .scoring import PLAN, Run
+from .scoring import PLAN, Run, owner, rejected_file
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -146,14 +146,14 @@ def score(
     with only_one(run_id, work, f"run {run_id}"):
         published = output.published(run_id)
         if published and not request.force:
-            if published["input"]["uri"] != redacted(request.input):
+            if published["input"]["uri"] != identity(request.input):
                 raise ProjectError(f"run id {run_id} is taken, by {published['input']['uri']}.")
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
         paths = tables.files(request.input) if paths is None else paths
         _keep_apart(paths, local_path(request.output))
-        rejected = Path(config.batch.rejected) / f"{run_id}.csv"
-        if rejected.exists() and not published and not (output.staging / run_id).exists():
+        rejected = rejected_file(config, run_id)
+        if rejected.exists() and read_json(owner(rejected)) not in (None, {"output": str(output)}):
             raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
         model = registry.load_model(request.model, config)
         try:
@@ -194,7 +194,7 @@ def _unfinished(output, request: Request) -> str | None:
     """The id of a run over the same input that was killed: the same command finishes it."""
     for file in sorted(output.staging.glob(f"*/{PLAN}")):
         plan = read_json(file)
-        same = (redacted(request.input), str(output))
+        same = (identity(request.input), str(output))
         if plan and (plan["input"], plan["output"]) == same:
             return file.parent.name
     return None

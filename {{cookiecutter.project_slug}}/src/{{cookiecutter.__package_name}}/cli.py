@@ -13,7 +13,7 @@ import os
 import sys
 from contextlib import suppress
 
-from .errors import ProjectError
+from .errors import ProjectError, brief
 
 # Command: (module, help). Where the module is not part of this project, neither is the command.
 COMMANDS = {
@@ -79,6 +79,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ProjectError, OSError) as error:
         log.info("failed: %s", error, exc_info=error)
         print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        log.info("failed unexpectedly", exc_info=error)
+        kind = type(error).__name__
+        print(f"error: unexpected {kind}: {brief(error)}; -v shows where.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt as interruption:
         print(*("interrupted", *interruption.args), sep="; ", file=sys.stderr)

@@ -1,14 +1,19 @@
 """Databases by SQLAlchemy URL, and which URIs name one."""
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ProjectError, brief
+from .masking import SECRET_NAME, hidden
 from .settings import absolute
 
 # Schemes of URIs: of cloud storage, and of all that is no database.
 CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
 ELSEWHERE = {*CLOUD, "file", "http", "https"}
+# Who asks, among the options of a URL, and in a connection string of ODBC, percent-encoded.
+WHO = re.compile(rf"(?i)^user|^uid$|{SECRET_NAME.pattern}")
+OF_ODBC = re.compile(r"(?i)(uid|pwd)(=|%3d).*?(?=;|%3b|&|$)")
 
 
 def local_path(uri: str) -> Path | None:
@@ -21,13 +26,7 @@ def is_database(uri: str) -> bool:
 
 
 def has_password(uri: str) -> bool:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return is_database(uri) and make_url(uri.partition("#")[0]).password is not None
-    except ArgumentError:
-        return False
+    return is_database(uri) and hidden(uri) != uri
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -94,14 +93,42 @@ def transaction(opened, uri: str):
 
 
 def redacted(uri: str) -> str:
-    """The URI without its password, for messages and manifests."""
+    """The URI without its secrets, for messages and manifests.
+
+    :raises ProjectError: it is no URL.
+    """
     if local_path(uri) is not None:
         return uri
+    _, mark, what = uri.partition("#")
+    return hidden(str(_url(uri))) + mark + what
+
+
+def identity(uri: str) -> str:
+    """What a URI names, whoever asks by whichever driver: without user, password and secrets.
+
+    :raises ProjectError: it is no URL.
+    """
+    if local_path(uri) is not None:
+        return uri
+    from sqlalchemy.engine import URL
+
+    url, (_, mark, what) = _url(uri), uri.partition("#")
+    query = {name: text for name, text in url.query.items() if not WHO.search(name)}
+    host = (url.host or "").rpartition("@")[2] or None  # before it, the end of an odd password
+    where = (host, url.port, url.database, query)
+    named = URL.create(url.get_backend_name(), None, None, *where)
+    return OF_ODBC.sub("", str(named)) + mark + what
+
+
+def _url(uri: str):
+    """The database's URL in a URI.
+
+    :raises ProjectError: it is none.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    url, mark, what = uri.partition("#")
     try:
-        return f"{make_url(url)}{mark}{what}"
-    except ArgumentError:
-        raise ProjectError(f"{url.partition('://')[0]}://… is not a SQLAlchemy URL.") from None
+        return make_url(uri.partition("#")[0])
+    except (ArgumentError, ValueError):
+        raise ProjectError(f"{uri.partition('://')[0]}://… is not a SQLAlchemy URL.") from None

@@ -1,30 +1,13 @@
 """``settings``: what counts in this environment, and where each value came from."""
 
 import argparse
-import re
 from collections.abc import Iterator
 
 from pydantic import BaseModel
 
 from . import settings
+from .masking import MASK, SECRET_NAME, hidden
 from .settings import origin
-
-MASK = "***"
-# In a value of any kind: what stays, before what is masked.
-SECRETS = (
-    # A URL's password, greedily, as one that is not encoded may hold an @ or a slash itself.
-    (re.compile(r"(://[^:/?#@\s]*:)[^#\s]*(@)"), rf"\1{MASK}\2"),
-    # A token in place of the user; a database's user alone is no secret.
-    (re.compile(r"(https?://)[^:/?#@\s]+(@)"), rf"\1{MASK}\2"),
-    # ?sslpassword=…&sig=…, and a whole connection string of ODBC.
-    (
-        re.compile(
-            r"(?i)([?&;][^=&;#]*(?:pass|pwd|secret|token|key|sig|cred|odbc)[^=&;#]*=)[^&;#]*"
-        ),
-        rf"\1{MASK}",
-    ),
-)
-SECRET_NAME = re.compile(r"passw|secret|token|credential|private", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +49,7 @@ def masked(path: tuple[str, ...], value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if text and SECRET_NAME.search(path[-1]):
         return MASK
-    for pattern, shown in SECRETS:
-        text = pattern.sub(shown, text)
-    return place(text) or '""'
+    return place(hidden(text)) or '""'
 
 
 def place(text: str) -> str:

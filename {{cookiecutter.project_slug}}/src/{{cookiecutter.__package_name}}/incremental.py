@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from . import parts, settings, tables
 from .contract import CONTRACT
-from .databases import local_path, redacted
+from .databases import identity, local_path, redacted
 from .errors import ProjectError
 from .ledger import Ledger, text, window
 from .parts import Window
@@ -36,7 +36,7 @@ def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator
     if column and column not in tables.sql_columns(uri):
         raise ProjectError(f"{redacted(uri)}: there is no column {column}.")
     # Inside the project without its folder: a moved project has scored what it has scored.
-    ledger = Ledger(ledger_uri, redacted(uri).replace(f"{settings.root()}/", "", 1))
+    ledger = Ledger(ledger_uri, identity(uri).replace(f"{settings.root()}/", "", 1))
     claimed = ledger.unfinished()
     if claimed:
         left = _work(folder, column, *claimed)

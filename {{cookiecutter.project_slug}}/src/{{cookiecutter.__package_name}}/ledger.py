@@ -34,7 +34,7 @@ claims = Table(
 
 
 class Ledger:
-    """The claims on one source (an input's URI without password) in the database at ``uri``."""
+    """The claims on one source, an input's ``databases.identity``, in the database at ``uri``."""
 
     def __init__(self, uri: str, source: str) -> None:
         self.uri, self.source = uri, source
@@ -89,8 +89,13 @@ def window(column: str, item: str, until: str) -> Window:
 
 
 def text(value: Any) -> str:
-    """A watermark's value as text that keeps its type."""
+    """A watermark's value as text that keeps its type.
+
+    :raises ProjectError: it is of no type that can be written down.
+    """
     kind = type(value).__name__
+    if kind not in TYPES and not isinstance(value, int | float | str | None):
+        raise ProjectError(f"a watermark of type {kind} cannot be kept: choose another column.")
     return json.dumps([kind, str(value) if kind in TYPES else value])
 
 

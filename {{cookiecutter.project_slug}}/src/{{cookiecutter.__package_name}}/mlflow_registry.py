@@ -76,8 +76,8 @@ class MLflowStore:
 
     def fetch(self, version: Version, folder: Path) -> None:
         import mlflow
-        from mlflow.exceptions import MlflowException
 
+        where = f"models:/{self.model}/{version.number}"
         try:
             uri = self._client.get_model_version_download_uri(self.model, version.number)
             with tempfile.TemporaryDirectory() as temporary:
@@ -86,11 +86,11 @@ class MLflowStore:
                 downloaded = mlflow.artifacts.download_artifacts(artifacts, dst_path=temporary)
                 model = next(path.parent for path in Path(downloaded).rglob(METADATA))
                 shutil.copytree(model, folder, dirs_exist_ok=True)
-        except (MlflowException, OSError, StopIteration):
-            raise ProjectError(
-                f"models:/{self.model}/{version.number}: the registry knows it but its files are "
-                "gone; roll back or train again."
-            ) from None
+        except Exception as error:  # of whatever library reads the storage
+            if not _says_gone(error):
+                raise ProjectError(f"{where}: its files cannot be had: {brief(error)}.") from error
+            gone = "the registry knows it but its files are gone; roll back or train again"
+            raise ProjectError(f"{where}: {gone}.") from None
 
     def save(self, folder: Path, tags: dict[str, str]) -> str:
         metrics = read_metadata(folder).get("metrics", {})
@@ -129,14 +129,34 @@ class MLflowStore:
     def _metrics(self, found) -> dict[str, float]:
         return self._client.get_run(found.run_id).data.metrics if found.run_id else {}
 
-    @contextmanager
     def _reached(self):
-        from mlflow.exceptions import MlflowException
+        return _reached(self.name)
 
-        try:
-            yield
-        except MlflowException as error:
-            raise ProjectError(f"{self.name}: {brief(error)}.") from None
+
+def _says_gone(error: Exception) -> bool:
+    """Whether a storage of artifacts answers that there is no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in ABSENT
+    answer = getattr(error, "response", None)  # of a server, or of S3
+    if answer is not None:
+        return getattr(answer, "status_code", None) == 404
+    # MLflow's own OSError for a folder that is not there has no number.
+    return isinstance(error, StopIteration | FileNotFoundError) or (
+        type(error) is OSError and error.errno is None
+    )
+
+
+@contextmanager
+def _reached(name: str):
+    """MLflow's errors as sentences about the registry of that name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise ProjectError(f"{name}: {brief(error)}.") from None
 
 
 def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version:
@@ -197,8 +217,17 @@ def register(
     """Log a training run and register its model; returns the new version.
 
     The version has no alias yet: whether it may serve is for the caller to decide.
+
+    :raises ProjectError: the registry cannot be reached, or refuses it.
     """
     tracking = client(settings)
+    with _reached(f"registry {redacted(settings.models.tracking_uri)}"):
+        return _register(tracking, folder, record, settings, name, more_tags or {})
+
+
+def _register(
+    tracking, folder: Path, record: Record, settings: Settings, name: str, more_tags: dict[str, str]
+) -> str:
     import mlflow
 
     metadata = read_metadata(folder)
@@ -211,7 +240,7 @@ def register(
     if not tracking.search_registered_models(f"name = '{name}'"):
         with _unless_there():
             tracking.create_registered_model(name)
-    tags = {"sha256": metadata["sha256"], "contract": metadata["contract"], **(more_tags or {})}
+    tags = {"sha256": metadata["sha256"], "contract": metadata["contract"], **more_tags}
     created = tracking.create_model_version(
         name, f"models:/{logged.model_id}", run.info.run_id, tags, model_id=logged.model_id
     )

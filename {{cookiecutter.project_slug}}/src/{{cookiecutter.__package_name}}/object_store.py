@@ -28,6 +28,7 @@ from .stores import MOST_LISTED, NoSuchModelError, Version
 SECONDS, CONNECT_SECONDS, RETRIES = 300, 10, 3
 # How many writers may take a number before us.
 TRIES = 50
+RECORDED = {"sha256", "package", "size", "created", "metrics"}
 
 
 class ObjectStore:
@@ -108,7 +109,7 @@ class ObjectStore:
             obstore.delete(self._objects, f"aliases/{alias}")
 
     def tag(self, number: str, tags: dict[str, str]) -> None:
-        known = json.loads(self._text(f"tags/{number}.json") or "{}")
+        known = self._tags(number)
         with self._reached():
             self._put(f"tags/{number}.json", json.dumps(known | tags, indent=2).encode())
 
@@ -120,7 +121,7 @@ class ObjectStore:
             record["size"],
             datetime.fromisoformat(record["created"]),
             aliases,
-            json.loads(self._text(f"tags/{number}.json") or "{}"),
+            self._tags(number),
             record["metrics"],
         )
 
@@ -128,10 +129,24 @@ class ObjectStore:
         found = self._text(f"versions/{number}.json")
         if found is None:
             raise NoSuchModelError(f"{self.name}: there is no version {number} in it.")
-        return json.loads(found)
+        record = self._json(f"versions/{number}.json", found)
+        if missing := RECORDED - record.keys():
+            raise ProjectError(f"{self.name}/versions/{number}.json has no {min(missing)}.")
+        return record
+
+    def _tags(self, number: str) -> dict:
+        path = f"tags/{number}.json"
+        return self._json(path, self._text(path) or "{}")
+
+    def _json(self, path: str, text: str) -> dict:
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError):
+            raise ProjectError(f"{self.name}/{path} is damaged: restore it.") from None
 
     def _numbers(self) -> list[int]:
-        return sorted(int(name.removesuffix(".json")) for name in self._names("versions"))
+        found = (name.removesuffix(".json") for name in self._names("versions"))
+        return sorted(int(name) for name in found if name.isdecimal())  # and no .DS_Store
 
     def _names(self, folder: str) -> list[str]:
         import obstore
@@ -142,7 +157,7 @@ class ObjectStore:
 
     def _text(self, path: str) -> str | None:
         content = self._bytes(path)
-        return None if content is None else content.decode()
+        return None if content is None else content.decode(errors="replace")
 
     def _bytes(self, path: str) -> bytes | None:
         """An object's content, None where there is no such object."""

@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .databases import connect, local_path, redacted
+from .databases import connect, identity, local_path, redacted
 from .errors import ProjectError
 from .json_files import read_json, write_json
 from .migrate import ensure
-from .parts import BATCH_ROWS, merge
+from .parts import BATCH_ROWS, STREAMED, merge
 from .tables import READERS
 
 MANIFEST = "_manifest.json"
@@ -92,7 +92,7 @@ class TableOutput:
             raise ProjectError(f"{redacted(uri)}: name the table to write to behind the #.")
 
     def __str__(self) -> str:
-        return redacted(self.uri)
+        return identity(self.uri)
 
     def published(self, run_id: str) -> dict | None:
         from sqlalchemy import select
@@ -110,11 +110,13 @@ class TableOutput:
         runs, table = _runs_table(self.schema_name), self._predictions(schema)
         with connect(self.uri) as connection:
             table.create(connection, checkfirst=True)
-            connection.execute(delete(table).where(table.c.run_id == run_id))
             mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
-            connection.execute(delete(runs).where(mine))
+            # Only a run that is repeated has rows, and to look for them takes a while. Of two
+            # processes that publish the same run, the key of ``score_runs`` lets one through.
+            if connection.execute(delete(runs).where(mine)).rowcount:
+                connection.execute(delete(table).where(table.c.run_id == run_id))
             for path in parts:
-                with pq.ParquetFile(path) as part:
+                with pq.ParquetFile(path, **STREAMED) as part:
                     for batch in part.iter_batches(BATCH_ROWS):
                         connection.execute(insert(table), batch.to_pylist())
             row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}

@@ -16,13 +16,15 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from .databases import connect, redacted
+from .databases import connect, identity, redacted
 from .errors import ProjectError, brief
 from .tables import data_files, selection, sql_batches, sql_columns, sql_source
 
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
 HASHED_BYTES = 1 << 20
+# Otherwise Arrow would hold all the row groups that are read, at once.
+STREAMED = {"pre_buffer": False, "buffer_size": 1 << 20}
 # Text that is the same in many rows, kept once; readers of a file see plain text.
 REPEATED = pa.dictionary(pa.int32(), pa.string())
 
@@ -94,7 +96,8 @@ def digest(paths: Iterable[Path], stop: threading.Event | None = None) -> str:
 def head(path: Path, count: int) -> list[dict]:
     """The first rows of a file or of a folder of files."""
     first = data_files(path)[0]
-    opened = pq.ParquetFile(first).iter_batches(count) if first.suffix == ".parquet" else None
+    parquet = first.suffix == ".parquet"
+    opened = pq.ParquetFile(first, **STREAMED).iter_batches(count) if parquet else None
     batch = next(iter(opened or csv.open_csv(first)), None)
     return batch.slice(0, count).to_pylist() if batch else []
 
@@ -132,7 +135,7 @@ def cut(
     if not paths:
         grouped = _grouped(_sql_rows(uri, columns, window), rows)
         for number, (start, batches) in enumerate(grouped):
-            yield Part(0, number, redacted(uri), start, batches)
+            yield Part(0, number, identity(uri), start, batches)
 
 
 def outline(paths: list[Path], rows: int) -> Iterator[Section]:
@@ -159,7 +162,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
         if path.suffix != ".parquet":
             yield from _stored(path)
             return
-        with _readable(path), pq.ParquetFile(path) as file:
+        with _readable(path), pq.ParquetFile(path, **STREAMED) as file:
             yield from file.iter_batches(
                 min(rows, BATCH_ROWS), row_groups=section.groups, columns=columns, use_threads=False
             )
@@ -295,6 +298,6 @@ def merge(found: list[Path], target: Path, schema: pa.Schema) -> None:
     repeated = [field.name for field in schema if field.type == REPEATED]
     with writer(target, schema) as out:
         for path in found:
-            with pq.ParquetFile(path, read_dictionary=repeated) as part:
+            with pq.ParquetFile(path, read_dictionary=repeated, **STREAMED) as part:
                 for batch in part.iter_batches(BATCH_ROWS):
                     out.write_batch(batch)

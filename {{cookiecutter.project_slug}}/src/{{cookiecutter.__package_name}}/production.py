@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import migrate, settings
+from . import migrate, registry, settings, tables
 from .databases import connect, is_database, local_path, redacted, sqlite_file
 from .effective import leaves, masked, place
-from .errors import ProjectError
+from .errors import brief
 from .settings import Settings, origin
 from .stores import parse
 
-# For all databases and servers together.
-SECONDS = 10
+# For all databases and servers together; MLflow takes some of them to begin with.
+SECONDS = 20
 ALONE = "is a SQLite file, which one machine alone can use: name a PostgreSQL"
 
 
@@ -152,7 +152,7 @@ def _can_be_made(path: Path) -> bool:
 
 def _unreachable(config: Settings, values: dict) -> Iterator[tuple[str, str]]:
     """Databases and servers that do not answer, or whose tables are of another version."""
-    keys = [key for key in SERVERS if "://" in str(values.get(key, ""))]
+    keys = [key for key in SERVERS if _elsewhere(config, key, str(values.get(key, "")))]
     answers: dict[str, str | None] = {}
 
     def ask(key: str) -> None:
@@ -170,18 +170,38 @@ def _unreachable(config: Settings, values: dict) -> Iterator[tuple[str, str]]:
             yield key, problem
 
 
+def _elsewhere(config: Settings, key: str, uri: str) -> bool:
+    return "://" in uri or (key == "models.uri" and _in_service(config, uri))
+
+
+def _in_service(config: Settings, uri: str) -> bool:
+    """Whether a model is to be asked for; what is refused or missing anyway is not."""
+    where = config.models.tracking_uri if uri.startswith("models:/") else uri
+    folder = _named("models.uri", uri)
+    return config.production and not _sqlite(where) and (folder is None or folder.exists())
+
+
 def _answer(config: Settings, key: str, uri: str) -> str | None:
     """What is wrong with a database or a server, None if nothing is."""
     try:
-        if is_database(uri):
-            return _database(config, key, uri)
-        address = urlsplit(uri)
-        if address.scheme in ("http", "https"):
-            port = address.port or {"http": 80, "https": 443}[address.scheme]
-            socket.create_connection((address.hostname, port), SECONDS / 2).close()
-    except (ProjectError, OSError, ValueError) as error:
+        return _ask(config, key, uri)
+    except Exception as error:  # of any driver's and client's kind
         known = f"{redacted(uri)}: " if is_database(uri) else ""
-        return f"cannot be used: {str(error).removeprefix(known).rstrip('.')}"
+        return f"cannot be used: {brief(error).removeprefix(known)}"
+
+
+def _ask(config: Settings, key: str, uri: str) -> str | None:
+    address = urlsplit(uri)
+    if is_database(uri):
+        if problem := _database(config, key, uri):
+            return problem
+        if key == "batch.input":
+            tables.sql_columns(uri)
+    elif address.scheme in ("http", "https"):
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname, port), SECONDS / 2).close()
+    if key == "models.uri" and _in_service(config, uri):
+        registry.identify(uri, config)
     return None
 
 

@@ -6,7 +6,7 @@ image holds. Every load checks the serving artifact's SHA-256 before anything is
 
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,7 +109,8 @@ def _to_store(folder: Path, metadata: dict, to: Reference, source: str, settings
     store, alias = open_store(to.store, settings), to.version[1:]
     bearer = _bearer(store, alias) if alias else None
     if bearer and bearer.sha256 == metadata["sha256"]:
-        return str(Reference(to.store, bearer.number))
+        with suppress(ProjectError):  # what was damaged since is copied again
+            return _arrived(Reference(to.store, bearer.number), metadata["sha256"], settings)
     came_from = f"copied from {source}"
     if "version" in metadata:
         came_from += f", version {metadata['version']}"
@@ -119,14 +120,19 @@ def _to_store(folder: Path, metadata: dict, to: Reference, source: str, settings
         staged = Path(shutil.copytree(folder, Path(temporary) / "model"))
         write_metadata(staged, kept)
         number = store.save(staged, {"contract": kept["contract"], "source": came_from})
-    arrived = str(Reference(to.store, number))
-    with _opened(arrived, settings, metadata["sha256"]) as (_, model):
-        self_test(model)
+    arrived = _arrived(Reference(to.store, number), metadata["sha256"], settings)
     if alias == CHAMPION:
         promote(number, came_from, settings, to.store)
     elif alias:
         store.set_alias(alias, number)
     return arrived
+
+
+def _arrived(there: Reference, sha256: str, settings: Settings) -> str:
+    """What names a version, which has that digest and proves itself."""
+    with _opened(str(there), settings, sha256) as (_, model):
+        self_test(model)
+    return str(there)
 
 
 def promote(version: str, reason: str, settings: Settings, store: str = TRAINED) -> None:
@@ -155,7 +161,8 @@ def rollback(settings: Settings, store: str = TRAINED) -> tuple[str, str]:
     load_model(str(Reference(store, previous)), settings)
     opened.set_alias(CHAMPION, previous)
     reason = f"rolled back to version {previous} at {now()}"
-    opened.tag(champion.number, {"verdict": "rolled back", "reason": reason})
+    # Whom it had replaced is forgotten: the next rollback goes on backwards, and never to and fro.
+    opened.tag(champion.number, {"verdict": "rolled back", "reason": reason, "replaced": ""})
     return champion.number, previous
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from . import parts
 from .contract import CONTRACT
-from .databases import redacted
+from .databases import identity
 from .errors import ProjectError
 from .json_files import read_json, write_json
 from .outputs import PARTS
@@ -80,7 +80,7 @@ class Run:
             CONTRACT.require(names, where)
         stats = [(path, path.stat()) for path in self.paths]
         plan = {
-            "input": redacted(self.uri),
+            "input": identity(self.uri),
             "output": str(self.output),
             "model": self.model.metadata["sha256"],
             "suffix": self.output.suffix,
@@ -134,11 +134,13 @@ class Run:
         """Publish the rejected rows; more than the configured share of them stops the run."""
         if counts["read"] != counts["predicted"] + counts["rejected"]:
             raise RuntimeError(f"rows were lost: {dict(counts)}")
-        target = Path(self.config.batch.rejected) / f"{self.run_id}.csv"
+        target = rejected_file(self.config, self.run_id)
         if not counts["rejected"]:
             target.unlink(missing_ok=True)
+            owner(target).unlink(missing_ok=True)
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
+        write_json(owner(target), {"output": str(self.output)})
         unfinished = target.with_name(f".{target.name}")
         parts.merge(sorted(self.staging.glob("*.rejected.csv")), unfinished, REJECTED)
         unfinished.replace(target)
@@ -157,7 +159,7 @@ class Run:
         return {
             "run_id": self.run_id,
             "input": {
-                "uri": redacted(self.uri),
+                "uri": identity(self.uri),
                 "files": [str(path) for path in self.paths],
                 "sha256": sha256,
             },
@@ -179,3 +181,13 @@ class Run:
                 "rows_per_second": round(counts["read"] / seconds),
             },
         }
+
+
+def rejected_file(config: Settings, run_id: str) -> Path:
+    """Where the rejected rows of a run are published."""
+    return Path(config.batch.rejected) / f"{run_id}.csv"
+
+
+def owner(rejected: Path) -> Path:
+    """The file that says to which output the run of a file of rejected rows writes."""
+    return rejected.with_name(f".{rejected.stem}.json")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from .errors import ProjectError, brief
+from .masking import hidden
 from .settings import Batch, root
 
 # Spark's own bounds and defaults; batch.spark comes before them. A task that fails four times
@@ -43,7 +44,7 @@ def session(config: Batch, work: Path) -> Iterator:
         raise ProjectError("the Spark engine needs pyspark: install requirements-spark.txt.")
     if not MASTER.fullmatch(config.master):
         known = "local[*], spark://host:port, yarn, k8s://… or sc://host:port"
-        raise ProjectError(f"{config.master!r} is no Spark master: use {known}.")
+        raise ProjectError(f"{hidden(config.master)!r} is no Spark master: use {known}.")
     for noisy in ("py4j", "pyspark", "mlflow", "grpc"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     connect = config.master.startswith("sc://")
@@ -128,11 +129,11 @@ def _within(seconds: int, master: str, action: Callable, undo: Callable | None =
         return apart(action, seconds, undo)
     except TimeoutError:
         what = f"gave no session with an executor in {seconds} seconds (batch.master_seconds)"
-        raise ProjectError(f"Spark at {master} {what}.") from None
+        raise ProjectError(f"Spark at {hidden(master)} {what}.") from None
     except ProjectError:
         raise
     except Exception as error:
-        raise ProjectError(f"Spark at {master}: {cause(error)}.") from error
+        raise ProjectError(f"Spark at {hidden(master)}: {cause(error)}.") from error
 
 
 def apart(action: Callable, seconds: float | None = None, undo: Callable | None = None):

@@ -121,7 +121,7 @@ def _has_dialect(uri: str) -> bool:
 
     try:
         make_url(uri.partition("#")[0]).get_dialect()
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):
         return False
     except ImportError:
         return True  # only its driver is missing, which `connect` will say

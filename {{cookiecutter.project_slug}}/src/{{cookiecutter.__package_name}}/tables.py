@@ -51,6 +51,7 @@ def data_files(path: Path) -> list[Path]:
         each
         for each in found
         if each.suffix in READERS
+        and each.is_file()
         and not any(name[0] in "._" for name in each.relative_to(path).parts)
     ]
 

@@ -65,6 +65,7 @@ def train(config: Settings, force: bool = False) -> int:
     """The whole pipeline; returns 0, or 1 for a model that must not serve."""
     table = data.load()
     split = split_table(table, config)
+    registry.find(registry.CHAMPION, config)  # one that is down shall not waste the training
     chosen = select(split, config.training)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"

@@ -16,8 +16,8 @@ BY_NUMBER = ("--incremental", "--watermark", "number")
 def score(project, call, saved):
     """score(*words): the command with the saved model; score.start makes a real process."""
 
-    def run(*words):
-        return call("score", "--model", saved, *words)
+    def run(*words, **settings):
+        return call("score", "--model", saved, *words, **settings)
 
     run.start = lambda *words: project.start("score", "--model", saved, *words)
     run.folder = project.folder
@@ -100,6 +100,18 @@ def test_a_claim_that_failed_is_finished_by_the_next_call(score, rows):
     pyarrow.csv.write_csv(rows(30), folder / "a.csv")
     assert "30 rows read" in ok(score("--input", "in", "--incremental"))
     assert count(score) == 30
+
+
+def test_a_claim_that_was_refused_is_finished_where_nothing_is_left_of_it(score, rows):
+    file = score.folder / "in" / "a.csv"
+    file.parent.mkdir()
+    pyarrow.csv.write_csv(rows(10), file)
+    header, first, *rest = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([header, "?" + first[first.index(",") :], *rest]), "utf-8")
+    words = ("--input", "in", "--incremental", "--output", "sqlite:///out.db#scores")
+    assert score(*words, BATCH__MAX_REJECTED_SHARE="0").returncode == 2
+    said = ok(score(*words, BATCH__MAX_REJECTED_SHARE="0.5", BATCH__WORK="elsewhere"))
+    assert "9 predicted, 1 rejected" in said
 
 
 def test_rows_past_the_watermark_once(score, rows):

@@ -149,6 +149,13 @@ def test_a_copy_to_a_store_is_verified_and_bears_the_alias(place, config, saved,
     assert make_predictions(registry.load_model(target, config), rows) == expected
 
 
+def test_what_was_tampered_with_is_mended_by_another_copy(place, config, three, saved):
+    place.tamper()
+    arrived = registry.copy(str(saved), f"{place.uri}@champion", config)
+    assert registry.load_model(f"{place.uri}@champion", config).version == "4"
+    assert registry.copy(str(saved), f"{place.uri}@champion", config) == arrived
+
+
 def test_a_copy_that_does_not_prove_itself_bears_no_alias(place, config, saved, tmp_path):
     known = predict.read_metadata(saved)["self_test"]
     wrong = known | {"labels": [label + 1 for label in known["labels"]]}

@@ -38,6 +38,7 @@ def test_the_environment_decides(call):
         ("postgresql://h/db?user=u&password=S3&a=1", "postgresql://h/db?user=u&password=***&a=1"),
         ("abfs://c@account/x?sig=S3", "abfs://c@account/x?sig=***"),
         ("mssql+pyodbc:///?odbc_connect=PWD%3DS3", "mssql+pyodbc:///?odbc_connect=***"),
+        ("sc://h:443/;token=S3;user_id=u", "sc://h:443/;token=***;user_id=u"),
         ("models:/name@champion", "models:/name@champion"),
         ("", '""'),
         (True, "true"),
@@ -47,8 +48,12 @@ def test_secrets_are_masked(value, shown):
     assert effective.masked(("models", "uri"), value) == shown
 
 
-def test_a_setting_with_the_name_of_a_secret_is_masked():
-    assert effective.masked(("store", "access_token"), "S3") == effective.MASK
+@pytest.mark.parametrize(
+    "name",
+    ["access_token", "spark.hadoop.fs.azure.account.key.acme", "spark.hadoop.fs.azure.sas.c.acme"],
+)
+def test_a_setting_with_the_name_of_a_secret_is_masked(name):
+    assert effective.masked(("store", name), "S3") == effective.MASK
 
 
 def test_no_source_betrays_a_secret(call, project):

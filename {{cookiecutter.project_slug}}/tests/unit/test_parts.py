@@ -1,5 +1,8 @@
 """Inputs in parts: every row exactly once, and the same parts at every call."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import numbered
 
@@ -48,6 +51,16 @@ def test_a_window_holds_the_rows_after_one_value_up_to_another(sources):
     assert count(9, 19) == 10
     assert count(19, 19) == 0
     assert parts.sql_maximum(sources["table"], "A") == 999
+
+
+def test_a_row_group_is_not_held_as_a_whole(tmp_path):
+    file = tmp_path / "x.parquet"
+    group = np.random.default_rng(0).random(4_000_000)
+    pq.write_table(pa.table({"A": group}), file, row_group_size=len(group), use_dictionary=False)
+    [part] = parts.cut(str(file), [file], ["A"], len(group))
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in part.batches()]
+    assert max(held) < group.nbytes / 4
 
 
 def test_a_bad_csv_cell_stays_text(tmp_path):

@@ -1,6 +1,9 @@
 """`settings check`: each thing that would not work is one sentence, and nothing else is."""
 
 import socket
+{%- if cookiecutter.deployment_flavor != "api" %}
+import sqlite3
+{%- endif %}
 import time
 
 import pytest
@@ -121,6 +124,25 @@ def test_a_model_that_is_not_there_is_told(check, alone):
     assert said[0].startswith("models.uri = nowhere/model (environment) does not exist")
 
 
+def test_a_model_that_is_not_in_its_store_is_told_in_production(check, project):
+    (project.folder / "store" / "versions").mkdir(parents=True)
+    said, _ = check(PRODUCTION="true", MODELS__URI="store@champion")
+    [about] = [line for line in said if line.startswith("models.uri")]
+    assert about.endswith("store: there is no @champion in it.")
+    assert check(MODELS__URI="store@champion")[1] == 0
+
+
+{% if cookiecutter.deployment_flavor != "api" -%}
+def test_an_input_table_that_is_not_there_is_told(check, project):
+    with sqlite3.connect(project.folder / "shop.db") as shop:
+        shop.execute("CREATE TABLE orders (A REAL)")
+    assert check(BATCH__INPUT="sqlite:///shop.db#orders")[1] == 0
+    said, code = check(BATCH__INPUT="sqlite:///shop.db#order")
+    assert (code, said[0].partition(" = ")[0]) == (1, "batch.input")
+    assert "cannot be used: no such table: order" in said[0]
+
+
+{% endif -%}
 def test_a_password_in_config_is_told_but_not_shown(check, alone, project):
     file = project.folder / "config" / "nonprod.toml"
     text = file.read_text("utf-8").replace("sqlite:///mlflow.db", "postgresql://u:S3@h/db")

@@ -63,6 +63,15 @@ def test_rollback_goes_back_step_by_step_and_then_no_further(config):
     assert champion(config) == "1"
 
 
+def test_rollback_never_goes_to_and_fro(config):
+    registry.promote("2", "better", config)
+    registry.promote("1", "by hand", config)
+    assert registry.rollback(config) == ("1", "2")
+    assert registry.rollback(config) == ("2", "1")
+    with pytest.raises(ProjectError, match="no previous champion"):
+        registry.rollback(config)
+
+
 @pytest.mark.parametrize("version", ["9", "first", ""])
 def test_only_a_registered_version_can_be_promoted(config, version):
     with pytest.raises(ProjectError, match="no such model"):

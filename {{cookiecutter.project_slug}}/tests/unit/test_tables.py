@@ -2,10 +2,12 @@
 
 import sqlite3
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import numbered
 
-from {{ cookiecutter.__package_name }} import tables
+from {{ cookiecutter.__package_name }} import databases, tables
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
@@ -40,6 +42,12 @@ def test_a_vanished_input_is_named_and_nothing_is_made_in_its_place(tmp_path):
     assert not gone.exists()
 
 
+def test_a_folder_of_datasets_is_read_like_one_of_files(tmp_path):
+    (tmp_path / "day.parquet").mkdir()
+    pq.write_table(pa.table({"A": [1]}), tmp_path / "day.parquet" / "part-0.parquet")
+    assert tables.read(str(tmp_path)).num_rows == 1
+
+
 def test_a_folder_without_tables_is_named(tmp_path):
     with pytest.raises(ProjectError, match="holds no parquet or csv file"):
         tables.files(str(tmp_path))
@@ -67,3 +75,43 @@ def test_passwords_are_never_shown():
     with pytest.raises(ProjectError) as caught:
         tables.sql_columns(uri)
     assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql+pg8000://reader:pa@cret@localhost/db#numbers",
+        "postgresql+pg8000://reader@localhost/db?password=cret#numbers",
+        "mssql+pyodbc:///?odbc_connect=UID%3Dreader%3BPWD%3Dcret#numbers",
+        "postgresql+pg8000://reader:pa#cret@localhost/db",
+    ],
+)
+def test_no_way_to_give_a_password_shows_it(uri):
+    for show in (tables.redacted, databases.identity):
+        try:
+            assert "cret" not in show(uri)
+        except ProjectError as error:
+            assert str(error) == "postgresql+pg8000://… is not a SQLAlchemy URL."
+    assert databases.has_password(uri) or "pa#" in uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "same"),
+    [
+        ("postgresql+pg8000://one:a@host:5432/shop#t", "postgresql://two@host:5432/shop#t"),
+        ("postgresql://host/shop?user=one&password=a&x=1#t", "postgresql://host/shop?x=1#t"),
+        (
+            "mssql+pyodbc:///?odbc_connect=SERVER%3Dh%3BUID%3Done%3BPWD%3Da#t",
+            "mssql+pyodbc:///?odbc_connect=SERVER%3Dh%3BUID%3Dtwo%3BPWD%3Db#t",
+        ),
+        ("sqlite:////data/shop.db#t", "sqlite:////data/shop.db#t"),
+    ],
+)
+def test_a_database_is_the_same_whoever_asks_it(uri, same):
+    assert databases.identity(uri) == databases.identity(same)
+
+
+@pytest.mark.parametrize("other", ["//other/shop#t", "//host/shop#u", "//host/shop2#t"])
+def test_another_table_is_another(other):
+    known = databases.identity("postgresql://host/shop#t")
+    assert databases.identity(f"postgresql:{other}") != known
