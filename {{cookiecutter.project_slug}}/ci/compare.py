@@ -8,7 +8,7 @@ only one of them predicts, must not be above ``rollout.max_changed_share``.
 import json
 import secrets
 
-from jobs import Job
+from jobs import DRY_RUNS, Job
 from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -53,16 +53,23 @@ print(json.dumps({"rows": rows + alone, "changed": changed + alone}))
 """
 
 
+class OldVersionError(ProjectError):
+    """The old version fails, or its predictions cannot be compared."""
+
+
 def compare(job: Job, old: Release, new: Release, config: Settings) -> None:
-    """:raises ProjectError: one of them fails, or too many predictions changed."""
-    folder = f"data/dry-runs/{secrets.token_hex(6)}"
+    """:raises ProjectError: the new one fails, or too many predictions changed."""
+    job.forget(new.image, DRY_RUNS)  # whatever one that died has left
+    folder = f"{DRY_RUNS}/{secrets.token_hex(6)}"
     try:
-        for which, release in (("old", old), ("new", new)):
-            manifest = job.score(release.image, f"{folder}/{which}", which)
-            rows, took = manifest["rows"], manifest["timings"]["seconds"]
-            print(f"The {which} version: {rows}, {took:.1f} s.")
-        words = (f"{folder}/old/old", f"{folder}/new/new", str(config.rollout.tolerance))
-        found = json.loads(job.python(new.image, DIFFER, *words))
+        dry_run(job, new, folder, "new")
+        found = changes(job, old, new, folder, config)
+    except OldVersionError as problem:
+        # Otherwise a broken version, or one of another contract, could never be replaced.
+        if config.rollout.max_changed_share < 1:
+            raise
+        print(f"All predictions may change: {problem}")
+        return
     finally:
         job.forget(new.image, folder)
     share = found["changed"] / found["rows"] if found["rows"] else 0.0
@@ -72,3 +79,22 @@ def compare(job: Job, old: Release, new: Release, config: Settings) -> None:
             f"{share:.2%} of the predictions changed, {config.rollout.max_changed_share:.2%} may: "
             "ROLLOUT__MAX_CHANGED_SHARE says, for once or in config/, that this is meant."
         )
+
+
+def changes(job: Job, old: Release, new: Release, folder: str, config: Settings) -> dict:
+    """Counts of rows and of changed predictions, after a dry run of the old version."""
+    words = (f"{folder}/old/old", f"{folder}/new/new", str(config.rollout.tolerance))
+    try:
+        dry_run(job, old, folder, "old")
+        return json.loads(job.python(new.image, DIFFER, *words))
+    except ProjectError as problem:
+        raise OldVersionError(
+            f"the old version cannot be compared; ROLLOUT__MAX_CHANGED_SHARE=1 replaces it all the "
+            f"same. {problem}"
+        ) from None
+
+
+def dry_run(job: Job, release: Release, folder: str, which: str) -> None:
+    manifest = job.score(release.image, f"{folder}/{which}", which)
+    rows, took = manifest["rows"], manifest["timings"]["seconds"]
+    print(f"The {which} version: {rows}, {took:.1f} s.")

@@ -26,11 +26,24 @@ from rollout import replace
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.locks import only_one
+
+CACHE = Path.home() / ".cache"
 
 
 def deploy(engine: str, folder: str) -> None:
     """:raises ProjectError: it is older than what serves, or did not prove itself."""
-    new, environment = release.read(Path(folder)), release.environment()
+    environment = release.environment()
+    with alone(environment):
+        replace_by(release.read(Path(folder)), engine, environment)
+
+
+def alone(environment: str):
+    """:raises ProjectError: another process of this machine deploys there, or rolls back."""
+    return only_one(f"{NAME}-{environment}", CACHE, f"A rollout to {environment}")
+
+
+def replace_by(new: Release, engine: str, environment: str) -> None:
     before = serving(engine, environment, new.repository)
     if before and not release.descends(new.revision, before.revision):
         raise ProjectError(

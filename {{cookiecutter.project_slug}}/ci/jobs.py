@@ -10,6 +10,8 @@ from release import given
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.settings import Settings
 
+# In the volume of the environment.
+DRY_RUNS = "data/dry-runs"
 # A run on the whole input.
 RUN_SECONDS = 6 * 3600
 PRINT = "import sys, pathlib; print(pathlib.Path(sys.argv[1]).read_text())"

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import container
-from container import RIGHTS, run
+from container import LOCKED, RIGHTS, run
 from release import NAME, Release, given
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
@@ -45,6 +45,12 @@ except urllib.error.HTTPError as error:
 except OSError as error:
     sys.exit(f"{url}: {error}")
 """
+EXAMPLE = """
+import json
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.openapi import example_of
+print(json.dumps({"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}))
+"""
 TELL = """
 import socket, sys
 with socket.create_connection(("proxy", 9999), 10) as proxy:
@@ -66,7 +72,10 @@ class Machine:
         self.key = ""
 
     def start_proxy(self) -> None:
-        """Start the network and the proxy; one that runs is replaced if it is to be another."""
+        """Start the network and the proxy; one that runs is replaced if it is to be another.
+
+        :raises ProjectError: the other one does not work; then the one before goes on.
+        """
         proxy, publish = f"{self.name}-proxy", self.config.rollout.publish
         files = sorted(path.read_bytes() for path in PROXY.iterdir())
         wanted = hashlib.sha256(b"".join([publish.encode(), *files])).hexdigest()
@@ -75,17 +84,24 @@ class Machine:
             return
         with suppress(ProjectError):
             run(self.engine, "network", "create", self.name)
-        container.remove(self.engine, proxy)
         run(self.engine, "build", "--tag", proxy, str(PROXY), seconds=container.TRANSFER_SECONDS)
+        once = (self.engine, "run", "--rm", *LOCKED, "--entrypoint=haproxy", proxy)
+        run(*once, "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg")
         options = ("--label", f"proxy={wanted}", "--publish", f"{publish}:8000", "--memory=256m")
-        self._start(proxy, "proxy", proxy, *options)
+        with self._aside(proxy, known):
+            self._start(proxy, "proxy", proxy, *options)
 
     def start(self, colour: str, release: Release) -> None:
         """Start a version, which gets no requests yet.
 
         :raises ProjectError: it is not ready in START_SECONDS.
         """
-        self._tell(f"set server versions/{colour} weight 0", through=self.other(colour))
+        try:
+            self._tell(f"set server versions/{colour} weight 0", through=self.other(colour))
+        except ProjectError:
+            if self._is_steady(self.other(colour)):
+                raise
+            # The other one ends again and again: no request of its could go astray.
         self.stop(colour)
         label = ("--label", f"digest={release.digest}")
         memory = f"--memory={self.config.rollout.memory_mb}m"
@@ -143,6 +159,10 @@ class Machine:
         words = ("python", "-c", ASK, f"http://{at}{path}")
         return self._inside(colour, *words, *([json.dumps(body)] if body else []))
 
+    def example(self, colour: str) -> dict:
+        """The body of a request with one row, by the contract of the version itself."""
+        return json.loads(self.run_in(colour, EXAMPLE))
+
     def metrics(self, colour: str) -> str:
         port = self.config.api.metrics_port or 8000
         return self.ask(colour, "/metrics", at=f"127.0.0.1:{port}")
@@ -169,6 +189,24 @@ class Machine:
             with suppress(ProjectError):  # it was not made; otherwise it ends within a day
                 run(*once, "api-key", "revoke", name)
 
+    @contextmanager
+    def _aside(self, name: str, known: dict | None) -> Iterator[None]:
+        """A container is out of the way, for good if what takes its place starts."""
+        before = f"{name}-before"
+        container.remove(self.engine, before)
+        if known:
+            run(self.engine, "rename", name, before)
+            run(self.engine, "stop", "-t", "0", before)
+        try:
+            yield
+        except BaseException:
+            container.remove(self.engine, name)
+            if known:
+                run(self.engine, "rename", before, name)
+                run(self.engine, "start", name)
+            raise
+        container.remove(self.engine, before)
+
     def _start(self, name: str, alias: str, image: str, *options: str) -> None:
         where = ("--network", self.name, "--network-alias", alias, "--restart=always")
         logs = ("--log-driver=json-file", "--log-opt=max-size=50m")
@@ -177,6 +215,14 @@ class Machine:
     def _given(self) -> tuple[str, ...]:
         """What every container of a version gets, the hashes of the API keys, too."""
         return (*given(self.environment), "--volume", f"{self.name}-secrets:/app/secrets")
+
+    def _is_steady(self, colour: str) -> bool:
+        """Whether a version runs, and has not ended by itself since it was started."""
+        known = container.inspect(self.engine, self.at(colour)) or {"State": {}}
+        state = known["State"]
+        return bool(state.get("Running") and not state.get("Restarting")) and not known.get(
+            "RestartCount"
+        )
 
     def _require_up(self, colour: str) -> None:
         said = self._tell("show stat versions 4 -1", through=colour)

@@ -17,6 +17,9 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 # Resolving, or rendering two versions of the template, in seconds.
 SECONDS = 1200
 CRUFT = ("--from", "cruft==2.16.0", "--with", "cookiecutter==2.7.1", "cruft")
+{%- if cookiecutter.ci_provider == "github" %}
+WORKFLOWS, OF_A_RUN = ".github/workflows", "ghs_"
+{%- endif %}
 CHECKED = "The checks of a change say whether all still works."
 
 
@@ -41,6 +44,13 @@ def template() -> str | None:
         return None
     words = ("-m", "uv", "tool", "run", *CRUFT, "update", "--skip-apply-ask")
     run(sys.executable, *words, seconds=SECONDS)
+{%- if cookiecutter.ci_provider == "github" %}
+    if origin.git("status", "--porcelain", "--", WORKFLOWS) and forge.token().startswith(OF_A_RUN):
+        raise ProjectError(
+            f"the newer template changes {WORKFLOWS}, which the token of a run may not push: set "
+            "the secret RENEW_TOKEN, see docs/governance.md, or `cruft update` on your machine."
+        )
+{%- endif %}
     body = (
         f"Written by `cruft update`. {CHECKED} What could not be merged is in files that end in "
         "`.rej`: put it in by hand on this branch, and remove them."

@@ -22,6 +22,7 @@ import origin
 from {{ cookiecutter.__package_name }} import cli, registry, settings
 from {{ cookiecutter.__package_name }}.databases import has_password, local_path
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.masking import hidden
 from {{ cookiecutter.__package_name }}.predict import ContractChangedError
 from {{ cookiecutter.__package_name }}.settings import Settings
 from {{ cookiecutter.__package_name }}.stores import CHALLENGER, CHAMPION, Version
@@ -29,7 +30,7 @@ from {{ cookiecutter.__package_name }}.stores import CHALLENGER, CHAMPION, Versi
 CHOSEN = "config/model.toml"
 BRANCH = "retrain/model"
 LONGEST_REASON = 2000
-SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 HEAD = """\
 # The model that production shall have: `make retrain` proposes it, and who merges approves it.
 """
@@ -82,20 +83,37 @@ def lasting_store(config: Settings) -> str:
 
 
 def start_from_production(config: Settings) -> None:
-    """Make the model that production has the champion that is to be beaten, if it is elsewhere."""
+    """Make the model that production has the champion that is to be beaten.
+
+    It may be elsewhere; and the champion may be a model that was proposed, and never merged.
+    """
     present = chosen()
-    if present and not present["uri"].startswith("models:/"):
-        try:
-            registry.copy(present["uri"], f"{registry.TRAINED}@{CHAMPION}", config)
-        except ContractChangedError:
-            print("What production has was trained on another contract: not compared.")
+    if not present:
+        return
+    if present["uri"].startswith("models:/"):
+        champion = registry.find(CHAMPION, config)
+        known = [each for each in registry.history(config) if each.sha256 == present["sha256"]]
+        if known and not (champion and champion.sha256 == present["sha256"]):
+            registry.promote(known[0].number, f"production has it, by {CHOSEN}", config)
+        return
+    try:
+        registry.copy(present["uri"], f"{registry.TRAINED}@{CHAMPION}", config)
+    except ContractChangedError:
+        print("What production has was trained on another contract: not compared.")
 
 
 def chosen() -> dict | None:
-    """What config/model.toml says in the revision that is checked out."""
+    """What config/model.toml says in the revision that is checked out.
+
+    :raises ProjectError: nobody can read it.
+    """
     if not origin.git("ls-tree", "HEAD", "--", CHOSEN):
         return None
-    return tomllib.loads(origin.git("show", f"HEAD:{CHOSEN}"))
+    try:
+        found = tomllib.loads(origin.git("show", f"HEAD:{CHOSEN}"))
+        return {"uri": str(found["uri"]), "sha256": str(found["sha256"])}
+    except (KeyError, ValueError) as error:
+        raise ProjectError(f"{CHOSEN} is damaged: {error}.") from None
 
 
 def outcome(config: Settings, store: str) -> str:
@@ -119,8 +137,13 @@ def written(uri: str, version: Version) -> str:
     # What JSON writes, TOML reads.
     lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
     lines += ["", "[metrics]"]
-    lines += [f"{name} = {value!r}" for name, value in sorted(version.metrics.items())]
+    lines += [f"{key(name)} = {value!r}" for name, value in sorted(version.metrics.items())]
     return HEAD + "\n".join(lines) + "\n"
+
+
+def key(name: str) -> str:
+    """A name as TOML has it, in quotes where it must be."""
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def reason() -> str:
@@ -130,7 +153,7 @@ def reason() -> str:
     """
     text = os.environ.get("REASON", "")
     for name, value in os.environ.items():
-        if SECRET.search(name) and len(value) >= 8:
+        if len(value) >= 8 and (SECRET.search(name) or hidden(value) != value):
             text = text.replace(value, "***")
     if not text.strip():
         return ""

@@ -8,15 +8,23 @@ import sys
 from pathlib import Path
 
 import release
-from deploy import half_way, put, serving
+from deploy import alone, half_way, put, serving
 from program import call
+from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
 def put_back(engine: str, repository: str, folder: str) -> None:
     """:raises ProjectError: see above."""
-    repository, environment = release.named(repository), release.environment()
+    environment = release.environment()
+    with alone(environment):
+        old = go_back(engine, release.named(repository), environment)
+    release.write(Path(folder), old)
+
+
+def go_back(engine: str, repository: str, environment: str) -> Release:
+    """The release that does the work again."""
     before = serving(engine, environment, repository)
     if before and half_way(engine, environment, before):
         old = before
@@ -28,7 +36,7 @@ def put_back(engine: str, repository: str, folder: str) -> None:
     print(f"{environment} goes back to {old}; it has {before or 'nothing'}.")
     put(engine, environment, old, before, careful=False)
     release.tag(repository, old.digest, environment)
-    release.write(Path(folder), old)
+    return old
 
 
 if __name__ == "__main__":

@@ -9,32 +9,37 @@ import json
 import time
 
 import slo
-from machine import Machine
+from machine import START_SECONDS, Machine
 from release import Release
 
-from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.openapi import example_of
 
 # In percent of the requests.
 Shares = tuple[int, ...]
 # How often it is judged while it has a share.
 LOOK_SECONDS = 5
+# The longest that one answer may take, on average.
+SECONDS_PER_REQUEST = 1
 # One after the other, from inside, for a version that has few clients: count, body. An answer that
-# is neither a prediction nor a failure tells nothing of either.
+# is neither a prediction nor a failure tells nothing of either; who is too fast waits.
 ASK_MORE = """
-import http.client, os, sys
-for number in range(int(sys.argv[1])):
+import http.client, os, sys, time
+left = int(sys.argv[1])
+while left:
     api = http.client.HTTPConnection("127.0.0.1", 8000, timeout=30)
-    headers = {"Content-Type": "application/json", "X-Request-ID": f"rollout-{number}"}
+    headers = {"Content-Type": "application/json", "X-Request-ID": f"rollout-{left}"}
     if key := os.environ.get("API_KEY"):
         headers["X-API-Key"] = key
     api.request("POST", "/predict", sys.argv[2].encode(), headers)
     answer = api.getresponse()
     said = answer.read(1000).decode()
+    api.close()
+    if answer.status == 429:
+        time.sleep(float(answer.headers.get("Retry-After") or 1))
+        continue
     if answer.status != 200 and answer.status < 500:
         sys.exit(f"/predict answers {answer.status}: {said}")
-    api.close()
+    left -= 1
 """
 
 
@@ -44,16 +49,18 @@ def replace(machine: Machine, new: Release, before: Release | None, canary: Shar
     machine.start_proxy()
     old = machine.serving(before.digest if before else None)
     if old and machine.running()[old] == new.digest:
+        machine.weigh(old, 100)  # a rollout that died may have left it a share, or none
+        machine.stop(machine.other(old))
         print(f"{new} serves already.")
         return
-    if old is None and before:
+    if old is None and before and canary:
         print(f"Nothing serves here: first {before} again.")
         old = "blue"
         machine.start(old, before)
         machine.share(old, 100)
     comes = machine.other(old) if old else "blue"
-    if old:
-        machine.weigh(old, 100)  # a rollout that died may have left it without requests
+    if old and canary:
+        machine.weigh(old, 100)
     with machine.with_key(new.image):
         try:
             machine.start(comes, new)
@@ -65,8 +72,7 @@ def replace(machine: Machine, new: Release, before: Release | None, canary: Shar
         except BaseException:
             _take_back(machine, comes, old)
             raise
-    if old:
-        machine.stop(old)
+    machine.stop(machine.other(comes))
     print(f"{new} serves at {machine.config.rollout.publish}.")
 
 
@@ -84,14 +90,9 @@ def check(machine: Machine, colour: str, release: Release, **where: str) -> None
     serves = json.loads(machine.ask(colour, "/model", **where))["sha256"]
     if serves != release.model:
         raise ProjectError(f"it serves model {serves[:12]}, not {release.model[:12]}.")
-    answer = json.loads(machine.ask(colour, "/predict", example(), **where))
+    answer = json.loads(machine.ask(colour, "/predict", machine.example(colour), **where))
     if len(answer["predictions"]) != 1:
         raise ProjectError(f"it gives no prediction for one row: {answer}.")
-
-
-def example() -> dict:
-    """The body of a request with one row, the contract's example."""
-    return {"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}
 
 
 def watch(machine: Machine, colour: str, percent: int) -> None:
@@ -110,7 +111,9 @@ def watch(machine: Machine, colour: str, percent: int) -> None:
             judge(seen, config.slo)
     if (missing := least - seen.requests) > 0:
         print(f"Only {seen}: {missing:.0f} more of our own.")
-        machine.run_in(colour, ASK_MORE, f"{missing:.0f}", json.dumps(example()))
+        longest = START_SECONDS + missing * SECONDS_PER_REQUEST
+        body = json.dumps(machine.example(colour))
+        machine.run_in(colour, ASK_MORE, f"{missing:.0f}", body, seconds=longest)
         time.sleep(2)  # metrics are brought together once a second
         seen = look(machine, colour, before, seen)
     if seen.requests < least:

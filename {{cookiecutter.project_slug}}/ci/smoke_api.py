@@ -14,9 +14,10 @@ from pathlib import Path
 
 from container import LOCKED, SECONDS, run
 from program import call
-from rollout import example
 
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.openapi import example_of
 
 # Asked from inside, as nothing reaches the container from outside.
 ASK = """
@@ -50,6 +51,11 @@ def ask_for_a_prediction(image: str, *ask: str) -> None:
     print(f"{image} answers {answer.strip()}")
     if len(json.loads(answer)["predictions"]) != 1:
         raise ProjectError("it gives no prediction for one row.")
+
+
+def example() -> dict:
+    """The body of a request with one row, the contract's example."""
+    return {"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}
 
 
 def wait_until_ready(*ask: str) -> None:

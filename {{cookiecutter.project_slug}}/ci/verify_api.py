@@ -15,14 +15,14 @@ import slo
 from machine import THERE, Machine
 from program import call
 from release import Release
-from rollout import check, example, judge
+from rollout import check, judge
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.openapi import breaking
 
 # Each connection sends its next request as soon as the last one is answered: connections, seconds,
-# body. It prints how many had which status.
+# body. It prints how many had which status; those that were too many for its limits wait.
 LOAD = """
 import collections, http.client, json, os, sys, threading, time
 connections, until = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
@@ -35,7 +35,10 @@ def ask():
         api.request("POST", "/predict", sys.argv[3].encode(), headers)
         answer = api.getresponse()
         answer.read()
-        had.append(answer.status)
+        if answer.status == 429:
+            time.sleep(min(float(answer.headers.get("Retry-After") or 1), 5))
+        else:
+            had.append(answer.status)
 threads = [threading.Thread(target=ask) for _ in range(connections)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -72,7 +75,8 @@ def put_load_on(machine: Machine, colour: str) -> None:
     before = slo.counts(machine.metrics(colour), config.slo)
     load = (str(config.rollout.load_connections), str(config.rollout.load_seconds))
     longest = config.rollout.load_seconds + 60
-    had = json.loads(machine.run_in(colour, LOAD, *load, json.dumps(example()), seconds=longest))
+    body = json.dumps(machine.example(colour))
+    had = json.loads(machine.run_in(colour, LOAD, *load, body, seconds=longest))
     if not had or any(status != "200" and status < "500" for status in had):
         raise ProjectError(f"the load was not answered with predictions: {had or 'nothing'}.")
     time.sleep(2)  # metrics are brought together once a second

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import release
-from jobs import Job
+from jobs import DRY_RUNS, Job
 from program import call
 from release import NAME, Release
 
@@ -26,7 +26,7 @@ def verify_deployed(engine: str, folder: str) -> None:
 
 def verify(job: Job, image: str, deployed: Release) -> None:
     """:raises ProjectError: what is deployed does not do what it must."""
-    folder = f"data/dry-runs/{secrets.token_hex(6)}"
+    folder = f"{DRY_RUNS}/{secrets.token_hex(6)}"
     try:
         manifest = job.score(image, folder, "verify")
     finally:

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import tomllib
+from datetime import UTC, datetime
 
 import pytest
 from conftest import CHECKOUT, QUICK, one_sentence, use
 from loopback import git
 
-from {{ cookiecutter.__package_name }} import registry, settings
+from {{ cookiecutter.__package_name }} import mlflow_registry, registry, settings
+from {{ cookiecutter.__package_name }}.stores import Version
 
 CHOSEN = "config/model.toml"
 BRANCH = "retrain/model"
@@ -88,6 +90,35 @@ def test_a_rejected_model_is_not_proposed(pushed, hub, retrain):
     assert hub.changes() == []
 
 
+def test_what_was_proposed_and_never_merged_is_not_what_has_to_be_beaten(
+    copied, saved, monkeypatch
+):
+    monkeypatch.syspath_prepend(CHECKOUT / "ci")
+    import retrain
+
+    config = settings.load()
+    of_production = registry.history(config)[0]
+    other = {"sha256": "f" * 64}  # as of another file
+    record = mlflow_registry.Record()
+    number = mlflow_registry.register(saved, record, config, more_tags=other)
+    registry.promote(number, "proposed", config)
+    present = {"uri": "models:/any/1", "sha256": of_production.sha256}
+    monkeypatch.setattr(retrain, "chosen", lambda: present)
+    for _ in range(2):
+        retrain.start_from_production(config)
+        assert registry.find(registry.CHAMPION, config).number == of_production.number
+
+
+def test_metrics_of_any_name_are_written_as_toml(monkeypatch):
+    monkeypatch.syspath_prepend(CHECKOUT / "ci")
+    import retrain
+
+    metrics = {"cv_random forest": 0.5, 'a"b': float("nan"), "f1": 1.0}
+    version = Version("1", "f" * 64, None, datetime.now(UTC), (), {"contract": "1"}, metrics)
+    found = tomllib.loads(retrain.written("s3://bucket/1", version))
+    assert found["metrics"].keys() == metrics.keys()
+
+
 @pytest.mark.parametrize(
     ("store", "told"),
     [
@@ -119,6 +150,7 @@ def test_without_a_token_nothing_is_trained(pushed, hub, retrain):
         ("one\r\n\r\n# two\u2028three\u202efour\x1b[2K", "one\n    \n    # two\n    three"),
         ("```\n</code></pre>\n~~~", "```\n    </code></pre>\n    ~~~"),
         ("it is hidden-token-of-a-job", "it is ***\n"),
+        ("it is postgresql://u:p@ss/registry", "it is ***\n"),
     ],
 )
 def test_a_reason_stays_what_it_is(given, told, monkeypatch):
@@ -126,6 +158,7 @@ def test_a_reason_stays_what_it_is(given, told, monkeypatch):
     import retrain
 
     monkeypatch.setenv("JOB_TOKEN", "hidden-token-of-a-job")
+    monkeypatch.setenv("MODELS__TRACKING_URI", "postgresql://u:p@ss/registry")
     monkeypatch.setitem(os.environ, "REASON", given)
     text = retrain.reason()
     assert text.partition("asked:\n\n    ")[2].startswith(told)
