@@ -238,19 +238,25 @@ def test_a_newer_template_is_proposed(tmp_path):
     run("git", "init", "--quiet", "--bare", "bare.git", cwd=tmp_path)
     project.run("git", "remote", "add", "origin", str(tmp_path / "bare.git"))
     # The branch is pushed before GitHub is asked, which nobody can reach here.
-    done = attempt(
-        "env",
-        f"PYTHONPATH={project.path / 'src'}",
-        "GITHUB_TOKEN=none",
-        "GITHUB_API_URL=http://127.0.0.1:9",
-        "GITHUB_REPOSITORY=acme/iris",
-        "NO_PROXY=127.0.0.1",
-        sys.executable,
-        "ci/renew.py",
-        "template",
-        cwd=project.path,
-    )
-    assert "GET http://127.0.0.1:9/repos/acme/iris/pulls" in done.stdout, done.stdout
+    said = renew_template(project, "none")
+    assert "GET http://127.0.0.1:9/repos/acme/iris/pulls" in said, said
     told = run("git", "show", "renew/template", cwd=tmp_path / "bare.git")
     assert "+Newer." in told
     assert "__pycache__" not in told
+
+    # What GitHub would refuse is not pushed.
+    workflow = template.path / "{{cookiecutter.project_slug}}" / ".github/workflows/upkeep.yml"
+    workflow.write_text(workflow.read_text("utf-8") + "# Newer.\n", "utf-8")
+    commit(template)
+    project.run("git", "reset", "--quiet", "--hard")
+    assert "set the secret RENEW_TOKEN" in renew_template(project, "ghs_token")
+    project.run("git", "reset", "--quiet", "--hard")
+    assert "acme/iris/pulls" in renew_template(project, "github_pat_token")
+
+
+def renew_template(project, token):
+    """What the program says, with a token for a GitHub that is not there."""
+    words = (f"GITHUB_TOKEN={token}", "GITHUB_API_URL=http://127.0.0.1:9", "NO_PROXY=127.0.0.1")
+    words += ("GITHUB_REPOSITORY=acme/iris", f"PYTHONPATH={project.path / 'src'}")
+    program = (sys.executable, "ci/renew.py", "template")
+    return attempt("env", *words, *program, cwd=project.path).stdout
