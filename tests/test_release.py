@@ -113,7 +113,7 @@ class World:
         return subprocess.Popen(
             command,
             cwd=self.project.path,
-            env=clean_environment() | known,
+            env=clean_environment() | {"ENGINE": ENGINE, "PYTHON": sys.executable} | known,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -343,7 +343,7 @@ def test_a_rollout_that_is_cancelled_is_taken_back(world, body):
         [script] = [each for each in known if "make deploy" in each]
         command = ["bash", "-e", "-c", script]
         process = world.begin("prod", command, ROLLOUT__CANARY_SECONDS="60")
-        wait_for(lambda: len(of_prod()) == 3, 120, lambda: str(of_prod()))
+        wait_for(lambda: len(of_prod()) == 3, 120, lambda: process.communicate()[0])
         time.sleep(10)
         process.terminate()  # of what was started, as a provider's agent does
         said = process.communicate(timeout=90)[0]
