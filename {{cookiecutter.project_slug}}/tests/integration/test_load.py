@@ -7,6 +7,8 @@ Each test tells how many requests were sent, answered and lost. LOAD_SECONDS mak
 import json
 import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from api_process import Clients, example
+from conftest import SECONDS as SECONDS_TO_WAIT
 from conftest import wait_for
 from pressure import pressure
+from rollout import ASK_MORE
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
@@ -127,6 +131,26 @@ def test_the_rate_is_that_of_each_client(project, serve):
     ]
     print(f"busy client: {busy}; calm client: {calm}")
     assert busy.statuses[429] > busy.statuses[200] and calm == [200] * rate
+
+
+def test_a_rollout_that_asks_too_fast_waits(serve):
+    rate = 20
+    api = serve(API__REQUESTS_PER_SECOND=rate)
+    words = (ASK_MORE.replace("8000", str(api.port)), str(2 * rate), json.dumps(example()))
+    subprocess.run([sys.executable, "-c", *words], check=True, timeout=SECONDS_TO_WAIT)
+    wait_for(lambda: answered(api, 200) == 2 * rate, api.process)
+    assert answered(api, 429) > 0
+
+
+def answered(api, status: int) -> float:
+    """How many requests for predictions had this status."""
+    wanted = ('route="/predict"', f'status="{status}"')
+    series = api.metrics().items()
+    return sum(
+        value
+        for name, value in series
+        if name.startswith("http_requests_total") and all(each in name for each in wanted)
+    )
 
 
 def key(project, name: str) -> str:
