@@ -28,11 +28,14 @@ TEXTS = (pa.types.is_string, pa.types.is_large_string)
 SOURCES: dict[str, tuple[Callable, ...]] = {
     "float": NUMBERS,
     "integer": NUMBERS,
-    "boolean": (pa.types.is_boolean, pa.types.is_integer),
+    # pandas keeps 0 and 1 with gaps as floats.
+    "boolean": (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
     "category": (*NUMBERS, pa.types.is_boolean),
     "date": (pa.types.is_date, pa.types.is_timestamp),
     "text": (*NUMBERS, pa.types.is_temporal, pa.types.is_boolean),
 }
+# What is cut off a date that is given as text.
+TIME_OF_DAY = r"^(\d{4}-\d{2}-\d{2})[T ].*$"
 VIOLATIONS = pa.schema(
     [("row", pa.int64()), ("column", pa.string()), ("value", pa.string()), ("reason", pa.string())]
 )
@@ -102,7 +105,9 @@ def encode(column: Column, values: pa.Array) -> tuple[np.ndarray, Violations]:
     """The numeric form of ``values``, float64 of shape (rows,), and what breaks the contract."""
     codes, unreadable = _codes(column, values)
     low, high = column.bounds
-    whole = column.type != "integer" or pa.types.is_integer(values.type)
+    whole = column.type not in ("integer", "boolean") or any(
+        fits(values.type) for fits in (pa.types.is_integer, pa.types.is_boolean)
+    )
     # NaN fails the comparison, so that where it holds nothing is missing or unreadable.
     if whole and len(codes) and codes.min() >= low and codes.max() <= high:
         return codes, []
@@ -113,7 +118,7 @@ def _codes(column: Column, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Numeric form, NaN where missing or unreadable; mask of the unreadable."""
     if column.type != "category":
         # Whole numbers and 0/1 are judged as numbers, so that 5.5 and 2 are not cut to fit.
-        number = column.type == "integer" or pa.types.is_integer(values.type)
+        number = column.type == "integer" or any(fits(values.type) for fits in NUMBERS)
         kind = pa.float64() if number else arrow_type(column)
         typed, unreadable = read(column, values, kind)
         return _floats(typed), unreadable
@@ -135,6 +140,8 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
     if any(is_text(values.type) for is_text in TEXTS):
         values = pc.utf8_trim_whitespace(values)
         values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
+        if kind == pa.date32():
+            values = pc.replace_substring_regex(values, TIME_OF_DAY, r"\1")
     elif not any(fits(values.type) for fits in (pa.types.is_null, *SOURCES[column.type])):
         return pa.nulls(len(values), kind), mask(values.is_valid())
     try:

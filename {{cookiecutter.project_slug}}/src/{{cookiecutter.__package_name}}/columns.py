@@ -53,10 +53,28 @@ class Column:
             raise ProjectError(
                 f"contract: {self.name}: allowed=(…) are different texts or numbers."
             )
+        for bound in (self.minimum, self.maximum):
+            if bound is not None and (problem := self._misfit(bound)):
+                raise ProjectError(f"contract: {self.name}: the limit {bound!r} {problem}.")
         if self.bounds[0] > self.bounds[1]:
             raise ProjectError(f"contract: {self.name}: the minimum is above the maximum.")
         if self.example is not None and not self._allows(self.example):
             raise ProjectError(f"contract: {self.name}: the example {self.example!r} breaks it.")
+
+    def _misfit(self, bound: Any) -> str | None:
+        """What is wrong with a minimum or maximum of this column, if anything."""
+        if self.type == "date":
+            return None if type(bound) is date else "must be a datetime.date"
+        if self.type not in ("float", "integer") or type(bound) not in (float, int):
+            return "goes with a number or a date, and must be one"
+        if not -self._widest <= bound <= self._widest:
+            exact = "holds exactly; what is larger is float, or the key"
+            return f"is beyond what float32 {exact if self.type == 'integer' else 'holds'}"
+        return None
+
+    @property
+    def _widest(self) -> float:
+        return LARGEST_FLOAT if self.type == "float" else LARGEST_INTEGER
 
     def _allows(self, value: Any) -> bool:
         """Whether a value of the contract's own file keeps it."""
@@ -71,9 +89,8 @@ class Column:
         """Smallest and largest numeric form, both included and always finite."""
         if self.type in ("category", "boolean"):
             return 0.0, max(1.0, len(self.allowed) - 1.0)
-        widest = LARGEST_FLOAT if self.type == "float" else LARGEST_INTEGER
         low, high = _days(self.minimum), _days(self.maximum)
-        return -widest if low is None else low, widest if high is None else high
+        return -self._widest if low is None else low, self._widest if high is None else high
 
     def judge(self, codes: np.ndarray, unreadable: np.ndarray) -> Violations:
         """What breaks the contract among ``codes``, the numeric form of values.
@@ -96,7 +113,7 @@ class Column:
         infinite = np.isinf(codes)
         yield from found(infinite, "is not finite")
         fraction = ~infinite & (codes != np.floor(codes)) & ~np.isnan(codes)
-        if self.type == "integer":
+        if self.type in ("integer", "boolean"):
             yield from found(fraction, "is not a whole number")
             infinite |= fraction
         yield from found(~infinite & (codes < low), f"is below the minimum {self._shown(low)}")

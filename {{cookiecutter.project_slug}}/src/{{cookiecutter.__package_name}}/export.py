@@ -19,6 +19,10 @@ from .predict import Scores, native, open_model, write_metadata
 from .settings import PACKAGE, Settings
 
 DRAWN_ROWS = 10_000
+MISSING = 0.1
+# A class is judged by itself where that many rows are of it: one of 200 is no more than the default
+# of training.max_disagreement.
+CLASS_ROWS = 200
 # Drawn rows that are kept with the model and their answers, for whoever loads it to compare.
 SELF_TEST_ROWS = 5
 # Two classes whose probabilities differ by less are a tie; either answer is right.
@@ -49,6 +53,7 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw(training, config.training.seed)
+    _require_gaps(estimator, drawn)
     disagreement = None
     try:
         content = _to_onnx(estimator, training)
@@ -57,7 +62,7 @@ def save(
         served = max(disagreement) <= config.training.max_disagreement
         why = "its export disagrees with it too often"
     except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
-        served, why = False, f"it cannot be exported: {brief(error)}"
+        served, why = False, f"it cannot be exported: {brief(error.__cause__ or error)}"
     if served:
         (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
     else:
@@ -75,7 +80,10 @@ def save(
 
 
 def draw(training: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of float32 drawn evenly from the contract's ranges, shape (DRAWN_ROWS, columns)."""
+    """Rows of float32 drawn evenly from the contract's ranges, shape (DRAWN_ROWS, columns).
+
+    Where a column may be missing, MISSING of its values are.
+    """
     random = np.random.default_rng(seed)
     drawn = np.empty((DRAWN_ROWS, len(CONTRACT.columns)), np.float32)
     for index, column in enumerate(CONTRACT.columns):
@@ -84,7 +92,22 @@ def draw(training: np.ndarray, seed: int) -> np.ndarray:
         high = np.nanmax(training[:, index]) if high is None else high
         values = random.uniform(low, high, DRAWN_ROWS)
         drawn[:, index] = values if column.type == "float" else values.round()
+        if column.nullable:
+            drawn[random.random(DRAWN_ROWS) < MISSING, index] = np.nan
     return drawn
+
+
+def _require_gaps(estimator: Any, drawn: np.ndarray) -> None:
+    """:raises ProjectError: the contract allows missing values, and the estimator does not."""
+    gaps = [column.name for column in CONTRACT.columns if column.nullable]
+    try:
+        if gaps:
+            native(estimator)(drawn)
+    except ValueError as error:
+        raise ProjectError(
+            f"the estimator fails on missing values, which the contract allows in "
+            f"{', '.join(gaps)} ({brief(error)}): impute them in its pipeline in model.py."
+        ) from error
 
 
 def compare(estimator: Any, folder: Path, holdout: np.ndarray, drawn: np.ndarray) -> Disagreement:
@@ -93,7 +116,7 @@ def compare(estimator: Any, folder: Path, holdout: np.ndarray, drawn: np.ndarray
 
 
 def disagreement(served: Scores, fitted: Scores) -> float:
-    """Share of rows with another answer, ties aside."""
+    """Share of rows with another answer, ties aside; of classes the largest share of any."""
     (labels, _), (expected, probabilities) = served, fitted
     if CONTRACT.target.type in ("float", "integer", "date"):
         spread = float(np.std(expected)) or 1.0
@@ -102,7 +125,10 @@ def disagreement(served: Scores, fitted: Scores) -> float:
     if probabilities is not None and probabilities.shape[1] > 1:
         top = np.sort(probabilities, axis=1)[:, -2:]
         other &= top[:, 1] - top[:, 0] > TIE
-    return float(np.mean(other))
+    # Else a rare class could be lost in the others.
+    classes = (other[expected == each] for each in np.unique(expected))
+    frequent = [rows for rows in classes if len(rows) >= CLASS_ROWS]
+    return float(max(np.mean(rows) for rows in (other, *frequent)))
 
 
 def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:
@@ -126,8 +152,9 @@ def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
             (folder / "model.skops").unlink()
     if not allow_pickle:
         raise ProjectError(
-            f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded: "
-            "move its functions to classes in model.py, or set models.allow_pickle = true."
+            f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded "
+            "(the log says why): move functions of yours to classes in model.py, choose another "
+            "estimator, or set models.allow_pickle = true."
         )
     import cloudpickle
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from .databases import connect, identity, redacted
 from .errors import ProjectError, brief
-from .tables import data_files, selection, sql_batches, sql_columns, sql_source
+from .tables import MISSING, data_files, selection, sql_batches, sql_columns, sql_source
 
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
@@ -208,7 +208,7 @@ def _open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingR
         column_types=dict.fromkeys(columns or (), pa.string()),
         include_columns=columns,
         strings_can_be_null=True,
-        null_values=["", "NaN", "null"],
+        null_values=MISSING,
     )
     parse = csv.ParseOptions(newlines_in_values=True)
     return csv.open_csv(path, csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,15 @@ class Model:
         return values, probability
 
     def codes(self, matrix: np.ndarray) -> Scores:
-        """As ``score``, with the predictions in the target's numeric form."""
+        """As ``score``, with the predictions in the target's numeric form, NaN for none."""
         labels, probabilities = self.run(matrix)
-        return labels, None if probabilities is None else _largest(probabilities)
+        if probabilities is None:
+            return labels, None
+        # Training has seen every class, so that a class's code is its place.
+        probability = probabilities[np.arange(len(labels)), labels.astype(np.intp)]
+        # An export names some class where its estimator would have refused a missing value.
+        known = ~np.isnan(probability)
+        return labels if known.all() else np.where(known, labels, np.nan), probability
 
 
 def in_own_values(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,16 +118,18 @@ def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = F
             f"{file} is not the file that was saved (SHA-256 {found[:12]}…, recorded "
             f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
         )
-    if metadata["numeric_form"] != CONTRACT.numeric_form:
+    other = _major(metadata["contract"]) != _major(CONTRACT.version)
+    if other or metadata["numeric_form"] != CONTRACT.numeric_form:
         raise ContractChangedError(
-            f"{folder} was trained on contract {metadata['contract']}, whose columns differ from "
+            f"{folder} was trained on contract {metadata['contract']}, whose columns are not "
             f"those of contract {CONTRACT.version} in contract.py: train again."
         )
     load = LOADERS[file.name]
     if load is _pickle and not allow_pickle:
         raise ProjectError(f"{file} has to be unpickled; models.allow_pickle = true allows it.")
     try:
-        return Model(metadata, load(content))
+        run = load(content)
+        return Model(metadata, run if metadata["probabilities"] else _labels_only(run))
     except ProjectError:
         raise
     except Exception as error:
@@ -241,9 +248,14 @@ def native(estimator: Any) -> Callable[[np.ndarray], Scores]:
     return run
 
 
-def _largest(probabilities: np.ndarray) -> np.ndarray:
-    """Largest value of each row; column by column is several times faster than along rows."""
-    return reduce(np.maximum, probabilities.T)
+def _labels_only(run: Callable[[np.ndarray], Scores]) -> Callable[[np.ndarray], Scores]:
+    """Without what an export gives as probabilities and its estimator does not call so."""
+    return lambda matrix: (run(matrix)[0], None)
+
+
+def _major(version: str) -> str:
+    """The part of a contract's version that is raised when a column changes its meaning."""
+    return version.partition(".")[0]
 
 
 LOADERS = {"model.onnx": _onnx, "model.skops": _skops, "model.pkl": _pickle}

@@ -98,7 +98,7 @@ class Contract:
     def numeric_form(self) -> list[list]:
         """What fixes the meaning of the matrix; a model only fits code with the same one."""
         return [
-            [column.name, column.type, list(column.allowed)]
+            [column.name, column.type, list(column.allowed), column.unit, column.nullable]
             for column in (*self.columns, self.target)
         ]
 

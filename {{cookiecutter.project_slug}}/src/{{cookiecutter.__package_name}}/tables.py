@@ -11,13 +11,27 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from .arrow import array
+from .arrow import array, arrow_type
+from .contract import CONTRACT
 from .databases import connect, local_path, redacted
 from .errors import ProjectError
 from .settings import absolute, root
 
 SQL_FETCH_ROWS = 10_000
-READERS = {".parquet": pq.read_table, ".csv": csv.read_csv}
+# Of a csv file: what stands for a missing value.
+MISSING = ["", "NaN", "null"]
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Texts of the contract stay texts, such as the code 01; the others are what they look like."""
+    columns = (*CONTRACT.inputs, CONTRACT.target)
+    texts = [each.name for each in columns if arrow_type(each) == pa.string()]
+    kinds = dict.fromkeys(texts, pa.string())
+    convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=MISSING)
+    return csv.read_csv(path, convert_options=convert)
+
+
+READERS = {".parquet": pq.read_table, ".csv": _read_csv}
 
 
 def read(uri: str) -> pa.Table:

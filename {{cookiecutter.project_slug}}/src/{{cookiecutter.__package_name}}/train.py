@@ -9,12 +9,14 @@ import hashlib
 import logging
 import math
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.base import is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
 from tqdm import tqdm
@@ -65,6 +67,7 @@ def train(config: Settings, force: bool = False) -> int:
     """The whole pipeline; returns 0, or 1 for a model that must not serve."""
     table = data.load()
     split = split_table(table, config)
+    _require_classes(split.target)
     registry.find(registry.CHAMPION, config)  # one that is down shall not waste the training
     chosen = select(split, config.training)
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,9 +110,7 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     if wrong or np.isnan(codes).any():
         row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
         raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")
-    key = CONTRACT.key
-    keys = table[key.name].astype(str) if key else map(np.ndarray.tobytes, features)
-    held = np.array([_share(key, config.training.seed) for key in keys])
+    held = np.array([_share(key, config.training.seed) for key in _keys(table, features)])
     held = held < config.training.holdout_share
     if held.all() or not held.any():
         raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
@@ -117,6 +118,28 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     folder.mkdir(parents=True, exist_ok=True)
     table.assign(holdout=held).to_parquet(folder / "split.parquet", index=False)
     return Split(features[~held], codes[~held], features[held], codes[held])
+
+
+def _keys(table: pd.DataFrame, features: np.ndarray) -> Iterable[str | bytes]:
+    """What tells rows apart, the same whichever type a table holds a key in."""
+    if not CONTRACT.key:
+        return map(np.ndarray.tobytes, features)
+    batch = arrow.as_batch(table[CONTRACT.needed])
+    return CONTRACT.check(batch).keys.cast(pa.string()).to_pylist()
+
+
+def _require_classes(codes: np.ndarray) -> None:
+    """:raises ProjectError: no row to train on is of some class that the contract allows."""
+    target = CONTRACT.target
+    if target.type not in ("category", "boolean"):
+        return
+    every = np.arange(target.bounds[1] + 1)
+    if len(lacking := np.setdiff1d(every, codes)):
+        names = ", ".join(map(str, target.decode(lacking)))
+        raise ProjectError(
+            f"data.load(): no row to train on has {target.name} {names}: bring some, or take it "
+            "out of contract.py."
+        )
 
 
 def _share(key: str | bytes, seed: int) -> float:

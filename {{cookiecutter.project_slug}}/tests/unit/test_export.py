@@ -1,14 +1,17 @@
 """The serving artifact answers as its estimator does, whichever form it takes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from {{ cookiecutter.__package_name }} import export, model
+from {{ cookiecutter.__package_name }} import export, model, predict
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.predict import native, open_model
@@ -72,9 +75,11 @@ def test_drawn_rows_keep_the_contract(matrix):
     assert drawn.shape == (export.DRAWN_ROWS, len(CONTRACT.columns))
     for index, column in enumerate(CONTRACT.columns):
         low, high = column.bounds
-        assert low <= drawn[:, index].min() < drawn[:, index].max() <= high
+        known = drawn[:, index][~np.isnan(drawn[:, index])]
+        assert (len(known) < len(drawn)) == column.nullable
+        assert low <= known.min() < known.max() <= high
         if column.type != "float":
-            assert (drawn[:, index] % 1 == 0).all()
+            assert (known % 1 == 0).all()
     np.testing.assert_array_equal(drawn, export.draw(matrix, seed=1))
     assert (drawn != export.draw(matrix, seed=2)).any()
 
@@ -86,6 +91,42 @@ def test_the_estimator_is_kept_beside_its_export(fitted, saved, matrix):
     file = saved / ("native.skops" if onnx else "model.skops")
     kept = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
     np.testing.assert_array_equal(kept.predict(matrix), fitted.predict(matrix))
+
+
+@pytest.fixture
+def with_gaps(monkeypatch):
+    """The contract, but any value may be missing."""
+    columns = tuple(replace(column, nullable=True) for column in CONTRACT.columns)
+    for module in (export, predict):
+        monkeypatch.setattr(module, "CONTRACT", replace(CONTRACT, columns=columns))
+
+
+def test_an_export_that_takes_missing_values_otherwise_is_not_served(
+    with_gaps, fitted, matrix, tmp_path, config
+):
+    forest = RandomForestClassifier if is_classifier(fitted) else RandomForestRegressor
+    estimator = forest(10, random_state=0).fit(matrix, codes(fitted, matrix))
+    metadata = export.save(estimator, tmp_path / "m", matrix, matrix, config)
+    served, rows = open_model(tmp_path / "m"), export.draw(matrix, seed=2)
+    share = export.disagreement(served.run(rows), native(estimator)(rows))
+    assert share <= config.training.max_disagreement
+    assert metadata["disagreement"]["drawn"] > share or metadata["artifact"] == "model.onnx"
+
+
+def test_an_estimator_without_imputation_is_refused_where_values_may_be_missing(
+    with_gaps, exportable, matrix, tmp_path, config
+):
+    with pytest.raises(ProjectError, match=r"fails on missing values, .*: impute them"):
+        export.save(exportable[1:], tmp_path / "m", matrix, matrix, config)
+
+
+def test_a_rare_class_is_not_lost_in_the_others():
+    if CONTRACT.target.type not in ("category", "boolean"):
+        return
+    expected = np.repeat([0.0, 1.0], [50_000, export.CLASS_ROWS])
+    served = expected.copy()
+    served[-50:] = 0
+    assert export.disagreement((served, None), (expected, None)) == 50 / export.CLASS_ROWS
 
 
 def test_an_export_that_disagrees_is_not_served(exportable, matrix, tmp_path, config, monkeypatch):

@@ -172,13 +172,33 @@ def test_a_row_that_breaks_the_contract_is_an_error(saved, examples):
         predict.make_predictions(predict.open_model(saved), columns)
 
 
-def test_the_probability_is_the_largest_of_the_row(saved, matrix):
+def test_the_probability_is_that_of_the_prediction(saved, matrix):
     model = predict.open_model(saved)
-    _, probabilities = model.run(matrix)
-    _, largest = model.score(matrix)
-    assert (largest is None) == (not model.metadata["probabilities"])
-    if largest is not None:
-        np.testing.assert_array_equal(largest, probabilities.max(axis=1))
+    labels, probabilities = model.run(matrix)
+    _, found = model.score(matrix)
+    assert (found is None) == (not model.metadata["probabilities"])
+    if found is not None:
+        expected = [row[int(label)] for row, label in zip(probabilities, labels, strict=True)]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_by_a_threshold_of_its_own_the_probability_may_be_the_smaller_one():
+    chances = np.array([[0.7, 0.3], [np.nan, np.nan]], np.float32)
+    model = predict.Model({}, lambda _: (np.array([1, 0]), chances))
+    codes, probability = model.codes(np.zeros((2, 1), np.float32))
+    np.testing.assert_array_equal(probability, np.float32([0.3, np.nan]))
+    np.testing.assert_array_equal(codes, [1, np.nan])
+
+
+def test_a_model_of_another_major_version_of_the_contract_is_refused(model_folder):
+    change(model_folder, contract=f"{int(CONTRACT.version.partition('.')[0]) + 1}.0.0")
+    with pytest.raises(predict.ContractChangedError, match="train again"):
+        predict.open_model(model_folder)
+
+
+def test_without_probabilities_only_labels_are_given(model_folder, matrix):
+    change(model_folder, probabilities=False)
+    assert predict.open_model(model_folder).run(matrix)[1] is None
 
 
 def test_a_model_outside_a_registry_is_named_by_its_digest(saved):

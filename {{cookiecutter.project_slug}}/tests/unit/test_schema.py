@@ -141,7 +141,7 @@ def test_a_date_is_its_days_since_1970():
         (Column("X", "float"), [b"\xff"]),
         (Column("X", "float"), pa.array(["x"], pa.string_view())),
         (Column("X", "integer"), [[1]]),
-        (Column("X", "boolean"), [1.0]),
+        (Column("X", "boolean"), [0.5]),
         (Column("X", "date"), [20200101]),
         (Column("X", "category", allowed=("a",)), [date(2020, 1, 1)]),
     ],
@@ -151,6 +151,50 @@ def test_a_value_of_a_strange_type_makes_a_rejected_row(column, values):
     checked = contract(column).check(pa.RecordBatch.from_arrays([array], ["X"]))
     assert not checked.valid.any()
     assert checked.violations.num_rows == 1
+
+
+def test_a_boolean_with_gaps_is_what_pandas_makes_of_it():
+    column = Column("X", "boolean", nullable=True)
+    values = pd.DataFrame({"X": [1, None, 0]})["X"]
+    codes, reasons = encode(column, values)
+    assert (codes, reasons) == ([1, None, 0], {})
+
+
+def test_a_date_of_a_file_may_have_a_time():
+    days = (date(2024, 5, 1) - date(1970, 1, 1)).days
+    texts = ["2024-05-01", "2024-05-01 10:00:00", "2024-05-01T10:00:00Z"]
+    assert encode(Column("X", "date"), texts) == ([days] * 3, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "told"),
+    [
+        ("integer", 10**9, "beyond what float32 holds exactly"),
+        ("float", 1e300, "beyond what float32 holds"),
+        ("float", float("nan"), "beyond what float32 holds"),
+        ("date", "2010-01-01", "must be a datetime.date"),
+        ("date", datetime(2010, 1, 1), "must be a datetime.date"),
+        ("float", "1", "must be one"),
+        ("boolean", 1, "goes with a number or a date"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(kind, limit, told):
+    for which in ("minimum", "maximum"):
+        with pytest.raises(ProjectError, match=f"contract: X: the limit .* {told}"):
+            Column("X", kind, **{which: limit})
+
+
+def test_what_changes_the_meaning_changes_the_numeric_form():
+    forms = [
+        contract(column).numeric_form
+        for column in (
+            Column("A", "float", unit="cm"),
+            Column("A", "float", unit="mm"),
+            Column("A", "float", unit="cm", nullable=True),
+            Column("A", "integer", unit="cm"),
+        )
+    ]
+    assert all(forms.count(form) == 1 for form in forms)
 
 
 def test_a_batch_becomes_one_float32_matrix():

@@ -9,6 +9,7 @@ from conftest import numbered
 
 from {{ cookiecutter.__package_name }} import databases, tables
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.schema import Column, Contract
 
 
 @pytest.mark.parametrize("name", ["parquet", "csv", "file", "folder", "table", "query"])
@@ -40,6 +41,16 @@ def test_a_vanished_input_is_named_and_nothing_is_made_in_its_place(tmp_path):
     with pytest.raises(ProjectError, match="gone"):
         tables.sql_columns(f"sqlite:///{gone / 'x.db'}#numbers")
     assert not gone.exists()
+
+
+def test_codes_of_a_csv_file_keep_their_zeros(tmp_path, monkeypatch):
+    columns = (Column("CODE", "category", allowed=("01", "02")), Column("A", "integer"))
+    contract = Contract("1.0.0", columns, Column("Y", "float"), Column("ID", "text"))
+    monkeypatch.setattr(tables, "CONTRACT", contract)
+    (tmp_path / "x.csv").write_text("ID,CODE,A,Y,MORE\n0017,01,5,1.5,7\n0018,02,,NaN,\n", "utf-8")
+    found = tables.read(str(tmp_path / "x.csv")).to_pylist()
+    assert found[0] == {"ID": "0017", "CODE": "01", "A": 5, "Y": 1.5, "MORE": 7}
+    assert found[1]["A"] is None
 
 
 def test_a_folder_of_datasets_is_read_like_one_of_files(tmp_path):

@@ -3,11 +3,13 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from {{ cookiecutter.__package_name }} import model, tables, train
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.schema import Column, Contract
 
 
 def training(config, **changes):
@@ -43,6 +45,22 @@ def test_a_row_stays_on_its_side_when_the_table_grows(examples, config):
     large, large_rest = sides(examples, config)
     assert small <= large
     assert small_rest <= large_rest
+
+
+@pytest.mark.parametrize("kind", ["int64", "float64", "object"])
+def test_a_key_is_the_same_whichever_type_a_table_holds_it_in(kind, monkeypatch):
+    key = Column("K", "integer")
+    monkeypatch.setattr(train, "CONTRACT", Contract("1.0.0", (), CONTRACT.target, key))
+    table = pd.DataFrame({"K": np.arange(5).astype(kind)})
+    assert list(train._keys(table, np.empty((5, 0)))) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_class_without_a_row_to_train_on_is_named(monkeypatch):
+    target = Column("Y", "category", allowed=("no", "yes", "perhaps"))
+    monkeypatch.setattr(train, "CONTRACT", Contract("1.0.0", (), target))
+    train._require_classes(np.array([0.0, 2.0, 1.0]))
+    with pytest.raises(ProjectError, match="no row to train on has Y yes: bring some"):
+        train._require_classes(np.array([0.0, 2.0]))
 
 
 def test_another_seed_is_another_split_of_the_same_share(examples, config):
