@@ -75,7 +75,7 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
     if seconds is not None and url.startswith(("sqlite:", "postgresql+pg8000:")):
         options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it
     try:
-        return create_engine(url, **options)
+        return create_engine(_url(uri), **options)
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 

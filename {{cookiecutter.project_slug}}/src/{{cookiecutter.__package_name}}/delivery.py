@@ -31,7 +31,7 @@ from .kept import claim, insert, kept_segments, rows
 from .locks import held_alone
 from .metrics import delivery_events
 from .migrate import ensure
-from .spool import REFUSED, sealed
+from .spool import REFUSED, seal_leftovers, sealed
 
 # Rows in one statement.
 CHUNK_ROWS = 1_000
@@ -65,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         until_eof(ended.set)
     if not arguments.until_eof and not delivery.leads():
         raise ProjectError(f"a running API delivers what waits in {folder}.")
+    if not arguments.until_eof:
+        seal_leftovers(folder)
     delivery.start()
     if arguments.until_eof:
         ended.wait()

@@ -86,6 +86,8 @@ def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> 
         if len(shape) == 2 and shape[1] == len(contract.columns) and len(inputs) == 1:
             table = [values[at :: shape[1]] for at in range(shape[1])]
             columns = dict(zip(contract.names, table, strict=True))
+        elif tensor["name"] in columns:
+            raise violated([violation(tensor["name"], None, None, "is there twice")])
         elif len(shape) == 1 or shape[1] == 1:
             columns[tensor["name"]] = values
         else:

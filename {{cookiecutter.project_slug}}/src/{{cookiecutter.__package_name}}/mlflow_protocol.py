@@ -6,6 +6,7 @@ line of names. As there, columns that the model does not take are left out.
 
 import csv
 import io
+from collections import Counter
 from typing import Any
 
 from .problems import Problem
@@ -56,6 +57,9 @@ def _from_lists(names: Any, lists: list) -> dict:
     """Columns of rows whose values stand in the order of ``names``."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise violated([violation("columns", None, None, "is no list of names")])
+    [(name, times)] = Counter(names).most_common(1) or [("", 0)]
+    if times > 1:
+        raise violated([violation(name, None, None, "is there twice")])
     for index, row in enumerate(lists):
         if not isinstance(row, list) or len(row) != len(names):
             raise violated([violation("data", index, row, f"is no list of {len(names)} values")])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from .errors import ProjectError
 from .locks import held_alone, numbered
@@ -67,7 +67,7 @@ class Spool:
             (folder / REFUSED).mkdir(parents=True, exist_ok=True)
             slot, self._lock = numbered(folder)
             self._active = folder / f"{slot}{ACTIVE}"
-            self._seal_leftovers()
+            seal_leftovers(folder, self._lock)
         except OSError as error:
             raise ProjectError(f"{folder}: predictions cannot be kept here: {error}.") from None
         self.fill()
@@ -154,15 +154,6 @@ class Spool:
                 log.error("%s cannot be sealed: %s", self._active, error)
             self._stuck = True
 
-    def _seal_leftovers(self) -> None:
-        """Seal what dead workers have left: that of this slot, and of those that nobody holds."""
-        mine = self._active.with_suffix(LOCK)
-        for active in self.folder.glob(f"*{ACTIVE}"):
-            lock = active.with_suffix(LOCK)
-            held = self._lock if lock == mine else held_alone(lock)
-            with suppress(Timeout, FileNotFoundError), held:
-                _seal(active)
-
     def _lose(self, count: int, why: str) -> bool:
         if not self._lost:
             log.error("%s: predictions are answered but not kept: %s", self.folder, why)
@@ -180,6 +171,15 @@ class Spool:
 def sealed(folder: Path) -> list[Path]:
     """The segments to be delivered, in the order in which they were sealed."""
     return sorted(folder.glob(f"*{SEALED}"))
+
+
+def seal_leftovers(folder: Path, mine: FileLock | None = None) -> None:
+    """Seal what dead workers have left: that of this process's slot, and of those nobody holds."""
+    for active in folder.glob(f"*{ACTIVE}"):
+        lock = active.with_suffix(LOCK)
+        held = mine if mine and str(lock) == mine.lock_file else held_alone(lock)
+        with suppress(Timeout, FileNotFoundError), held:
+            _seal(active)
 
 
 def _seal(active: Path) -> None:

@@ -86,6 +86,8 @@ def _code(column: Column, value: Any) -> float:
     if value is None or (type(value) is float and math.isnan(value)):
         return math.nan
     if column.type == "date":
+        if not isinstance(value, str) or not value.isascii():
+            raise TypeError  # Python takes any sign between date and time
         # A time of day is cut off.
         return (datetime.fromisoformat(value).date() - EPOCH).days
     if column.type == "category":

@@ -122,6 +122,16 @@ def test_a_row_for_each_predicted_row(spool, deliver, stored, events):
     assert sealed(spool.folder) == []
 
 
+def test_what_a_killed_api_has_left_is_delivered_by_hand(folder, database, stored, call):
+    killed = Spool(folder, 10_000_000)
+    killed.append(line("last"), 1)
+    killed._lock.release()  # as the system does
+    done = call("deliver", KEEPING__SPOOL=folder, KEEPING__DATABASE=database)
+    assert (done.returncode, done.stdout) == (0, "Nothing waits.\n"), done.stderr
+    assert counted(stored) == {"last": 1}
+    killed._closed = True
+
+
 def test_nothing_is_written_where_nothing_was_kept(spool, deliver, tmp_path):
     deliver()
     assert not (tmp_path / "kept").exists()

@@ -1,5 +1,6 @@
 """One meaning of every value: what JSON holds is read as what the batch job's tables hold."""
 
+import json
 import random
 from datetime import date, timedelta
 
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.__package_name }} import arrow
+from {{ cookiecutter.__package_name }} import arrow, inference_protocol, mlflow_protocol
 from {{ cookiecutter.__package_name }}.arrow import as_batch
 from {{ cookiecutter.__package_name }}.problems import Problem
 from {{ cookiecutter.__package_name }}.schema import Column, Contract
@@ -184,3 +185,23 @@ def test_columns_the_contract_does_not_know_can_be_left_out():
     contract = Contract("1.0.0", (Column("X", "float"),), Column("Y", "float"))
     assert violations(contract, {"X": [1], "Z": 5})["violations"][0]["column"] == "Z"
     assert read(contract, {"X": [1], "Z": 5}, 1, strict=False).columns == {"X": [1]}
+
+
+@pytest.mark.parametrize("text", ["2026-11-22\ud80010:00", "2026-11-22\u00a010:00"])
+def test_a_date_is_ascii(text):
+    column = Column("X", "date")
+    assert encode(column, [text])[1]
+    assert not encode(column, ["2026-11-22T10:00"])[1]
+
+
+def test_a_column_that_is_named_twice_is_refused():
+    name = CONTRACT.names[0]
+    for body in (f"{name},{name}\n1,2\n".encode(), f"{name},X,X\n1,2,3\n".encode()):
+        with pytest.raises(Problem) as refused:
+            mlflow_protocol.rows(CONTRACT, "text/csv", body, 10)
+        assert refused.value.more["violations"][0]["reason"] == "is there twice"
+    tensor = {"name": name, "shape": [1], "datatype": "FP64", "data": [1]}
+    body = json.dumps({"inputs": [tensor, tensor]}).encode()
+    with pytest.raises(Problem) as refused:
+        inference_protocol.rows(CONTRACT, body, b"", 10)
+    assert refused.value.more["violations"][0]["reason"] == "is there twice"
