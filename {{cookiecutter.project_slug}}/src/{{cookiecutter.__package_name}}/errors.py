@@ -1,6 +1,5 @@
 """The one exception that the command line turns into a sentence instead of a traceback."""
 
-
 from .masking import hidden
 
 
