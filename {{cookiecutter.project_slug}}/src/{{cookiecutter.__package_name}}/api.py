@@ -24,7 +24,7 @@ from .auth import Authenticator
 from .batching import Batcher, Predictions
 from .companion import EXIT_SECONDS, leave_within
 from .contract import CONTRACT
-from .errors import brief
+from .errors import ProjectError, brief
 from .gate import INTERNAL, Call, Gate
 from .json_logs import JsonLines
 from .metrics import Metrics
@@ -193,6 +193,7 @@ def create() -> Gate:
     config = settings.load()
     lines = JsonLines(settings.root() / "log")
     BoundedProtocol.limits = config.api
+    authenticator = _authenticator(config)
     service = Service(config, lines)
     app = FastAPI(
         lifespan=service.life,
@@ -207,8 +208,6 @@ def create() -> Gate:
         app.add_api_route("/metrics", service.exposition, include_in_schema=False)
     for kind in (Problem, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
-    authenticator = Authenticator(config.authentication)
-    authenticator.prepare()
     service.gate = Gate(
         app,
         {"/predict": service.predict, "/invocations": service.invocations},
@@ -220,6 +219,20 @@ def create() -> Gate:
     )
     lines.install(config.log_level)
     return service.gate
+
+
+def _authenticator(config: Settings) -> Authenticator:
+    """:raises ProjectError: it cannot be used, or the keys of tokens cannot be had."""
+    authenticator = Authenticator(config.authentication)
+    try:
+        authenticator.prepare()
+    except ProjectError as error:
+        # A worker that takes a dead one's place goes on without: the process above has had them,
+        # and it asks for them again by itself.
+        if not multiprocessing.parent_process():
+            raise
+        log.warning("%s", error)
+    return authenticator
 
 
 def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:

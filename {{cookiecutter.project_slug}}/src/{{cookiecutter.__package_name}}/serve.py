@@ -27,6 +27,8 @@ from .settings import PACKAGE, Settings
 
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
+# Of files that a process opens beside its connections.
+FILES = 256
 # A worker that does not stir for so long is replaced; a busy machine makes it slow, too.
 WORKER_SECONDS = 30
 
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     authenticator = Authenticator(config.authentication)
     _require_free(config.api.host, config.api.port)
     signal.signal(signal.SIGTERM, _end)
+    _allow_files(config)
     with ExitStack() as stack:
         folder = _model_folder(config, stack)
         environment.override({"MODELS__URI": str(folder)})
@@ -63,6 +66,26 @@ def run(arguments: argparse.Namespace) -> int:
             # Not before the companions have ended, who get as long each.
             leave_within(3 * EXIT_SECONDS)
     return 0
+
+
+def _allow_files(config: Settings) -> None:
+    """As many open files as the connections need, those that are refused and what we open too.
+
+    :raises ProjectError: the system does not allow it.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:  # not on Windows
+        return
+    needed = 2 * config.api.max_connections + FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+        raise ProjectError(
+            f"api.max_connections = {config.api.max_connections} needs {needed} open files, and "
+            f"the system allows {hard}: lower it, or raise the hard limit (ulimit -Hn)."
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

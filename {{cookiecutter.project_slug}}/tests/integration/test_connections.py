@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 from api_process import Api, Clients, example
-from conftest import wait_for
+from conftest import PACKAGE, wait_for
 
 BODY = json.dumps(example()).encode()
 START = b"POST /predict HTTP/1.1\r\nHost: here\r\n"
@@ -373,3 +373,21 @@ def test_clients_that_vanish_leave_nothing_behind(strict, connect):
         client.sendall(post() + BODY[:5])
         client.close()
     assert strict.post("/predict", example()).status == 200
+
+
+FILES = """
+import resource, sys
+from {package} import serve, settings
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, int(sys.argv[1])))
+serve._allow_files(settings.load())
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def test_connections_have_as_many_open_files_as_they_need(project):
+    script = project.folder / "files.py"
+    script.write_text(FILES.format(package=PACKAGE), "utf-8")
+    done = project.run(script, 4096, API__MAX_CONNECTIONS=500)
+    assert done.stdout == "1256\n", done.stderr
+    done = project.run(script, 1000, API__MAX_CONNECTIONS=500)
+    assert "api.max_connections = 500 needs 1256 open files" in done.stderr

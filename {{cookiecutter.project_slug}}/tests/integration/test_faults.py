@@ -3,6 +3,7 @@
 Each test tells how many requests were sent, accepted, answered and lost.
 """
 
+import json
 import os
 import signal
 import sqlite3
@@ -12,10 +13,12 @@ from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
 
+import jwt
 import psutil
 import pytest
 from api_process import Clients, example
 from conftest import wait_for
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from {{ cookiecutter.__package_name }} import metrics
 
@@ -93,6 +96,24 @@ def test_a_worker_that_ends_is_replaced(serve, number):
     assert clients.lost <= (6 if number == signal.SIGKILL else 0)
     assert api.stop() == 0
     require_each_once(api.project, clients)
+
+
+def test_a_worker_is_replaced_while_the_issuer_of_tokens_is_away(project, serve):
+    public = rsa.generate_private_key(65537, 2048).public_key()
+    key = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": "one", "alg": "RS256"}
+    file = project.folder / "jwks.json"
+    file.write_text(json.dumps({"keys": [key]}), "utf-8")
+    issuer = {"AUTHENTICATION__ISSUER": "https://login.example.com"}
+    issuer |= {"AUTHENTICATION__AUDIENCE": "flowers", "AUTHENTICATION__JWKS": file}
+    api = serve("--workers", 2, **issuer)
+    before = workers(api)
+    file.unlink()
+    os.kill(next(iter(before)), signal.SIGKILL)
+    (new,) = wait_for(lambda: workers(api) - before)
+    wait_for(lambda: any(f"[{new}]" in each["event"] for each in api.logs()))
+    assert len(workers(api)) == 2
+    assert api.post("/predict", example()).status == 200
+    assert api.stop() == 0
 
 
 def test_what_was_answered_before_a_kill_is_kept(serve):
