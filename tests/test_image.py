@@ -19,6 +19,11 @@ import sys
 import pyarrow.parquet as parquet
 print(parquet.read_table(sys.argv[1])["prediction"].to_pylist())
 """
+WITHOUT_EXPORT = """
+from {package} import cli, export
+export._to_onnx = None
+assert cli.main(["train"]) == 0
+"""
 BOUNDED = ("--memory=512m", "--pids-limit=64")
 
 
@@ -107,3 +112,17 @@ def test_the_training_image_trains_and_scores(project, inside):
     train = {"image": f"{project.path.name}-train", "options": registry}
     assert "Promoted: there is no champion yet" in inside("train", **train)
     assert "150 predicted, 0 rejected" in inside("score", **train)
+
+
+def test_a_model_that_could_not_be_exported_has_what_it_needs_in_its_image(project, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(WITHOUT_EXPORT.format(package=project.package), "utf-8")
+    apart = ("env", "MODELS__TRACKING_URI=sqlite:///native.db", "MODELS__ARTIFACTS=project:native")
+    project.run(*apart, str(project.path / ".venv/bin/python"), str(script))
+    champion, name = f"MODEL=models:/{project.package}@champion", "iris-without-export"
+    project.run(*apart, "make", "image", champion, f"IMAGE={name}", f"ENGINE={ENGINE}")
+    data = shutil.copytree(project.path / "data", tmp_path / "data")
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o777)
+    start = (ENGINE, "run", *LOCKED_DOWN, "--memory=1g", "-v", f"{data}:/app/data", name)
+    assert "150 predicted, 0 rejected" in run(*start, "score", "--run-id", "native", cwd=tmp_path)
