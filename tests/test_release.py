@@ -437,7 +437,8 @@ def test_what_is_missing_or_wrong_is_told_in_a_sentence(world):
     with (world.project.path / "ci/proxy/haproxy.cfg").open("a", encoding="utf-8") as file:
         file.write("    nonsense\n")
     assert "unknown keyword 'nonsense'" in world.red("make deploy", "prod")
-    assert status(world.ports["prod"], "/health/ready") == 200
+    ready = (world.ports["prod"], "/health/ready")
+    wait_for(lambda: status(*ready) == 200, 30, lambda: str(status(*ready)))
     world.project.run("git", "checkout", "ci/proxy/haproxy.cfg")
     said = world.red("make deploy", "prod", SLO__LATENCY_SECONDS="0.4")
     assert "slo.latency_seconds = 0.4: choose one of 0.001" in said
