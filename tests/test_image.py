@@ -40,8 +40,8 @@ def inside(project, tmp_path):
     in_project = (str(project.path / ".venv/bin/python"), "-m", project.package)
     champion = f"models:/{project.package}@champion"
     run(*in_project, "copy", champion, str(tmp_path / "model"), cwd=project.path)
-    data = shutil.copytree(project.path / "data", tmp_path / "data")
-    for path in (data, *data.rglob("*"), *tmp_path.rglob("model*")):
+    data = writable_data(project, tmp_path)
+    for path in tmp_path.rglob("model*"):
         path.chmod(0o777)
     mounts = ("-v", f"{tmp_path}/model:/model:ro", "-v", f"{data}:/app/data")
 
@@ -49,6 +49,14 @@ def inside(project, tmp_path):
         return run(ENGINE, "run", *LOCKED_DOWN, *options, *mounts, image, *arguments, cwd=tmp_path)
 
     return inside
+
+
+def writable_data(project, folder):
+    """A copy of the project's data, for the image's user."""
+    data = shutil.copytree(project.path / "data", folder / "data")
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o777)
+    return data
 
 
 def test_the_dockerfile_is_clean(project):
@@ -95,9 +103,7 @@ def test_the_image_refuses_a_registry_it_cannot_read_in_one_sentence(inside):
 def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp_path):
     champion, name = f"MODEL=models:/{project.package}@champion", "iris-with-its-model"
     project.run("make", "image", champion, f"IMAGE={name}", f"ENGINE={ENGINE}")
-    data = shutil.copytree(project.path / "data", tmp_path / "data")
-    for path in (data, *data.rglob("*")):
-        path.chmod(0o777)
+    data = writable_data(project, tmp_path)
     start = (ENGINE, "run", *LOCKED_DOWN, *BOUNDED, "-v", f"{data}:/app/data", name)
     assert "150 predicted, 0 rejected" in run(*start, "score", "--run-id", "baked", cwd=tmp_path)
     # The same model, told by its version in the registry.
@@ -121,8 +127,6 @@ def test_a_model_that_could_not_be_exported_has_what_it_needs_in_its_image(proje
     project.run(*apart, str(project.path / ".venv/bin/python"), str(script))
     champion, name = f"MODEL=models:/{project.package}@champion", "iris-without-export"
     project.run(*apart, "make", "image", champion, f"IMAGE={name}", f"ENGINE={ENGINE}")
-    data = shutil.copytree(project.path / "data", tmp_path / "data")
-    for path in (data, *data.rglob("*")):
-        path.chmod(0o777)
+    data = writable_data(project, tmp_path)
     start = (ENGINE, "run", *LOCKED_DOWN, "--memory=1g", "-v", f"{data}:/app/data", name)
     assert "150 predicted, 0 rejected" in run(*start, "score", "--run-id", "native", cwd=tmp_path)

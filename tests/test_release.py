@@ -5,6 +5,7 @@ Everything is real but small: Debian's registry of images and proxy, containers 
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -100,20 +101,22 @@ class World:
         self.fast = {"ROLLOUT__CANARY_SECONDS": "4", "ROLLOUT__CANARY_REQUESTS": "40"}
         self.fast |= {"ROLLOUT__LOAD_SECONDS": "3"}
 
+    def known(self, environment):
+        """The variables of the jobs of an environment."""
+        known = {"ENVIRONMENT": environment, "CI": "", **self.variables, **self.fast}
+        return known | {"ROLLOUT__PUBLISH": f"127.0.0.1:{self.ports[environment]}"}
+
     def do(self, script, environment, **more):
         """The finished process of a script in the jobs of an environment."""
-        known = {"ENVIRONMENT": environment, "CI": "", **self.variables, **self.fast, **more}
-        known["ROLLOUT__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
-        return execute(self.project, script, "", **known)
+        return execute(self.project, script, "", **(self.known(environment) | more))
 
     def begin(self, environment, command, **more):
         """The process of a deployment that has begun."""
-        known = {**self.variables, **self.fast, **more, "ENVIRONMENT": environment}
-        known["ROLLOUT__PUBLISH"] = f"127.0.0.1:{self.ports[environment]}"
+        known = {"ENGINE": ENGINE, "PYTHON": sys.executable, **self.known(environment), **more}
         return subprocess.Popen(
             command,
             cwd=self.project.path,
-            env=clean_environment() | {"ENGINE": ENGINE, "PYTHON": sys.executable} | known,
+            env=clean_environment() | known,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -347,7 +350,7 @@ def test_a_rollout_that_is_cancelled_is_taken_back(world, body):
         time.sleep(10)
         process.terminate()  # of what was started, as a provider's agent does
         said = process.communicate(timeout=90)[0]
-    assert process.returncode != 0, said
+    assert process.returncode == -signal.SIGTERM, said
     assert "The old version has all requests again." in said
     assert set(clients.statuses) == {200}
     assert len(of_prod()) == 2

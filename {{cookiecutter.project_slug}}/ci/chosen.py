@@ -26,16 +26,24 @@ def choose(gate: str, folder: str) -> None:
         registry.copy(str(Path(gate).resolve()), str(Path(folder).resolve()), config)
         print(f"The model of the gate; there is no {APPROVED}.")
         return
-    try:
-        approved = tomllib.loads(APPROVED.read_text("utf-8"))
-        uri, sha256 = approved["uri"], approved["sha256"]
-    except (KeyError, ValueError) as error:
-        raise ProjectError(f"{APPROVED} is damaged: {error}.") from None
+    uri, sha256 = approved(APPROVED.read_text("utf-8"))
     registry.copy(uri, str(Path(folder).resolve()), config)
     if (found := read_metadata(Path(folder))["sha256"]) != sha256:
         shutil.rmtree(folder)
         raise ProjectError(f"{uri} is model {found[:12]}, but {sha256[:12]} was approved.")
     print(f"{uri}, as {APPROVED} says.")
+
+
+def approved(text: str) -> tuple[str, str]:
+    """Connection string and SHA-256 of the model that a text of APPROVED names.
+
+    :raises ProjectError: nobody can read it.
+    """
+    try:
+        found = tomllib.loads(text)
+        return str(found["uri"]), str(found["sha256"])
+    except (KeyError, ValueError) as error:
+        raise ProjectError(f"{APPROVED} is damaged: {error}.") from None
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import json
 import os
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 import change
 import forge
 import gate
 import origin
+from chosen import APPROVED, approved
 
 from {{ cookiecutter.__package_name }} import cli, registry, settings
 from {{ cookiecutter.__package_name }}.databases import has_password, local_path
@@ -27,7 +27,7 @@ from {{ cookiecutter.__package_name }}.predict import ContractChangedError
 from {{ cookiecutter.__package_name }}.settings import Settings
 from {{ cookiecutter.__package_name }}.stores import CHALLENGER, CHAMPION, Version
 
-CHOSEN = "config/model.toml"
+CHOSEN = str(APPROVED)
 BRANCH = "retrain/model"
 LONGEST_REASON = 2000
 SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
@@ -87,33 +87,29 @@ def start_from_production(config: Settings) -> None:
 
     It may be elsewhere; and the champion may be a model that was proposed, and never merged.
     """
-    present = chosen()
-    if not present:
+    uri, sha256 = present() or ("", "")
+    if not uri:
         return
-    if present["uri"].startswith("models:/"):
+    if uri.startswith("models:/"):
         champion = registry.find(CHAMPION, config)
-        known = [each for each in registry.history(config) if each.sha256 == present["sha256"]]
-        if known and not (champion and champion.sha256 == present["sha256"]):
+        known = [each for each in registry.history(config) if each.sha256 == sha256]
+        if known and not (champion and champion.sha256 == sha256):
             registry.promote(known[0].number, f"production has it, by {CHOSEN}", config)
         return
     try:
-        registry.copy(present["uri"], f"{registry.TRAINED}@{CHAMPION}", config)
+        registry.copy(uri, f"{registry.TRAINED}@{CHAMPION}", config)
     except ContractChangedError:
         print("What production has was trained on another contract: not compared.")
 
 
-def chosen() -> dict | None:
-    """What config/model.toml says in the revision that is checked out.
+def present() -> tuple[str, str] | None:
+    """Connection string and SHA-256 of the model in the revision that is checked out.
 
-    :raises ProjectError: nobody can read it.
+    :raises ProjectError: nobody can read them.
     """
     if not origin.git("ls-tree", "HEAD", "--", CHOSEN):
         return None
-    try:
-        found = tomllib.loads(origin.git("show", f"HEAD:{CHOSEN}"))
-        return {"uri": str(found["uri"]), "sha256": str(found["sha256"])}
-    except (KeyError, ValueError) as error:
-        raise ProjectError(f"{CHOSEN} is damaged: {error}.") from None
+    return approved(origin.git("show", f"HEAD:{CHOSEN}"))
 
 
 def outcome(config: Settings, store: str) -> str:

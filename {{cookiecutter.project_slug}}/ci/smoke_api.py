@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from container import LOCKED, SECONDS, run
+from machine import EXAMPLE
 from program import call
 
-from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.openapi import example_of
 
 # Asked from inside, as nothing reaches the container from outside.
 ASK = """
@@ -39,23 +38,18 @@ def serve(engine: str, image: str, model: str) -> None:
         mounts = ("-v", f"{Path(model).resolve()}:/app/model:ro", "-v", f"{data}:/app/data")
         run(engine, "run", "--detach", "--name", name, *LOCKED, *mounts, image)
         try:
-            ask_for_a_prediction(image, engine, "exec", name, "python", "-c", ASK)
+            ask_for_a_prediction(image, engine, "exec", name, "python", "-c")
         finally:
             with suppress(ProjectError):
                 run(engine, "rm", "--force", name)
 
 
-def ask_for_a_prediction(image: str, *ask: str) -> None:
-    wait_until_ready(*ask)
-    answer = run(*ask, "/predict", json.dumps(example()))
+def ask_for_a_prediction(image: str, *python: str) -> None:
+    wait_until_ready(*python, ASK)
+    answer = run(*python, ASK, "/predict", run(*python, EXAMPLE))
     print(f"{image} answers {answer.strip()}")
     if len(json.loads(answer)["predictions"]) != 1:
         raise ProjectError("it gives no prediction for one row.")
-
-
-def example() -> dict:
-    """The body of a request with one row, the contract's example."""
-    return {"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}
 
 
 def wait_until_ready(*ask: str) -> None:

@@ -75,7 +75,7 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
     if seconds is not None and url.startswith(("sqlite:", "postgresql+pg8000:")):
         options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it
     try:
-        return create_engine(_url(uri), **options)
+        return create_engine(parsed(uri), **options)
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 
@@ -100,7 +100,7 @@ def redacted(uri: str) -> str:
     if local_path(uri) is not None:
         return uri
     _, mark, what = uri.partition("#")
-    return hidden(str(_url(uri))) + mark + what
+    return hidden(str(parsed(uri))) + mark + what
 
 
 def identity(uri: str) -> str:
@@ -112,7 +112,7 @@ def identity(uri: str) -> str:
         return uri
     from sqlalchemy.engine import URL
 
-    url, (_, mark, what) = _url(uri), uri.partition("#")
+    url, (_, mark, what) = parsed(uri), uri.partition("#")
     query = {name: text for name, text in url.query.items() if not WHO.search(name)}
     host = (url.host or "").rpartition("@")[2] or None  # before it, the end of an odd password
     where = (host, url.port, url.database, query)
@@ -120,7 +120,7 @@ def identity(uri: str) -> str:
     return OF_ODBC.sub("", str(named)) + mark + what
 
 
-def _url(uri: str):
+def parsed(uri: str):
     """The database's URL in a URI.
 
     :raises ProjectError: it is none.

@@ -52,11 +52,11 @@ class MLflowStore:
 
     def __init__(self, model: str, settings: Settings) -> None:
         self.model, self.settings = model, settings
-        self.name = f"registry {redacted(settings.models.tracking_uri)}"
+        self.name = _name(settings)
         self._client = client(settings)
 
     def versions(self) -> list[Version]:
-        with self._reached():
+        with _reached(self.name):
             found = self._client.search_model_versions(
                 f"name = '{self.model}'", MOST_LISTED, ["version_number DESC"]
             )
@@ -97,15 +97,15 @@ class MLflowStore:
         return register(folder, Record(metrics=metrics), self.settings, self.model, tags)
 
     def set_alias(self, alias: str, number: str) -> None:
-        with self._reached():
+        with _reached(self.name):
             self._client.set_registered_model_alias(self.model, alias, number)
 
     def drop_alias(self, alias: str) -> None:
-        with self._reached():
+        with _reached(self.name):
             self._client.delete_registered_model_alias(self.model, alias)
 
     def tag(self, number: str, tags: dict[str, str]) -> None:
-        with self._reached():
+        with _reached(self.name):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.model, number, key, value)
 
@@ -129,9 +129,6 @@ class MLflowStore:
     def _metrics(self, found) -> dict[str, float]:
         return self._client.get_run(found.run_id).data.metrics if found.run_id else {}
 
-    def _reached(self):
-        return _reached(self.name)
-
 
 def _says_gone(error: Exception) -> bool:
     """Whether a storage of artifacts answers that there is no such thing."""
@@ -146,6 +143,11 @@ def _says_gone(error: Exception) -> bool:
     return isinstance(error, StopIteration | FileNotFoundError) or (
         type(error) is OSError and error.errno is None
     )
+
+
+def _name(settings: Settings) -> str:
+    """The registry, as messages call it."""
+    return f"registry {redacted(settings.models.tracking_uri)}"
 
 
 @contextmanager
@@ -221,7 +223,7 @@ def register(
     :raises ProjectError: the registry cannot be reached, or refuses it.
     """
     tracking = client(settings)
-    with _reached(f"registry {redacted(settings.models.tracking_uri)}"):
+    with _reached(_name(settings)):
         return _register(tracking, folder, record, settings, name, more_tags or {})
 
 

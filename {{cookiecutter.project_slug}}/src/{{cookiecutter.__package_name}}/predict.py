@@ -72,6 +72,8 @@ class Model:
 
     def codes(self, matrix: np.ndarray) -> Scores:
         """As ``score``, with the predictions in the target's numeric form, NaN for none."""
+        if not len(matrix):
+            return np.empty(0), None
         labels, probabilities = self.run(matrix)
         if probabilities is None:
             return labels, None
@@ -99,7 +101,7 @@ def make_predictions(loaded_model: Model, data: Any) -> list:
     :raises ProjectError: a column is missing or a value breaks the contract.
     """
     matrix = CONTRACT.encode(data)
-    return loaded_model.score(matrix)[0].tolist() if len(matrix) else []
+    return loaded_model.score(matrix)[0].tolist()
 
 
 def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = False) -> Model:

@@ -175,8 +175,7 @@ def valid_matrix(checked: Checked) -> np.ndarray:
 
 def score_valid(model: Model, checked: Checked) -> Scores:
     """Predictions of the valid rows in numeric form, and their probabilities or None: (valid,)."""
-    matrix = valid_matrix(checked)
-    return model.codes(matrix) if len(matrix) else (np.empty(0), None)
+    return model.codes(valid_matrix(checked))
 
 
 def finite(checked: Checked, codes: np.ndarray, probability: np.ndarray | None):

@@ -76,7 +76,11 @@ class Contract:
         return arrow.check(self, batch)
 
     def encode(self, data: Any) -> np.ndarray:
-        """The float32 matrix of shape (rows, columns); a row that breaks the contract is an error.
+        """The float32 matrix of shape (rows, columns); otherwise as ``checked``."""
+        return self.checked(data).matrix
+
+    def checked(self, data: Any):
+        """An ``arrow.Checked`` without violations; a row that breaks the contract is an error.
 
         ``data`` is an Arrow table or batch, a pandas DataFrame, or a mapping of column to values.
         """
@@ -92,7 +96,7 @@ class Contract:
                 f"data: row {first['row']}, column {first['column']}: {first['value']} "
                 f"{first['reason']}" + (f" (and {more} more)." if more else ".")
             )
-        return checked.matrix
+        return checked
 
     @property
     def numeric_form(self) -> list[list]:

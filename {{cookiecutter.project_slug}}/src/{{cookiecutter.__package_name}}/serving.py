@@ -46,7 +46,7 @@ class Served:
 
     def codes(self, matrix: np.ndarray):
         """Predictions in numeric form and their probabilities or None, both of shape (rows,)."""
-        return self.model.codes(matrix) if len(matrix) else (np.empty(0), None)
+        return self.model.codes(matrix)
 
     def describe(self) -> dict:
         """What GET /model answers."""

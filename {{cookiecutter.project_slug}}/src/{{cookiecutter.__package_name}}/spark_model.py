@@ -37,8 +37,6 @@ class BatchModel:
         return pd.DataFrame(found, columns=["labels", "probability"])
 
     def _answer(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if not len(cell):
-            return np.empty(0), np.empty(0)
         labels, probability = self.model.codes(cell.reshape(-1, len(CONTRACT.columns)))
         return labels, np.empty(0) if probability is None else probability
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from .databases import CLOUD, local_path
+from .databases import CLOUD, local_path, parsed
 from .errors import ProjectError
 from .settings import PACKAGE, Settings
 
@@ -116,12 +116,11 @@ def is_cloud(uri: str) -> bool:
 
 def _has_dialect(uri: str) -> bool:
     """Whether SQLAlchemy knows the scheme of a URL."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    from sqlalchemy.exc import NoSuchModuleError
 
     try:
-        make_url(uri.partition("#")[0]).get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError):
+        parsed(uri).get_dialect()
+    except (ProjectError, NoSuchModuleError):
         return False
     except ImportError:
         return True  # only its driver is missing, which `connect` will say

@@ -104,13 +104,14 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     lacking = [name for name in (*CONTRACT.needed, target.name) if name not in table]
     if lacking:
         raise ProjectError(f"data.load() returns no column {', '.join(lacking)}; see contract.py.")
-    features = CONTRACT.encode(table)
+    checked = CONTRACT.checked(table)
+    features = checked.matrix
     batch = arrow.as_batch(table[[target.name]])
     codes, wrong = arrow.encode(target, batch.column(0))
     if wrong or np.isnan(codes).any():
         row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
         raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")
-    held = np.array([_share(key, config.training.seed) for key in _keys(table, features)])
+    held = np.array([_share(key, config.training.seed) for key in _keys(checked)])
     held = held < config.training.holdout_share
     if held.all() or not held.any():
         raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
@@ -120,12 +121,11 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     return Split(features[~held], codes[~held], features[held], codes[held])
 
 
-def _keys(table: pd.DataFrame, features: np.ndarray) -> Iterable[str | bytes]:
+def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
     """What tells rows apart, the same whichever type a table holds a key in."""
-    if not CONTRACT.key:
-        return map(np.ndarray.tobytes, features)
-    batch = arrow.as_batch(table[CONTRACT.needed])
-    return CONTRACT.check(batch).keys.cast(pa.string()).to_pylist()
+    if checked.keys is None:
+        return map(np.ndarray.tobytes, checked.matrix)
+    return checked.keys.cast(pa.string()).to_pylist()
 
 
 def _require_classes(codes: np.ndarray) -> None:

@@ -102,8 +102,7 @@ def test_what_was_proposed_and_never_merged_is_not_what_has_to_be_beaten(
     record = mlflow_registry.Record()
     number = mlflow_registry.register(saved, record, config, more_tags=other)
     registry.promote(number, "proposed", config)
-    present = {"uri": "models:/any/1", "sha256": of_production.sha256}
-    monkeypatch.setattr(retrain, "chosen", lambda: present)
+    monkeypatch.setattr(retrain, "present", lambda: ("models:/any/1", of_production.sha256))
     for _ in range(2):
         retrain.start_from_production(config)
         assert registry.find(registry.CHAMPION, config).number == of_production.number

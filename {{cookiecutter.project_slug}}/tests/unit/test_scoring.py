@@ -68,7 +68,7 @@ def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
 
 
 def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
-    rows, values, _ = score_valid(None, checked([1, 2], [0, 1]))
+    rows, values, _ = score_valid(predict.Model({}, None), checked([1, 2], [0, 1]))
     assert len(rows) == len(values) == 0
     assert values.dtype == CONTRACT.target.decode(np.zeros(1)).dtype, "as in any other batch"
 

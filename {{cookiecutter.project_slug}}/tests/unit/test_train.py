@@ -48,11 +48,10 @@ def test_a_row_stays_on_its_side_when_the_table_grows(examples, config):
 
 
 @pytest.mark.parametrize("kind", ["int64", "float64", "object"])
-def test_a_key_is_the_same_whichever_type_a_table_holds_it_in(kind, monkeypatch):
-    key = Column("K", "integer")
-    monkeypatch.setattr(train, "CONTRACT", Contract("1.0.0", (), CONTRACT.target, key))
+def test_a_key_is_the_same_whichever_type_a_table_holds_it_in(kind):
+    contract = Contract("1.0.0", (), CONTRACT.target, Column("K", "integer"))
     table = pd.DataFrame({"K": np.arange(5).astype(kind)})
-    assert list(train._keys(table, np.empty((5, 0)))) == ["0", "1", "2", "3", "4"]
+    assert list(train._keys(contract.checked(table))) == ["0", "1", "2", "3", "4"]
 
 
 def test_a_class_without_a_row_to_train_on_is_named(monkeypatch):
