@@ -215,25 +215,28 @@ def google_place(google_port) -> Place:
     return Place(uri, lambda: tamper_objects(uri), variables)
 
 
-def tamper_rows(url: str) -> None:
+def tamper_rows(url: str, name: str) -> None:
+    known = {"name": name}
+    query = sa.text("SELECT version, package FROM models WHERE name = :name")
+    update = "UPDATE models SET package = :package WHERE name = :name AND version = :version"
     with connect(url) as connection:
-        rows = connection.execute(sa.text("SELECT version, package FROM models")).all()
-        for version, package in rows:
+        for version, package in connection.execute(query, known).all():
             changed = bytes(package[:-1]) + bytes([package[-1] ^ 1])
-            update = sa.text("UPDATE models SET package = :package WHERE version = :version")
-            connection.execute(update, {"version": version, "package": changed})
+            row = {"version": version, "package": changed}
+            connection.execute(sa.text(update), known | row)
 
 
 @pytest.fixture
 def sqlite_place(tmp_path) -> Place:
     url = f"sqlite:///{tmp_path}/models.db"
-    return Place(f"{url}#flowers", lambda: tamper_rows(url))
+    return Place(f"{url}#flowers", lambda: tamper_rows(url, "flowers"))
 
 
 @pytest.fixture
 def postgres_place(postgresql) -> Place:
     """One database for all tests of a module: a model of its own for each."""
-    return Place(f"{postgresql}#{secrets.token_hex(4)}", lambda: tamper_rows(postgresql))
+    name = secrets.token_hex(4)
+    return Place(f"{postgresql}#{name}", lambda: tamper_rows(postgresql, name))
 
 
 def registered(tracking: str, files: Path) -> Place:

@@ -178,7 +178,8 @@ class Gate:
                 if not aside:
                     self._admit(call)
                 call.client = await self.authenticator.identify(scope["headers"])
-                self.rate.take(call.client or str((scope["client"] or ("",))[0]))
+                if not aside:  # who watches must see most when there is most to do
+                    self.rate.take(call.client or str((scope["client"] or ("",))[0]))
             if answer := self.direct.get(path):
                 if scope["method"] != "POST":
                     raise Problem(405, "method", f"{path} takes POST.", {"Allow": "POST"})

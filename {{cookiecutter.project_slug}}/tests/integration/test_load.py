@@ -115,7 +115,7 @@ def test_a_busy_client_is_slowed_down_and_others_are_not(serve):
     refused = [api.post("/predict", example()) for _ in range(rate)][-1]
     if refused.status == 429:
         assert refused.json["code"] == "rate" and int(refused.headers["retry-after"]) >= 1
-    for path in ("/health/live", "/health/ready", "/ping"):
+    for path in ("/health/live", "/health/ready", "/ping", "/metrics"):
         found += [api.get(path).status for _ in range(2 * rate)]
     assert set(found) == {200}
 
