@@ -60,6 +60,7 @@ ONLY = {
         "tests/integration/test_postgresql.py",
         "tests/integration/test_score.py",
         "tests/orders_table.py",
+        "tests/slow_score.py",
         "tests/spark",
         "tests/spark_cluster.py",
         "tests/unit/test_ledger.py",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
@@ -148,9 +149,12 @@ def examples(project):
 
 
 def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    """One that no client of this machine is given, as the system's own choice might be."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as listening, suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition, seconds, explain):
@@ -265,7 +269,7 @@ def serving(project, target, log):
             start_new_session=True,
         )
     try:
-        wait_for(lambda: is_ready(port), 120, log.read_text)
+        wait_for(lambda: is_ready(port), 600, log.read_text)
         yield port
     finally:
         # As Ctrl-C does: to make and to all that it started.

@@ -52,7 +52,7 @@ def typed(project, port, language, code):
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
     return done.stdout

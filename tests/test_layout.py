@@ -166,6 +166,7 @@ tests/integration/test_nothing_is_lost.py
 tests/integration/test_postgresql.py
 tests/integration/test_score.py
 tests/orders_table.py
+tests/slow_score.py
 tests/spark/test_spark_engine.py
 tests/spark_cluster.py
 tests/unit/test_ledger.py

@@ -68,7 +68,8 @@ def node(tmp_path_factory):
     """The folder of the programs of Node, in the versions and with the hashes of the lock."""
     folder = tmp_path_factory.mktemp("node") / "node"
     shutil.copytree(TEMPLATE / "tests/node", folder)
-    run("npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefer-offline", cwd=folder)
+    words = ("--silent", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=5")
+    run("npm", "ci", *words, cwd=folder)
     return folder
 
 
@@ -259,7 +260,7 @@ def test_gitlab_runs_the_pipeline_of_a_change(checkout, node, audit):
         capture_output=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=900,
+        timeout=2400,
     )
     assert done.returncode == 0, done.stdout[-10000:]
     assert "Nothing breaks." in done.stdout

@@ -100,6 +100,8 @@ class World:
         # A pipeline's own variables, so that its steps take seconds.
         self.fast = {"ROLLOUT__CANARY_SECONDS": "4", "ROLLOUT__CANARY_REQUESTS": "40"}
         self.fast |= {"ROLLOUT__LOAD_SECONDS": "3"}
+        # In so few requests a pause of this machine is more than one in a hundred.
+        self.fast |= {"SLO__LATENCY_SHARE": "0.9"}
 
     def known(self, environment):
         """The variables of the jobs of an environment."""
@@ -163,7 +165,9 @@ class World:
         words = ("run", "--rm", "--env", "ENVIRONMENT=prod", "--volume", volume)
         create = (f"{NAME}:prod", "api-key", "create", f"shop-{time.monotonic_ns()}")
         found = run(ENGINE, *words, *create, cwd=self.project.path).splitlines()[0]
-        time.sleep(2)  # an API that runs looks at the file every second
+        known = (self.ports["prod"], "/model")
+        # An API that runs looks at the file every second.
+        wait_for(lambda: status(*known, **{"X-API-Key": found}) == 200, 60, lambda: "unknown key")
         return found
 
     def next_release(self, **change):
@@ -317,7 +321,7 @@ def test_a_version_that_is_too_slow_is_taken_back(world, body):
     with Clients(world.ports["prod"], world.key(), body) as clients:
         said = world.red("make deploy", "prod")
     assert "it misses its objectives: " in said
-    assert "took at most 0.5 s, 99.00% must" in said
+    assert "took at most 0.5 s, 90.00% must" in said
     assert "The old version has all requests again." in said
     assert set(clients.statuses) == {200}
     assert world.tags()["prod"] == tags["prod"] == before["digest"]
@@ -346,10 +350,10 @@ def test_a_rollout_that_is_cancelled_is_taken_back(world, body):
         [script] = [each for each in known if "make deploy" in each]
         command = ["bash", "-e", "-c", script]
         process = world.begin("prod", command, ROLLOUT__CANARY_SECONDS="60")
-        wait_for(lambda: len(of_prod()) == 3, 120, lambda: process.communicate()[0])
+        wait_for(lambda: len(of_prod()) == 3, 600, lambda: process.communicate()[0])
         time.sleep(10)
         process.terminate()  # of what was started, as a provider's agent does
-        said = process.communicate(timeout=90)[0]
+        said = process.communicate(timeout=300)[0]
     assert process.returncode == -signal.SIGTERM, said
     assert "The old version has all requests again." in said
     assert set(clients.statuses) == {200}
@@ -368,7 +372,7 @@ def test_a_rollout_that_died_is_taken_back_or_begun_anew_and_no_request_is_lost(
     after = world.next_release()
     with Clients(world.ports["prod"], world.key(), body) as clients:
         process = world.begin("prod", DEPLOY, ROLLOUT__CANARY_SECONDS="60")
-        wait_for(lambda: len(of_prod()) == 3, 120, lambda: str(of_prod()))
+        wait_for(lambda: len(of_prod()) == 3, 600, lambda: str(of_prod()))
         time.sleep(10)
         process.kill()
         process.communicate(timeout=30)
@@ -376,7 +380,7 @@ def test_a_rollout_that_died_is_taken_back_or_begun_anew_and_no_request_is_lost(
         assert f"@{before['digest']}" in world.green("make rollback", "prod")
         assert len(of_prod()) == 2
         process = world.begin("prod", DEPLOY, ROLLOUT__CANARY_SECONDS="60")
-        wait_for(lambda: len(of_prod()) == 3, 120, lambda: str(of_prod()))
+        wait_for(lambda: len(of_prod()) == 3, 600, lambda: str(of_prod()))
         time.sleep(10)
         assert "is at work in another process" in world.red("make rollback", "prod")
         process.kill()
@@ -441,7 +445,7 @@ def test_what_is_missing_or_wrong_is_told_in_a_sentence(world):
         file.write("    nonsense\n")
     assert "unknown keyword 'nonsense'" in world.red("make deploy", "prod")
     ready = (world.ports["prod"], "/health/ready")
-    wait_for(lambda: status(*ready) == 200, 30, lambda: str(status(*ready)))
+    wait_for(lambda: status(*ready) == 200, 120, lambda: str(status(*ready)))
     world.project.run("git", "checkout", "ci/proxy/haproxy.cfg")
     said = world.red("make deploy", "prod", SLO__LATENCY_SECONDS="0.4")
     assert "slo.latency_seconds = 0.4: choose one of 0.001" in said

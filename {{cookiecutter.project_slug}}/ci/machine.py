@@ -106,7 +106,7 @@ class Machine:
         label = ("--label", f"digest={release.digest}")
         memory = f"--memory={self.config.rollout.memory_mb}m"
         self._start(self.at(colour), colour, release.image, *label, memory, *self._given())
-        self._wait(lambda: self.ask(colour, "/health/ready"), colour)
+        self.wait(lambda: self.ask(colour, "/health/ready"), colour)
         self._tell(f"set server versions/{colour} weight 0", through=colour)
 
     def stop(self, colour: str) -> None:
@@ -139,7 +139,7 @@ class Machine:
 
         :raises ProjectError: the proxy does not find it healthy in START_SECONDS.
         """
-        self._wait(lambda: self._require_up(colour), colour)
+        self.wait(lambda: self._require_up(colour), colour)
         self.weigh(colour, percent)
 
     def weigh(self, colour: str, percent: int) -> None:
@@ -243,7 +243,7 @@ class Machine:
         command = (self.engine, "exec", *known, self.at(colour), *words)
         return run(*command, seconds=seconds, **({"API_KEY": self.key} if self.key else {}))
 
-    def _wait(self, attempt, colour: str) -> None:
+    def wait(self, attempt, colour: str) -> None:
         until = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -57,6 +57,7 @@ def verify(machine: Machine, deployed: Release) -> None:
     if not colour or machine.running()[colour] != deployed.digest:
         raise ProjectError(f"{deployed.image} does not run: `make deploy`.")
     with machine.with_key(deployed.image):
+        machine.wait(lambda: machine.ask(colour, "/model"), colour)  # until it knows the key
         check(machine, colour, deployed, at=THERE)
         print(f"It serves model {deployed.model[:12]} and answers the contract's example.")
         if machine.config.api.docs:

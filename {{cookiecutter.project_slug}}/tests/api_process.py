@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, Project, free_port, wait_for
+from conftest import PACKAGE, SECONDS, Project, free_port, wait_for
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.openapi import example_of
@@ -93,7 +93,7 @@ class Api:
     def stop(self) -> int:
         """End it in order; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(SECONDS)
 
 
 class Clients:

@@ -21,7 +21,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-this-test-only"  # noqa: S105
-SECONDS = 60
+SECONDS = 300
 
 
 class Refusal(Exception):  # noqa: N818

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 
 import pytest
 import sqlalchemy as sa
@@ -99,8 +99,17 @@ def tamper_objects(uri: str) -> None:
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
     """The port of a server that speaks S3's protocol, with a bucket."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    put_object, lock = S3Response.put_object, Lock()
+
+    def put_one_at_a_time(response: S3Response) -> tuple:
+        # "Only if there is none yet" are two steps here; they are one in the real thing.
+        with lock:
+            return put_object(response)
+
+    S3Response.put_object = put_one_at_a_time
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     port = server.get_host_and_port()[1]
@@ -109,6 +118,7 @@ def s3_port() -> Iterator[int]:
     assert connection.getresponse().status == 200
     yield port
     server.stop()
+    S3Response.put_object = put_object
 
 
 @pytest.fixture
@@ -280,6 +290,7 @@ def mlflow_server(tmp_path_factory) -> Iterator[tuple[int, Path]]:
     port, folder = free_port(), tmp_path_factory.mktemp("mlflow-server")
     words = ["server", "--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port)]
     words += ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "files"]
+    words += ["--workers", "1"]
     more = {
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

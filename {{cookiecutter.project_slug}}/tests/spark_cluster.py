@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyspark
@@ -60,8 +61,9 @@ class Spark:
         found = []
         for process in self.started:
             for file in Path(f"/proc/{process.pid}/task").glob("*/children"):
-                found += map(int, file.read_text().split())
-        return [each for each in found if EXECUTOR in Path(f"/proc/{each}/cmdline").read_bytes()]
+                with suppress(OSError):  # a thread that has just ended
+                    found += map(int, file.read_text().split())
+        return [each for each in found if EXECUTOR in command(each)]
 
     def stop(self) -> None:
         for process in reversed(self.started):
@@ -91,3 +93,11 @@ class Spark:
         while words not in log.read_text("utf-8", "replace"):
             assert time.monotonic() < until, log.read_text("utf-8", "replace")
             time.sleep(0.1)
+
+
+def command(process: int) -> bytes:
+    """What a process was started with; nothing if it has just ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -59,6 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(self._lingering_transport())
         self.flow = Flow(self)
         self._until: float | None = self.loop.time() + self.limits.header_seconds
+        self._late = False
         self._watch = self.loop.call_later(self.limits.header_seconds, self._check)
         if self.ending:
             self.shutdown()
@@ -159,12 +160,16 @@ class BoundedProtocol(HttpToolsProtocol):
         return False
 
     def _check(self) -> None:
-        """Close a connection whose time is up; one look for each ``header_seconds`` or sooner."""
+        """Close a connection whose time is up; one look for each ``header_seconds`` or sooner.
+
+        After a pause of the whole process what has arrived in time is not read yet: one more look.
+        """
         now = self.loop.time()
         if self._until is None and self._socket.is_closing():
             self._until = now + self.limits.body_seconds  # to take its last answers
         rest = self.limits.header_seconds if self._until is None else self._until - now
-        if rest <= 0:
+        late, self._late = self._late, rest <= 0
+        if rest <= 0 and late:
             self._time_is_up()
             self._until = now + self.limits.body_seconds
         self._watch = self.loop.call_later(max(rest, 0.01), self._check)

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import one_sentence, wait_for
+from conftest import SECONDS, one_sentence, wait_for
 from orders_table import fill
+from slow_score import SLOWLY
 
 from {{ cookiecutter.__package_name }} import arrow, parts, predict, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
@@ -33,7 +34,7 @@ BAD = "not a value"
 def score(project, call, saved):
     """score(*words, **settings): the command with the saved model, in a project of its own.
 
-    It runs in this process; score.run and score.start make real ones.
+    It runs in this process; score.run makes a real one, and score.start one that takes its time.
     """
     small = {"BATCH__PART_ROWS": PART}
 
@@ -44,7 +45,7 @@ def score(project, call, saved):
         "score", "--model", saved, *words, **small | options
     )
     run.start = lambda *words, **options: project.start(
-        "score", "--model", saved, *words, **small | options
+        SLOWLY, "score", "--model", saved, *words, **small | options
     )
     run.folder = project.folder
     run.predictions = project.folder / "data/predictions"
@@ -243,7 +244,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(scor
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
     full = score.start(*words, preexec_fn=no_room)
-    _, err = full.communicate(timeout=60)
+    _, err = full.communicate(timeout=SECONDS)
     assert (full.returncode, len(err.splitlines())) == (2, 1), err
     assert "too large" in err
     assert nothing_published(score)
@@ -262,7 +263,7 @@ def test_an_input_that_vanishes_midway_is_one_sentence(score, rows):
     process.send_signal(signal.SIGSTOP)
     (folder / "h.csv").unlink()
     process.send_signal(signal.SIGCONT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, len(err.splitlines())) == (2, 1), err
     assert "h.csv" in err
     assert "Run one goes on when started again" in err
@@ -281,7 +282,7 @@ def many(score, rows):
 
 def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(score, many):
     plain = score.start("--input", many, "--run-id", "one", "--output", "plain")
-    assert plain.wait(60) == 0, plain.communicate()
+    assert plain.wait(SECONDS) == 0, plain.communicate()
     refused = (score.rejected / "one.csv").read_bytes()
     (score.rejected / "one.csv").unlink()
 
@@ -302,7 +303,7 @@ def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(s
     times = {name: (staging / "parts" / name).stat().st_mtime_ns for name in parts}
 
     done = score.start(*words)
-    out, err = done.communicate(timeout=60)
+    out, err = done.communicate(timeout=SECONDS)
     assert done.returncode == 0, (seed, err)
     assert "80,000 rows read, 79,998 predicted, 2 rejected" in out
     published = score.predictions / "one"
@@ -369,7 +370,7 @@ def test_a_second_process_with_the_same_id_is_refused(score, many):
     second = score.run(*words)
     first.send_signal(signal.SIGCONT)
     assert "at work in another process" in one_sentence(second)
-    assert first.wait(60) == 0, first.communicate()
+    assert first.wait(SECONDS) == 0, first.communicate()
     assert len(content(score.predictions / "one")["prediction"]) == 79_998
 
 
@@ -387,7 +388,7 @@ def test_a_reader_never_sees_half_a_run(score, many):
     try:
         process = score.start("--input", many, "--run-id", "one")
         wait_for(lambda: (score.predictions / "one").exists(), process)
-        process.communicate(timeout=60)
+        process.communicate(timeout=SECONDS)
         wait_for(lambda: len(seen) > 1)
     finally:
         stop.set()

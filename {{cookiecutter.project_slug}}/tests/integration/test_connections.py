@@ -16,7 +16,7 @@ BODY = json.dumps(example()).encode()
 START = b"POST /predict HTTP/1.1\r\nHost: here\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 # The limits of the API under test.
-SECONDS, IN_FLIGHT, CONNECTIONS = 1.0, 4, 40
+SECONDS, IN_FLIGHT, CONNECTIONS = 3.0, 4, 40
 HEADER_BYTES, BODY_BYTES = 2_048, 100_000
 LIMITS = {
     "API__HEADER_SECONDS": SECONDS,

@@ -10,14 +10,14 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import jwt
 import psutil
 import pytest
 from api_process import Clients, example
-from conftest import wait_for
+from conftest import SECONDS, wait_for
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from {{ cookiecutter.__package_name }} import metrics
@@ -121,7 +121,7 @@ def test_what_was_answered_before_a_kill_is_kept(serve):
     with Clients(api) as clients:
         clients.wait_for_more(300)
         api.process.kill()
-        api.process.wait(60)
+        api.process.wait(SECONDS)
     left = list(metrics.MEMORY.glob("metrics-*/lock"))
     again = serve()
     now = set(metrics.MEMORY.glob("metrics-*/lock"))
@@ -139,7 +139,7 @@ def test_workers_end_with_their_supervisor(serve):
     api = serve("--workers", 2)
     orphans = [psutil.Process(worker) for worker in workers(api)]
     api.process.kill()
-    api.process.wait(60)
+    api.process.wait(SECONDS)
     assert len(orphans) == 2
     wait_for(lambda: not any(orphan.is_running() for orphan in orphans))
 
@@ -151,19 +151,33 @@ def test_predictions_wait_for_a_database_that_is_away(serve):
     with Clients(api) as clients:
         clients.wait_for_more()
         wait_for(lambda: kept(api.project))
-        database.rename(away)
-        database.mkdir()
+        with halted(api):
+            database.rename(away)
+            database.mkdir()
         wait_for(lambda: api.metrics().get("predictions_delivery_failures_total"))
         clients.wait_for_more()
         waiting = api.metrics()
-        database.rmdir()
-        away.rename(database)
+        with halted(api):
+            database.rmdir()
+            away.rename(database)
         clients.wait_for_more()
     print(f"database away: {clients}")
     assert set(clients.statuses) == {200} and clients.lost == 0
     assert waiting.get("predictions_not_kept_total", 0) == 0
     assert require_each_once(api.project, clients).total() == len(clients.answers)
     assert wait_for(lambda: api.metrics()["predictions_spool_bytes"] == 0)
+
+
+@contextmanager
+def halted(api):
+    """Nothing is delivered meanwhile."""
+    of_api = psutil.Process(api.process.pid).children(recursive=True)
+    [delivering] = [each for each in of_api if "deliver" in each.cmdline()]
+    delivering.suspend()
+    try:
+        yield
+    finally:
+        delivering.resume()
 
 
 @pytest.fixture
@@ -217,6 +231,8 @@ def test_a_full_disk_costs_the_record_not_the_answer(small_disk, serve, monkeypa
     assert set(clients.statuses) == {200} and clients.lost == 0
     assert not_kept == before, "once there is room everything is kept again"
     assert api.stop() == 0
+    # What it had no time for at its end.
+    assert api.project.run("deliver", KEEPING__SPOOL=small_disk / "spool").returncode == 0
     found = kept(api.project)
     assert set(found.values()) == {1}
     assert len(found) + not_kept == len(clients.answered)

@@ -1,25 +1,37 @@
 """Incremental scoring: every file and every row exactly once, also after sudden death."""
 
+import signal
 import sqlite3
+from contextlib import closing
 
 import pyarrow.csv
 import pytest
-from conftest import wait_for
+from conftest import PACKAGE, SECONDS
 from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import tables
 
 BY_NUMBER = ("--incremental", "--watermark", "number")
+# The command, which dies between publishing and marking the claim as done.
+KILLED = f"""
+import os, signal, sys
+from {PACKAGE} import cli, ledger
+ledger.Ledger.done = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(cli.main())
+"""
 
 
 @pytest.fixture
 def score(project, call, saved):
-    """score(*words): the command with the saved model; score.start makes a real process."""
+    """score(*words): the command with the saved model; start and killed make real processes."""
 
     def run(*words, **settings):
         return call("score", "--model", saved, *words, **settings)
 
     run.start = lambda *words: project.start("score", "--model", saved, *words)
+    script = project.folder / "killed.py"
+    script.write_text(KILLED, "utf-8")
+    run.killed = lambda *words: project.run(script, "score", "--model", saved, *words)
     run.folder = project.folder
     run.predictions = project.folder / "data/predictions"
     run.ledger = run.predictions / "ledger.db"
@@ -39,32 +51,12 @@ def ok(done):
 
 
 def killed_before_done(score, *words):
-    """Kill -9 between publishing and marking the claim as done.
-
-    The ledger is locked as soon as the claim is in it, so that the process waits right there.
-    """
     before = set(score.published()) if score.predictions.exists() else set()
-    process = score.start(*words)
-
-    def claimed():
-        if not score.ledger.exists():
-            return False
-        with sqlite3.connect(score.ledger) as ledger:
-            try:
-                query = "SELECT count(*) FROM score_claims WHERE NOT done"
-                return ledger.execute(query).fetchone()[0]
-            except sqlite3.OperationalError:
-                return False
-
-    wait_for(claimed, process)
-    lock = sqlite3.connect(score.ledger, isolation_level=None, timeout=30)
-    lock.execute("BEGIN IMMEDIATE")
-    wait_for(lambda: set(score.published()) - before, process)
-    process.kill()
-    process.communicate()
-    assert lock.execute("SELECT count(*) FROM score_claims WHERE NOT done").fetchone() != (0,)
-    lock.rollback()
-    lock.close()
+    assert score.killed(*words).returncode == -signal.SIGKILL
+    assert set(score.published()) - before
+    with closing(sqlite3.connect(score.ledger)) as ledger:
+        query = "SELECT count(*) FROM score_claims WHERE NOT done"
+        assert ledger.execute(query).fetchone() != (0,)
 
 
 def test_every_file_once_however_the_folder_is_named(score, rows):
@@ -143,7 +135,7 @@ def test_two_calls_at_once_score_nothing_twice(score, rows):
     folder.mkdir()
     pyarrow.csv.write_csv(rows(30), folder / "a.csv")
     calls = [score.start("--input", "in", "--incremental") for _ in range(2)]
-    ended = [(call.communicate(timeout=60), call.returncode) for call in calls]
+    ended = [(call.communicate(timeout=SECONDS), call.returncode) for call in calls]
     for (_, err), code in ended:
         assert code == 0 or (code == 2 and len(err.splitlines()) == 1), err
     assert 0 in [code for _, code in ended]

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from conftest import SECONDS
 
 from {{ cookiecutter.__package_name }} import migrate
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
@@ -337,7 +338,7 @@ def test_several_at_once_do_it_once(database, project, aged):
     if aged:
         age(database)
     started = [project.start("migrate", **chosen(database)) for _ in range(4)]
-    ended = [process.communicate(timeout=60) for process in started]
+    ended = [process.communicate(timeout=SECONDS) for process in started]
     assert [process.returncode for process in started] == [0] * 4, ended
     news = [out for out, _ in ended if "It was" in out]
     assert len(news) == 1, ended

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from api_process import Api, Clients, example
-from conftest import PACKAGE, use, wait_for
+from conftest import PACKAGE, SECONDS, use, wait_for
 
 from {{ cookiecutter.__package_name }} import mlflow_registry, predict, registry, settings
 from {{ cookiecutter.__package_name }}.stores import open_store
@@ -199,13 +199,13 @@ def test_the_follower_is_started_again_and_ends_with_its_api(copy):
     assert second.pid != first.pid
 
     api.process.kill()
-    api.process.wait(60)
+    api.process.wait(SECONDS)
     # The next API's own is not disturbed by the one that is about to end.
     again = serve(copy)
     wait_for(lambda: not second.is_running())
     third = follower(again)
     assert again.stop() == 0
-    assert not third.is_running()
+    wait_for(lambda: not third.is_running())
 
 
 def test_a_folder_that_is_replaced_is_picked_up(copy, champion, saved, tmp_path):

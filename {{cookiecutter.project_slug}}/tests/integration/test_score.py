@@ -5,7 +5,8 @@ from functools import partial
 
 import pyarrow.csv
 import pytest
-from conftest import wait_for
+from conftest import SECONDS, wait_for
+from slow_score import SLOWLY
 
 from {{ cookiecutter.__package_name }} import cli, registry, settings, tables
 from {{ cookiecutter.__package_name }}.predict import make_predictions
@@ -63,14 +64,14 @@ def test_the_log_folder_holds_no_password(project):
 
 def test_ctrl_c_is_130_and_a_word(project, saved, rows):
     pyarrow.csv.write_csv(rows(200_000), project.folder / "many.csv")
-    words = ("score", "--input", "many.csv", "--model", saved, "--run-id", "slow")
+    words = (SLOWLY, "score", "--input", "many.csv", "--model", saved, "--run-id", "slow")
     # A job in the background of a shell inherits an ignored SIGINT.
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = project.start(*words, BATCH__PART_ROWS=1000, preexec_fn=listening)
     staging = project.folder / "data/predictions/.staging/slow"
     wait_for(lambda: list(staging.glob("part-*.json")), process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == cli.INTERRUPTED
     assert len(err.splitlines()) == 1
     assert err.startswith("interrupted")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import one_sentence, wait_for
+from conftest import SECONDS, one_sentence, wait_for
 from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import cli
@@ -198,7 +198,7 @@ def test_ctrl_c_ends_spark_too(score, spark, many):
     process = score.start("--input", many, "--run-id", "slow", preexec_fn=listening)
     wait_for(lambda: finished(score, "slow"), process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == cli.INTERRUPTED, err
     assert err.splitlines() == ["interrupted; run slow goes on when started again"]
     assert not (score.predictions / "slow").exists()
@@ -261,7 +261,7 @@ def test_without_java_there_is_one_sentence(score, rows):
     pq.write_table(rows(10), score.folder / "in.parquet")
     on = ("--engine", "spark")
     process = score.start("--input", "in.parquet", on=on, PATH="/nowhere", JAVA_HOME="/nowhere")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1
     assert "install Java" in err
@@ -271,7 +271,7 @@ def test_a_connect_server_that_is_none_is_one_sentence(score, rows):
     pq.write_table(rows(10), score.folder / "in.parquet")
     on = ("--engine", "spark", "--master", "sc://127.0.0.1:1")
     process = score.start("--input", "in.parquet", on=on, BATCH__MASTER_SECONDS=5)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1, err
     assert "gave no session with an executor in 5 seconds" in err

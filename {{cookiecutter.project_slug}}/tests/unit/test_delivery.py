@@ -378,7 +378,7 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
         spool.seal()
         expected[str(number)] = 1
         if number == 15:
-            next(each for each in running if each._lock.is_locked).stop(10)
+            wait_for(lambda: [each for each in running if each._lock.is_locked])[0].stop(10)
     spool.close()
     wait_for(lambda: sealed(spool.folder) == [])
     assert counted(stored) == expected
@@ -386,7 +386,7 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
 
 
 def test_stop_keeps_to_its_time(spool, start, database, monkeypatch):
-    monkeypatch.setattr(delivery, "DATABASE_SECONDS", 1)
+    monkeypatch.setattr(delivery, "DATABASE_SECONDS", 60)
     with connect(database, create=True) as connection:
         ensure(connection, "kept", database)
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
@@ -396,7 +396,7 @@ def test_stop_keeps_to_its_time(spool, start, database, monkeypatch):
         running = start()
         begun = time.monotonic()
         running.stop(0.2)
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - begun < 30
     assert len(sealed(spool.folder)) == 1
 
 

@@ -386,6 +386,7 @@ def test_keys_are_fetched_now_and_then_in_the_background(provider, asked, monkey
     asked.refresh()
     wait_until(lambda: "rsa-2" in asked.tokens.known.keys)
     assert asked.tokens.due > time.monotonic() + 500
+    wait_until(lambda: asked.tokens.fetch.done())
     provider.status, asked.tokens.due = 500, 0
     asked.refresh()
     wait_until(lambda: asked.tokens.failing)
