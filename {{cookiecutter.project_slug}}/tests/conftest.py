@@ -135,9 +135,9 @@ def wait_for(condition, process: subprocess.Popen | None = None):
     while time.monotonic() < until:
         if found := condition():
             return found
-        if process and process.poll() is not None:
+        if process and process.poll() is not None and not condition():
             raise AssertionError(f"ended too early: {process.communicate()}")
-        time.sleep(0.002)
+        time.sleep(0.01)
     raise AssertionError("waited in vain")
 
 

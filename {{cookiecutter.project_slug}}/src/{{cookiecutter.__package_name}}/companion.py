@@ -72,6 +72,7 @@ class Companion:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
 
 
 def until_eof(stop: Callable[[], None]) -> None:

@@ -85,14 +85,22 @@ def _all_workers():
 
     class Workers(MultiProcessCollector):
         def collect(self):
-            for file in Path(os.environ[DIRECTORY]).glob("gauge_live*_*.db"):
-                if not _lives(int(file.stem.rpartition("_")[2])):
-                    file.unlink(missing_ok=True)
-            return super().collect()
+            files = Path(os.environ[DIRECTORY]).glob("*.db")
+            return self.merge([str(file) for file in files if _tells(file)])
 
     registry = CollectorRegistry()
     Workers(registry)
     return registry
+
+
+def _tells(file: Path) -> bool:
+    """Whether there is something in a worker's file; what tells of its life goes with it."""
+    if file.name.startswith("gauge_live") and not _lives(int(file.stem.rpartition("_")[2])):
+        file.unlink(missing_ok=True)
+    try:
+        return file.stat().st_size > 0  # that of a worker that has just started is empty
+    except FileNotFoundError:
+        return False
 
 
 def _lives(process: int) -> bool:

@@ -185,6 +185,11 @@ class Supervisor(Multiprocess):
         super().run()
         return all(process.exitcode != STARTUP_FAILURE for process in self.processes)
 
+    def keep_subprocess_alive(self) -> None:
+        for worker in self.processes:
+            worker.child_conn.close()  # or its end would not end the wait for its answer
+        super().keep_subprocess_alive()
+
     def terminate_all(self) -> None:
         # Or it would go on to take connections that no worker accepts any more.
         for listening in self.sockets:

@@ -107,6 +107,7 @@ def deliver(folder, url):
     Spool(folder, 1_000_000_000).close()
     last = Delivery(folder, url, lambda *_: None)
     last.start()
+    wait_for(lambda: sealed(folder) == [])
     last.stop(60)
     assert sealed(folder) == []
 

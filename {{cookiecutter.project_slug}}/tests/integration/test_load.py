@@ -98,7 +98,7 @@ def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers)
 
 
 def test_who_is_shed_is_told_when_to_try_again(serve_slowly):
-    api = serve_slowly(0.3, API__MAX_IN_FLIGHT=1)
+    api = serve_slowly(1, API__MAX_IN_FLIGHT=1)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: api.post("/predict", example()), range(4)))
     shed = [answer for answer in found if answer.status == 503]
@@ -110,7 +110,7 @@ def test_who_is_shed_is_told_when_to_try_again(serve_slowly):
 def test_a_busy_client_is_slowed_down_and_others_are_not(serve):
     rate = 20
     api = serve(API__REQUESTS_PER_SECOND=rate)
-    busy, found = put_load(api, request(), 4, 2), []
+    busy, found = put_load(api, request(), 4, 4), []
     print(f"{rate} requests a second: {busy}")
     assert set(busy.statuses) == {200, 429} and busy.lost == 0
     # A second's worth at once, and then so many each second.
@@ -127,7 +127,7 @@ def test_the_rate_is_that_of_each_client(project, serve):
     secrets = [key(project, name) for name in ("busy", "calm")]
     rate = 5
     api = serve(API__REQUESTS_PER_SECOND=rate, AUTHENTICATION__REQUIRED="true")
-    busy = put_load(api, request(1, f"Authorization: Bearer {secrets[0]}"), 2, 1)
+    busy = put_load(api, request(1, f"Authorization: Bearer {secrets[0]}"), 2, 3)
     calm = [
         api.post("/predict", example(), Authorization=f"Bearer {secrets[1]}").status
         for _ in range(rate)
