@@ -167,6 +167,8 @@ class BoundedProtocol(HttpToolsProtocol):
         now = self.loop.time()
         if self._until is None and self._socket.is_closing():
             self._until = now + self.limits.body_seconds  # to take its last answers
+        if self._in_head and self.flow.read_paused:
+            self._until = now + self.limits.header_seconds  # it is us who do not read the rest
         rest = self.limits.header_seconds if self._until is None else self._until - now
         late, self._late = self._late, rest <= 0
         if rest <= 0 and late:

@@ -6,6 +6,7 @@ Each test tells how many requests were sent, answered and lost. LOAD_SECONDS mak
 
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -233,6 +234,18 @@ def test_requests_that_a_slow_model_has_begun_are_answered_at_the_end(serve_slow
         assert api.stop() == 0
     print(f"SIGTERM with a slow model: {clients}")
     assert clients.lost == 0 and set(clients.statuses) == {200}
+
+
+def test_a_head_that_waits_for_earlier_answers_is_not_late(serve_slowly):
+    api = serve_slowly(2, API__HEADER_SECONDS=1)
+    with socket.create_connection(("127.0.0.1", api.port), 30) as client:
+        client.sendall(2 * request() + request()[:20])
+        time.sleep(0.5)
+        client.sendall(request()[20:])
+        answers = b""
+        while answers.count(b"predictions") < 3 and (received := client.recv(65536)):
+            answers += received
+    assert answers.count(b"HTTP/1.1 200") == 3, answers
 
 
 def test_the_end_does_not_wait_for_a_model_that_hangs(serve_slowly):
