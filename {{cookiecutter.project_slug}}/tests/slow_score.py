@@ -1,6 +1,6 @@
 """The command, each part of whose runs takes a little longer: time to stop it midway.
 
-``python tests/slow_score.py score …`` is ``python -m {{ cookiecutter.__package_name }} score …`` otherwise.
+``python tests/slow_score.py score …`` does the same as ``score …`` otherwise.
 """
 
 import sys
