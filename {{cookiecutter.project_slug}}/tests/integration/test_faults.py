@@ -173,8 +173,7 @@ def test_predictions_wait_for_a_database_that_is_away(serve):
 @contextmanager
 def halted(api):
     """Nothing is delivered meanwhile."""
-    of_api = psutil.Process(api.process.pid).children(recursive=True)
-    [delivering] = [each for each in of_api if "deliver" in each.cmdline()]
+    delivering = api.companion("deliver")
     delivering.suspend()
     try:
         yield

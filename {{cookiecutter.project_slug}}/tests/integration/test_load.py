@@ -202,16 +202,16 @@ def test_a_slow_model_answers_many_requests_at_once(serve_slowly):
     with ThreadPoolExecutor() as thread:
         watching = thread.submit(watch)
         try:
-            outcome = put_load(api, request(), 32, 3)
+            outcome = put_load(api, request(), 32, 6)
         finally:
             ending.set()
         watching.result()
-    late = statistics.median(lives)
-    print(f"slow model: {outcome}; health mostly within {late * 1000:.0f} ms")
+    late = statistics.quantiles(lives, n=10)[8]
+    print(f"slow model: {outcome}; health within {late * 1000:.0f} ms for 9 of 10")
     assert set(outcome.statuses) == {200} and outcome.lost == outcome.unanswered == 0
     # One after the other it would be 10 a second.
-    assert outcome.rate > 2 / cost
-    assert late < cost
+    assert outcome.rate > 5 / cost
+    assert late < 0.5 * OBJECTIVE
 
 
 def test_a_model_that_takes_too_long_is_not_waited_for(serve_slowly):

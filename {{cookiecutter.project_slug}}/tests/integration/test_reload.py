@@ -5,7 +5,6 @@ import shutil
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from api_process import Api, Clients, example
 from conftest import PACKAGE, SECONDS, use, wait_for
@@ -65,16 +64,6 @@ def promote(version: str) -> None:
 
 def version(api) -> str:
     return api.get("/model").json["version"]
-
-
-def follower(api) -> psutil.Process:
-    """The process that keeps the API's copy of the model in step."""
-    (found,) = [
-        child
-        for child in psutil.Process(api.process.pid).children()
-        if child.status() != psutil.STATUS_ZOMBIE and "follow" in child.cmdline()
-    ]
-    return found
 
 
 def versions(clients) -> list[str]:
@@ -190,12 +179,12 @@ def test_a_start_without_the_registry(copy):
 
 def test_the_follower_is_started_again_and_ends_with_its_api(copy):
     api = serve(copy)
-    first = follower(api)
+    first = api.companion("follow")
     first.kill()
     wait_for(lambda: not first.is_running())
     promote("2")
     wait_for(lambda: version(api) == "2")
-    second = follower(api)
+    second = api.companion("follow")
     assert second.pid != first.pid
 
     api.process.kill()
@@ -203,7 +192,7 @@ def test_the_follower_is_started_again_and_ends_with_its_api(copy):
     # The next API's own is not disturbed by the one that is about to end.
     again = serve(copy)
     wait_for(lambda: not second.is_running())
-    third = follower(again)
+    third = again.companion("follow")
     assert again.stop() == 0
     wait_for(lambda: not third.is_running())
 

@@ -55,7 +55,7 @@ def test_a_kept_connection_is_used_again():
     with served(OK) as (port, requests):
         outcome = pressure("127.0.0.1", port, REQUEST, connections=2, seconds=1)
     assert outcome.statuses == {200: outcome.sent}
-    assert outcome.sent == len(requests) > 2
+    assert outcome.sent == len(requests) > 20
     assert (outcome.lost, outcome.unanswered, outcome.connection_errors) == (0, 0, 0)
     assert 0 < outcome.latency(0.5, 200) <= outcome.latency(0.99) < outcome.seconds
     assert math.isnan(outcome.latency(0.5, 503))
