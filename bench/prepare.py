@@ -47,7 +47,8 @@ def save_models(folder: Path, store: str) -> None:
     experiment = mlflow.create_experiment("bench", (folder / "mlflow").as_uri())
     for name, estimator in ESTIMATORS.items():
         estimator.fit(frame, split.target.astype(int))
-        export.save(estimator, folder / name, split.training, split.holdout, config)
+        sides = (split.training, split.target, split.holdout)
+        export.save(estimator, folder / name, *sides, config)
         with mlflow.start_run(experiment_id=experiment):
             mlflow.sklearn.log_model(
                 estimator,

@@ -37,7 +37,8 @@ def save_models(folder: Path) -> None:
     answers = {}
     for name, estimator in ESTIMATORS.items():
         estimator.fit(features, target)
-        export.save(estimator, folder / name, split.training, split.holdout, config)
+        sides = (split.training, split.target, split.holdout)
+        export.save(estimator, folder / name, *sides, config)
         joblib.dump(estimator, folder / f"{name}.joblib")
         answers[name] = estimator.predict(rows).tolist()
         save_with_names(clone(estimator).fit(frame, target), folder, name, frame)

@@ -199,18 +199,23 @@ def matrix(examples) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def fitted(examples, matrix):
-    """The first candidate that is more than the baseline, fitted."""
-    name = next(name for name in model.build(0) if name != model.BASELINE)
-    codes, _ = encode(CONTRACT.target, as_batch(examples[[CONTRACT.target.name]]).column(0))
-    return model.build(0)[name].estimator.fit(matrix, codes)
+def target(examples) -> np.ndarray:
+    """The target's codes, (rows,)."""
+    return encode(CONTRACT.target, as_batch(examples[[CONTRACT.target.name]]).column(0))[0]
 
 
 @pytest.fixture(scope="session")
-def saved(fitted, matrix, tmp_path_factory) -> Path:
+def fitted(matrix, target):
+    """The first candidate that is more than the baseline, fitted."""
+    name = next(name for name in model.build(0) if name != model.BASELINE)
+    return model.build(0)[name].estimator.fit(matrix, target)
+
+
+@pytest.fixture(scope="session")
+def saved(fitted, matrix, target, tmp_path_factory) -> Path:
     """The folder of a model that needs no registry."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    export.save(fitted, folder, matrix, matrix, settings.load())
+    export.save(fitted, folder, matrix, target, matrix, settings.load())
     return folder
 
 

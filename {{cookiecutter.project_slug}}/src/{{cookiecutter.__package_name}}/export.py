@@ -1,82 +1,102 @@
 """From a fitted estimator to the serving artifact.
 
-The estimator is exported to ONNX and the export is compared with it. Where there is no exporter,
-or the two disagree too often, the estimator's skops file is served instead; cloudpickle is the
-last resort, and only where the settings allow it.
+The estimator is exported to ONNX and the export is compared with it: labels and probabilities of a
+classifier, values of a regressor. Where there is no exporter, or the two disagree too often, the
+estimator's skops file is served instead; cloudpickle is the last resort, and only where the
+settings allow it.
 """
 
 import hashlib
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .contract import CONTRACT
 from .errors import ProjectError, brief
-from .predict import Scores, native, open_model, write_metadata
-from .settings import PACKAGE, Settings
+from .predict import OTHER_PROBABILITY, Scores, native, open_model, write_metadata
+from .settings import PACKAGE, Settings, Training
 
 DRAWN_ROWS = 10_000
 MISSING = 0.1
 # A class is judged by itself where that many rows are of it: one of 200 is no more than the default
-# of training.max_disagreement.
+# of training.max_label_disagreement.
 CLASS_ROWS = 200
-# Drawn rows that are kept with the model and their answers, for whoever loads it to compare.
+# Drawn rows that are kept with the model and their answers, for whoever loads it to compare: so
+# many as they come, and so many with a missing value.
 SELF_TEST_ROWS = 5
 # Two classes whose probabilities differ by less are a tie; either answer is right.
 TIE = 1e-6
-# Regression: relative to the spread of the predictions, well above float32's own 1e-7.
-CLOSE = 1e-4
+# Regression: a value that is farther off is another one, in standard deviations of the target.
+OTHER_VALUE = 0.01
 log = logging.getLogger(__name__)
-
-
-class Disagreement(NamedTuple):
-    """Share of rows, from 0 to 1, on which an export answers otherwise than its estimator."""
-
-    holdout: float
-    drawn: float
 
 
 def save(
     estimator: Any,
     folder: Path,
     training: np.ndarray,
+    target: np.ndarray,
     holdout: np.ndarray,
     config: Settings,
 ) -> dict:
     """Write the serving artifact and its metadata to ``folder``, and return the metadata.
 
     :param training: float32 (rows, columns); its ranges stand in where the contract has none.
+    :param target: codes (rows,) of the training rows.
     :param holdout: float32 (rows, columns), rows the estimator was not fitted on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw(training, config.training.seed)
     _require_gaps(estimator, drawn)
-    disagreement = None
+    disagreement: dict[str, dict[str, float]] = {}
     try:
         content = _to_onnx(estimator, training)
         metadata = _write(estimator, folder, "model.onnx", content)
-        disagreement = compare(estimator, folder, holdout, drawn)
-        served = max(disagreement) <= config.training.max_disagreement
-        why = "its export disagrees with it too often"
+        served, fitted, deviation = open_model(folder).run, native(estimator), float(np.std(target))
+        for name, rows in (("holdout", holdout), ("drawn", drawn)):
+            disagreement[name] = compare(served(rows), fitted(rows), deviation)
+        why = _too_much(disagreement, config.training)
     except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
-        served, why = False, f"it cannot be exported: {brief(error.__cause__ or error)}"
-    if served:
-        (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
-    else:
-        log.warning("The estimator itself is served, slower than ONNX, because %s.", why)
+        why = f"it cannot be exported to ONNX: {brief(error.__cause__ or error)}"
+    if why:
+        log.info("the estimator itself is served, because %s", why)
         (folder / "model.onnx").unlink(missing_ok=True)
         metadata = _write_native(estimator, folder, config.models.allow_pickle)
-    metadata["disagreement"] = disagreement._asdict() if disagreement else {}
-    metadata["fallback"] = None if served else why
-    labels, _ = open_model(folder, allow_pickle=config.models.allow_pickle).run(
-        drawn[:SELF_TEST_ROWS]
-    )
-    metadata["self_test"] = {"rows": drawn[:SELF_TEST_ROWS].tolist(), "labels": labels.tolist()}
+    else:
+        (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
+    metadata |= {"disagreement": disagreement, "fallback": why}
+    gaps = np.isnan(drawn).any(axis=1)
+    rows = np.concatenate([drawn[:SELF_TEST_ROWS], drawn[gaps][:SELF_TEST_ROWS]])
+    labels, probabilities = open_model(folder, allow_pickle=config.models.allow_pickle).run(rows)
+    metadata["self_test"] = {
+        "rows": rows.tolist(),
+        "labels": labels.tolist(),
+        "probabilities": None if probabilities is None else probabilities.tolist(),
+    }
     write_metadata(folder, metadata)
     return metadata
+
+
+def told(disagreement: dict[str, dict[str, float]]) -> str:
+    """What ``compare`` found, of each kind the larger share; empty where nothing differs."""
+    worst: dict[str, float] = {}
+    for shares in disagreement.values():
+        for what, share in shares.items():
+            worst[what] = max(share, worst.get(what, 0))
+    return ", ".join(f"{share:.2%} of the rows other {what}" for what, share in worst.items() if share)
+
+
+def _too_much(disagreement: dict[str, dict[str, float]], config: Training) -> str | None:
+    """Why the estimator is served instead of its export, if it has to be."""
+    most = dict.fromkeys(("probabilities", "values"), config.max_score_disagreement)
+    most["labels"] = config.max_label_disagreement
+    for shares in disagreement.values():
+        if any(share > most[what] for what, share in shares.items()):
+            return f"its export to ONNX gives {told(disagreement)}"
+    return None
 
 
 def draw(training: np.ndarray, seed: int) -> np.ndarray:
@@ -110,17 +130,19 @@ def _require_gaps(estimator: Any, drawn: np.ndarray) -> None:
         ) from error
 
 
-def compare(estimator: Any, folder: Path, holdout: np.ndarray, drawn: np.ndarray) -> Disagreement:
-    served, fitted = open_model(folder).run, native(estimator)
-    return Disagreement(*(disagreement(served(rows), fitted(rows)) for rows in (holdout, drawn)))
+def compare(served: Scores, fitted: Scores, deviation: float) -> dict[str, float]:
+    """Shares of rows, from 0 to 1, on which an export answers otherwise than its estimator.
 
+    Of a regression ``values``, those that differ by more than OTHER_VALUE. Of a classification
+    ``labels``, ties aside, the largest share of any class, and ``probabilities``, rows where that
+    of some class differs by more than OTHER_PROBABILITY.
 
-def disagreement(served: Scores, fitted: Scores) -> float:
-    """Share of rows with another answer, ties aside; of classes the largest share of any."""
-    (labels, _), (expected, probabilities) = served, fitted
+    :param deviation: standard deviation of the target, in its unit.
+    """
+    (labels, scores), (expected, probabilities) = served, fitted
     if CONTRACT.target.type in ("float", "integer", "date"):
-        spread = float(np.std(expected)) or 1.0
-        return float(np.mean(np.abs(labels - expected) > CLOSE * spread))
+        same = np.isclose(labels, expected, rtol=1e-6, atol=OTHER_VALUE * deviation)
+        return {"values": float(np.mean(~same))}
     other = labels != expected
     if probabilities is not None and probabilities.shape[1] > 1:
         top = np.sort(probabilities, axis=1)[:, -2:]
@@ -128,7 +150,11 @@ def disagreement(served: Scores, fitted: Scores) -> float:
     # Else a rare class could be lost in the others.
     classes = (other[expected == each] for each in np.unique(expected))
     frequent = [rows for rows in classes if len(rows) >= CLASS_ROWS]
-    return float(max(np.mean(rows) for rows in (other, *frequent)))
+    found = {"labels": float(max(np.mean(rows) for rows in (other, *frequent)))}
+    if probabilities is not None:
+        same = np.isclose(scores, probabilities, rtol=0, atol=OTHER_PROBABILITY)
+        found["probabilities"] = float(np.mean(~same.all(axis=1)))
+    return found
 
 
 def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:

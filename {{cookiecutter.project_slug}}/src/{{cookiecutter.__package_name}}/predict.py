@@ -28,6 +28,8 @@ RECORDED = {
     "numeric_form": list,
     "probabilities": bool,
 }
+# A probability that is farther off is another one.
+OTHER_PROBABILITY = 0.02
 # Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
 Scores = tuple[np.ndarray, np.ndarray | None]
 
@@ -156,11 +158,18 @@ def self_test(model: Model) -> None:
     known = model.metadata.get("self_test")
     if not known:
         raise ProjectError(f"{model.name} was saved without a self-test: train again.")
-    labels, _ = model.run(np.asarray(known["rows"], np.float32))
-    if not np.allclose(labels, known["labels"], rtol=1e-4, atol=1e-6, equal_nan=True):
+    labels, probabilities = model.run(np.asarray(known["rows"], np.float32))
+    same = np.allclose(labels, known["labels"], rtol=1e-4, atol=1e-6, equal_nan=True)
+    expected = known.get("probabilities")
+    if same and expected is not None:
+        same = np.shape(probabilities) == np.shape(expected) and np.allclose(
+            probabilities, expected, rtol=0, atol=OTHER_PROBABILITY, equal_nan=True
+        )
+    if not same:
         raise ProjectError(
-            f"{model.name} version {model.version} answers {labels.tolist()} to its self-test, "
-            f"and answered {known['labels']} when it was saved: train again on this platform."
+            f"{model.name} version {model.version} answers its self-test otherwise than when it "
+            f"was saved (labels {labels.tolist()} and {known['labels']}): train again on this "
+            "platform."
         )
 
 

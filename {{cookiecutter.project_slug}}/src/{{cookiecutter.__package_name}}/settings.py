@@ -76,8 +76,9 @@ class Training(Section):
     margin: float = Field(0.0, ge=0)
     minimum: dict[str, float] = {}
     maximum: dict[str, float] = {}
-    # Share of rows on which the exported model may answer otherwise than the fitted estimator.
-    max_disagreement: float = Field(0.005, ge=0, le=1)
+    # Shares of rows on which the exported model may answer otherwise than the fitted estimator.
+    max_label_disagreement: float = Field(0.005, ge=0, le=1)
+    max_score_disagreement: float = Field(0.02, ge=0, le=1)
     # Folder for the lock and the stored split.
     work: Location = "data/processed"
 

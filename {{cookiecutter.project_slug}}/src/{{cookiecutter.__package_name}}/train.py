@@ -72,7 +72,9 @@ def train(config: Settings, force: bool = False) -> int:
     chosen = select(split, config.training)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        metadata = export.save(chosen.estimator, folder, split.training, split.holdout, config)
+        metadata = export.save(
+            chosen.estimator, folder, split.training, split.target, split.holdout, config
+        )
         candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
         metrics = measure(candidate, split)
         trained = {"trained_at": registry.now(), "estimator": chosen.name, "metrics": metrics}
@@ -84,11 +86,19 @@ def train(config: Settings, force: bool = False) -> int:
             params={"estimator": chosen.name, "rows": len(table), **chosen.params},
             metrics=metrics
             | {f"cv_{name}": score for name, score in chosen.scores.items()}
-            | {f"disagreement_{on}": share for on, share in metadata["disagreement"].items()},
+            | {
+                f"disagreement_{rows}_{what}": share
+                for rows, shares in metadata["disagreement"].items()
+                for what, share in shares.items()
+            },
             files=plots.draw(candidate, split, Path(temporary), config.training),
         )
         version = mlflow_registry.register(folder, record, config)
     print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
+    if metadata["fallback"]:
+        print(f"  slower than ONNX would be: {metadata['fallback']}")
+    elif differs := export.told(metadata["disagreement"]):
+        print(f"  it gives {differs} than its estimator")
     for name, value in metrics.items():
         print(f"  {name:<18}{value:.4f}")
     return decide(version, problems, metrics, split, config, force)

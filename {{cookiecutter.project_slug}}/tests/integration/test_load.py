@@ -164,7 +164,7 @@ def key(project, name: str) -> str:
 
 
 @pytest.fixture
-def serve_slowly(serve, project, fitted, matrix, config, monkeypatch):
+def serve_slowly(serve, project, fitted, matrix, target, config, monkeypatch):
     """serve_slowly(seconds, **settings): an API whose model takes so long for each look at rows."""
     file = next((project.folder / "src").glob("*/model.py"))
     file.write_text(file.read_text("utf-8") + SLOW, "utf-8")
@@ -174,7 +174,7 @@ def serve_slowly(serve, project, fitted, matrix, config, monkeypatch):
     estimator = make_pipeline(namespace["Slow"](), clone(fitted))
     estimator.fit(matrix, fitted.predict(matrix))
     folder = project.folder / "slow"
-    saved = export.save(estimator, folder, matrix, matrix, config)
+    saved = export.save(estimator, folder, matrix, target, matrix, config)
     assert saved["artifact"] == "model.skops"
 
     def start(seconds: float, **chosen: object):

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from {{ cookiecutter.__package_name }} import export, model, predict
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.predict import native, open_model
+from {{ cookiecutter.__package_name }}.predict import native, open_model, self_test
 
 
 class Doubled(TransformerMixin, BaseEstimator):
@@ -47,12 +47,22 @@ def codes(fitted, matrix):
     return np.asarray(fitted.predict(matrix), float)
 
 
+def save(estimator, folder, matrix, config):
+    return export.save(estimator, folder, matrix, codes(estimator, matrix), matrix, config)
+
+
+def shares(served, fitted, rows):
+    """What the two models answer otherwise, as training judges it."""
+    scores = native(fitted)(rows)
+    return export.compare(served.run(rows), scores, float(np.std(scores[0])))
+
+
 def behind(step, fitted, matrix):
     return make_pipeline(step, clone(fitted)).fit(matrix, codes(fitted, matrix))
 
 
 def test_what_is_known_to_onnx_is_served_from_it(exportable, matrix, tmp_path, config):
-    metadata = export.save(exportable, tmp_path / "m", matrix, matrix, config)
+    metadata = save(exportable, tmp_path / "m", matrix, config)
     assert metadata["artifact"] == "model.onnx"
     assert metadata["fallback"] is None
 
@@ -62,9 +72,9 @@ def test_the_artifact_answers_as_the_estimator_on_known_and_on_drawn_rows(fitted
     assert (served.metadata["artifact"] == "model.onnx") == (served.metadata["fallback"] is None)
     drawn = export.draw(matrix, seed=1)
     for rows in (matrix, drawn):
+        assert set(shares(served, fitted, rows).values()) == {0.0}
         labels, probabilities = served.run(rows)
-        expected, chances = native(fitted)(rows)
-        assert export.disagreement((labels, probabilities), (expected, chances)) <= 0.005
+        chances = native(fitted)(rows)[1]
         assert labels.shape == (len(rows),)
         if chances is not None:
             np.testing.assert_allclose(probabilities, chances, atol=1e-3)
@@ -106,18 +116,33 @@ def test_an_export_that_takes_missing_values_otherwise_is_not_served(
 ):
     forest = RandomForestClassifier if is_classifier(fitted) else RandomForestRegressor
     estimator = forest(10, random_state=0).fit(matrix, codes(fitted, matrix))
-    metadata = export.save(estimator, tmp_path / "m", matrix, matrix, config)
+    metadata = save(estimator, tmp_path / "m", matrix, config)
     served, rows = open_model(tmp_path / "m"), export.draw(matrix, seed=2)
-    share = export.disagreement(served.run(rows), native(estimator)(rows))
-    assert share <= config.training.max_disagreement
-    assert metadata["disagreement"]["drawn"] > share or metadata["artifact"] == "model.onnx"
+    assert max(shares(served, estimator, rows).values()) <= config.training.max_score_disagreement
+    assert metadata["artifact"] == "model.onnx" or "to ONNX gives" in metadata["fallback"]
+
+
+def test_a_missing_value_that_means_something_is_not_lost_in_the_export(
+    with_gaps, exportable, matrix, tmp_path, config
+):
+    """skl2onnx drops the column that ``add_indicator`` makes, and hardly a label changes by it."""
+    random, rows = np.random.default_rng(0), export.draw(matrix, seed=3)
+    risk = np.where(np.isnan(rows[:, 0]), 0.35, 0.04)
+    target = (random.random(len(rows)) < risk).astype(float)
+    steps = (StandardScaler(), SimpleImputer(add_indicator=True), clone(exportable[-1]))
+    estimator = make_pipeline(*steps).fit(rows, target)
+    export.save(estimator, tmp_path / "m", rows, target, rows, config)
+    served, fitted = open_model(tmp_path / "m").run(rows), native(estimator)(rows)
+    answers = served if is_classifier(estimator) else served[:1]
+    for answer, expected in zip(answers, fitted, strict=False):
+        np.testing.assert_allclose(answer, expected, atol=1e-3)
 
 
 def test_an_estimator_without_imputation_is_refused_where_values_may_be_missing(
     with_gaps, exportable, matrix, tmp_path, config
 ):
     with pytest.raises(ProjectError, match=r"fails on missing values, .*: impute them"):
-        export.save(exportable[1:], tmp_path / "m", matrix, matrix, config)
+        save(exportable[1:], tmp_path / "m", matrix, config)
 
 
 def test_a_rare_class_is_not_lost_in_the_others():
@@ -126,34 +151,68 @@ def test_a_rare_class_is_not_lost_in_the_others():
     expected = np.repeat([0.0, 1.0], [50_000, export.CLASS_ROWS])
     served = expected.copy()
     served[-50:] = 0
-    assert export.disagreement((served, None), (expected, None)) == 50 / export.CLASS_ROWS
+    found = export.compare((served, None), (expected, None), 1)
+    assert found == {"labels": 50 / export.CLASS_ROWS}
 
 
-def test_an_export_that_disagrees_is_not_served(exportable, matrix, tmp_path, config, monkeypatch):
-    monkeypatch.setattr(export, "disagreement", lambda served, fitted: 0.5)
-    metadata = export.save(exportable, tmp_path / "m", matrix, matrix, config)
-    assert metadata["artifact"] == "model.skops"
-    assert metadata["disagreement"] == {"holdout": 0.5, "drawn": 0.5}
-    assert "disagrees" in metadata["fallback"]
+@pytest.mark.parametrize("what", ["labels", "probabilities", "values"])
+def test_an_export_that_disagrees_is_not_served(
+    what, exportable, matrix, tmp_path, config, monkeypatch
+):
+    training = config.training
+    most = training.max_label_disagreement if what == "labels" else training.max_score_disagreement
+    monkeypatch.setattr(export, "compare", lambda *_: {what: most})
+    accepted = save(exportable, tmp_path / "m", matrix, config)
+    assert (accepted["artifact"], accepted["fallback"]) == ("model.onnx", None)
+    monkeypatch.setattr(export, "compare", lambda *_: {what: most + 0.001})
+    refused = save(exportable, tmp_path / "m", matrix, config)
+    assert refused["artifact"] == "model.skops"
+    assert refused["disagreement"]["drawn"] == {what: most + 0.001}
+    assert f"of the rows other {what}" in refused["fallback"]
     assert not (tmp_path / "m" / "model.onnx").exists()
 
 
-def test_disagreement_counts_rows_with_another_answer(monkeypatch):
+def test_rows_with_another_answer_are_counted():
     labels = np.array([0.0, 1.0, 1.0, 0.0])
     if CONTRACT.target.type in ("category", "boolean"):
         sure = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.5, 0.5]])
-        other = (np.array([0.0, 0.0, 1.0, 1.0]), sure)
-        assert export.disagreement(other, (labels, sure)) == 0.25, "the last row is a tie"
-        assert export.disagreement((labels, sure), (labels, sure)) == 0
+        other = np.array([0.0, 0.0, 1.0, 1.0])
+        less = sure + np.array([[0, 0], [0, 0.021], [0.019, 0], [0, 0]])
+        found = export.compare((other, less), (labels, sure), 1)
+        assert found == {"labels": 0.25, "probabilities": 0.25}, "the last row is a tie"
+        assert export.compare((labels, None), (labels, None), 1) == {"labels": 0}
     else:
-        other = labels + np.array([0, 1e-7, 0.1, 0])
-        assert export.disagreement((other, None), (labels, None)) == 0.25
-        assert export.disagreement((labels, None), (labels, None)) == 0
+        other = labels + np.array([0, 1e-7, 0.021, 0.019])
+        assert export.compare((other, None), (labels, None), 2) == {"values": 0.25}
+        assert export.compare((labels, None), (labels, None), 2) == {"values": 0}
+    lost = np.where(labels > 0, labels, np.nan)
+    assert max(export.compare((lost, None), (labels, None), 2).values()) == 0.5
+
+
+def test_the_self_test_holds_answers_to_missing_values(
+    with_gaps, exportable, matrix, tmp_path, config
+):
+    save(exportable, tmp_path / "m", matrix, config)
+    served = open_model(tmp_path / "m")
+    assert np.isnan(served.metadata["self_test"]["rows"]).any()
+    self_test(served)
+
+
+def test_the_self_test_sees_another_probability(exportable, matrix, tmp_path, config):
+    save(exportable, tmp_path / "m", matrix, config)
+    served = open_model(tmp_path / "m")
+    known = served.metadata["self_test"]
+    if known["probabilities"] is None:
+        known["labels"][0] += 1
+    else:
+        known["probabilities"][0][0] += 0.03
+    with pytest.raises(ProjectError, match="self-test"):
+        self_test(served)
 
 
 def test_a_class_of_the_users_is_served_from_skops(in_model, fitted, matrix, tmp_path, config):
     estimator = behind(Doubled(), fitted, matrix)
-    metadata = export.save(estimator, tmp_path / "m", matrix, matrix, config)
+    metadata = save(estimator, tmp_path / "m", matrix, config)
     assert metadata["artifact"] == "model.skops"
     assert "cannot be exported" in metadata["fallback"]
     served = open_model(tmp_path / "m")
@@ -163,7 +222,7 @@ def test_a_class_of_the_users_is_served_from_skops(in_model, fitted, matrix, tmp
 def test_a_class_from_elsewhere_is_not_served(fitted, matrix, tmp_path, config, caplog):
     estimator = behind(Doubled(), fitted, matrix)
     with pytest.raises(ProjectError, match=r"classes in model\.py"):
-        export.save(estimator, tmp_path / "m", matrix, matrix, config)
+        save(estimator, tmp_path / "m", matrix, config)
     assert "not trusted: test_export.Doubled" in caplog.text
 
 
@@ -174,7 +233,7 @@ def test_an_exporter_that_fails_without_a_word_is_no_obstacle(
         raise NotImplementedError
 
     monkeypatch.setattr(export, "_to_onnx", fail)
-    metadata = export.save(fitted, tmp_path / "m", matrix, matrix, config)
+    metadata = save(fitted, tmp_path / "m", matrix, config)
     assert metadata["artifact"] == "model.skops"
     served = open_model(tmp_path / "m")
     np.testing.assert_array_equal(served.run(matrix)[0], codes(fitted, matrix))
@@ -183,10 +242,10 @@ def test_an_exporter_that_fails_without_a_word_is_no_obstacle(
 def test_pickle_only_where_the_settings_allow_it(fitted, matrix, tmp_path, config, caplog):
     estimator = behind(FunctionTransformer(lambda rows: rows * 2), fitted, matrix)
     with pytest.raises(ProjectError, match="allow_pickle"):
-        export.save(estimator, tmp_path / "m", matrix, matrix, config)
+        save(estimator, tmp_path / "m", matrix, config)
     models = config.models.model_copy(update={"allow_pickle": True})
     allowed = config.model_copy(update={"models": models})
-    metadata = export.save(estimator, tmp_path / "m", matrix, matrix, allowed)
+    metadata = save(estimator, tmp_path / "m", matrix, allowed)
     assert metadata["artifact"] == "model.pkl"
     assert "cloudpickle" in caplog.text
     with pytest.raises(ProjectError, match="allow_pickle"):
