@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns import Column, Violations, found
+from .columns import DATE, Column, Violations, found
 from .errors import ProjectError
 
 TYPES = {
@@ -34,8 +34,6 @@ SOURCES: dict[str, tuple[Callable, ...]] = {
     "date": (pa.types.is_date, pa.types.is_timestamp),
     "text": (*NUMBERS, pa.types.is_temporal, pa.types.is_boolean),
 }
-# What is cut off a date that is given as text.
-TIME_OF_DAY = r"^(\d{4}-\d{2}-\d{2})[T ].*$"
 VIOLATIONS = pa.schema(
     [("row", pa.int64()), ("column", pa.string()), ("value", pa.string()), ("reason", pa.string())]
 )
@@ -141,7 +139,7 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
         values = pc.utf8_trim_whitespace(values)
         values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
         if kind == pa.date32():
-            values = pc.replace_substring_regex(values, TIME_OF_DAY, r"\1")
+            values = pc.replace_substring_regex(values, f"^{DATE}$", r"\1")
     elif not any(fits(values.type) for fits in (pa.types.is_null, *SOURCES[column.type])):
         return pa.nulls(len(values), kind), mask(values.is_valid())
     try:

@@ -112,7 +112,7 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
 
     if request.run_id or request.force:
         raise ProjectError("--incremental chooses its own run ids: leave --run-id and --force out.")
-    if Path(request.output).suffix in tables.READERS:
+    if tables.format_of(Path(request.output)):
         raise ProjectError("--incremental adds to its output: give a folder or a table.")
     for run_id, paths, window in work(request.input, column, config.batch.database, new_run_id()):
         score(replace(request, run_id=run_id), config, paths, window)
@@ -196,5 +196,8 @@ def _unfinished(output, request: Request) -> str | None:
         plan = read_json(file)
         same = (identity(request.input), str(output))
         if plan and (plan["input"], plan["output"]) == same:
-            return file.parent.name
+            run_id = file.parent.name
+            # Killed after it was published, it is not unfinished.
+            if not output.published(run_id):
+                return run_id
     return None

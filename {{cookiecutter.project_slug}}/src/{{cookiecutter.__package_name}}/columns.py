@@ -20,6 +20,11 @@ TYPES = ("float", "integer", "boolean", "category", "date", "text")
 LARGEST_INTEGER = 2.0**24
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 EPOCH = date(1970, 1, 1)
+# A date as text; a time of day behind it is cut off. For Python and for Arrow.
+DATE = (
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
 Violations = list[tuple[np.ndarray, str]]
 
 

@@ -86,7 +86,8 @@ def told(disagreement: dict[str, dict[str, float]]) -> str:
     for shares in disagreement.values():
         for what, share in shares.items():
             worst[what] = max(share, worst.get(what, 0))
-    return ", ".join(f"{share:.2%} of the rows other {what}" for what, share in worst.items() if share)
+    found = [f"{share:.2%} of the rows other {what}" for what, share in worst.items() if share]
+    return ", ".join(found)
 
 
 def _too_much(disagreement: dict[str, dict[str, float]], config: Training) -> str | None:

@@ -11,10 +11,11 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from .contract import CONTRACT
-from .databases import redacted
+from .databases import exists, redacted
 from .errors import ProjectError, brief
 from .predict import METADATA, read_metadata
 from .settings import PACKAGE, Settings
@@ -53,9 +54,16 @@ class MLflowStore:
     def __init__(self, model: str, settings: Settings) -> None:
         self.model, self.settings = model, settings
         self.name = _name(settings)
-        self._client = client(settings)
+
+    @cached_property
+    def _client(self):
+        if not exists(self.settings.models.tracking_uri):
+            raise NoSuchModelError(f"{self.name}: there is no such database; `train` makes it.")
+        return client(self.settings)
 
     def versions(self) -> list[Version]:
+        if not exists(self.settings.models.tracking_uri):
+            return []
         with _reached(self.name):
             found = self._client.search_model_versions(
                 f"name = '{self.model}'", MOST_LISTED, ["version_number DESC"]

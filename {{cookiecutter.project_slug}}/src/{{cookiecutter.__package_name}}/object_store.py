@@ -5,7 +5,7 @@ What lies below the store's path:
 =====================  ========================================================================
 ``packages/<sha256>``  the bytes of models, see packaged.py
 ``versions/<n>.json``  what is known of a version, written once: with it the version exists
-``tags/<n>.json``      what became of it
+``tags/<n>/<t>.json``  what became of it, one file for each change, by their times
 ``aliases/<alias>``    the number of the version that bears the alias
 =====================  ========================================================================
 
@@ -15,8 +15,11 @@ variables, the machine's or the workload's identity.
 """
 
 import json
+import secrets
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from .errors import ProjectError, brief
@@ -32,22 +35,27 @@ RECORDED = {"sha256", "package", "size", "created", "metrics"}
 
 
 class ObjectStore:
-    """:param url: as obstore takes it. :param name: as the user gave it, for messages."""
+    """:param uri: as the user gave it. :param folder: which it names, None in cloud storage."""
 
-    def __init__(self, url: str, name: str, allow_http: bool = False) -> None:
-        from obstore.store import from_url
+    def __init__(self, uri: str, folder: Path | None, allow_http: bool = False) -> None:
+        self.name, self._folder, self._allow_http = uri, folder, allow_http
 
-        self.name = name
-        options = {"timeout": timedelta(seconds=SECONDS), "allow_http": allow_http}
+    @cached_property
+    def _objects(self):
+        from obstore.store import LocalStore, from_url
+
+        if self._folder:
+            if not self._folder.is_dir():
+                raise NoSuchModelError(f"{self.name}: there is no such folder.")
+            return LocalStore(self._folder)
+        options = {"timeout": timedelta(seconds=SECONDS), "allow_http": self._allow_http}
         options["connect_timeout"] = timedelta(seconds=CONNECT_SECONDS)
         retry = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=SECONDS)}
-        with self._reached():
-            if url.startswith("file:"):
-                self._objects = from_url(url, mkdir=True)
-            else:
-                self._objects = from_url(url, client_options=options, retry_config=retry)
+        return from_url(self.name, client_options=options, retry_config=retry)
 
     def versions(self) -> list[Version]:
+        if self._folder and not self._folder.is_dir():
+            return []
         aliases: dict[str, list[str]] = {}
         for alias in self._names("aliases"):
             aliases.setdefault(self._text(f"aliases/{alias}") or "", []).append(alias)
@@ -73,6 +81,8 @@ class ObjectStore:
         metadata, content = read_metadata(folder), pack(folder)
         package = digest(content)
         with self._reached():
+            if self._folder:
+                self._folder.mkdir(parents=True, exist_ok=True)
             self._put(f"packages/{package}", content)
             record = {
                 "sha256": metadata["sha256"],
@@ -109,9 +119,10 @@ class ObjectStore:
             obstore.delete(self._objects, f"aliases/{alias}")
 
     def tag(self, number: str, tags: dict[str, str]) -> None:
-        known = self._tags(number)
+        # A file of its own, so that of two who tag a version at once neither loses his tags.
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         with self._reached():
-            self._put(f"tags/{number}.json", json.dumps(known | tags, indent=2).encode())
+            self._put(f"tags/{number}/{name}.json", json.dumps(tags, indent=2).encode())
 
     def _version(self, number: str, aliases: tuple[str, ...]) -> Version:
         record = self._record(number)
@@ -135,8 +146,11 @@ class ObjectStore:
         return record
 
     def _tags(self, number: str) -> dict:
-        path = f"tags/{number}.json"
-        return self._json(path, self._text(path) or "{}")
+        tags: dict[str, str] = {}
+        for name in sorted(self._names(f"tags/{number}")):
+            path = f"tags/{number}/{name}"
+            tags |= self._json(path, self._text(path) or "{}")
+        return tags
 
     def _json(self, path: str, text: str) -> dict:
         try:

@@ -4,8 +4,11 @@ A run writes its parts to a staging folder first. Publishing is one rename, or o
 leaves the run's manifest with the predictions, so that a run that was published is known as such.
 """
 
+import ctypes
 import json
+import os
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +20,12 @@ from .errors import ProjectError
 from .json_files import read_json, write_json
 from .migrate import ensure
 from .parts import BATCH_ROWS, STREAMED, merge
-from .tables import READERS
+from .tables import format_of
 
 MANIFEST = "_manifest.json"
 PARTS = "parts"
+# Of Linux's system calls: a path as it stands, and to swap two.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 class FolderOutput:
@@ -45,18 +50,21 @@ class FolderOutput:
     def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
         staged, target = self.staging / run_id / PARTS, self.folder / run_id
         write_json(staged / MANIFEST, manifest)
+        # Under another name: a run that is taken up again must not find what it has replaced.
+        shutil.rmtree(ready := staged.with_name("ready"), ignore_errors=True)
+        staged.rename(ready)
         if target.exists():
-            shutil.rmtree(replaced := self.staging / run_id / "replaced", ignore_errors=True)
-            target.rename(replaced)
-        staged.rename(target)
+            _exchange(ready, target)
+        else:
+            ready.rename(target)
 
 
 class FileOutput:
     """One parquet or csv file, and its manifest beside it."""
 
     def __init__(self, file: Path, staging: Path) -> None:
-        self.file, self.staging, self.suffix = file, staging, file.suffix
-        self.manifest = file.with_name(f"{file.name}{MANIFEST}")
+        self.file, self.staging, self.suffix = file, staging, f".{format_of(file)}"
+        self.manifest = file.with_name(f"_{file.name}{MANIFEST}")
 
     def __str__(self) -> str:
         return str(self.file)
@@ -74,6 +82,8 @@ class FileOutput:
         unfinished = self.file.with_name(f".{run_id}.{self.file.name}")
         try:
             merge(parts, unfinished, schema)
+            # A file without a manifest is of no run; one beside another's would pass for its.
+            self.manifest.unlink(missing_ok=True)
             unfinished.replace(self.file)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -134,9 +144,26 @@ def open_output(uri: str, file_format: str, work: Path):
     path = local_path(uri)
     if path is None:
         return TableOutput(uri, work / ".staging")
-    if path.suffix in READERS:
+    if path.name.lower().endswith(".gz"):
+        raise ProjectError(f"{path}: an output is not compressed: give a .parquet or .csv file.")
+    if format_of(path):
         return FileOutput(path, work / ".staging")
     return FolderOutput(path, f".{file_format}")
+
+
+def _exchange(staged: Path, published: Path) -> None:
+    """Put one folder in the place of the other: in one step on Linux, elsewhere in two.
+
+    Python has no call for it.
+    """
+    if sys.platform == "linux":
+        swap = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
+        here = [(AT_FDCWD, os.fsencode(path)) for path in (staged, published)]
+        if swap(*here[0], *here[1], RENAME_EXCHANGE) == 0:
+            return
+    shutil.rmtree(replaced := staged.with_name("replaced"), ignore_errors=True)
+    published.rename(replaced)
+    staged.rename(published)
 
 
 def _runs_table(schema: str):

@@ -18,7 +18,16 @@ import pyarrow.parquet as pq
 
 from .databases import connect, identity, redacted
 from .errors import ProjectError, brief
-from .tables import MISSING, data_files, selection, sql_batches, sql_columns, sql_source
+from .tables import (
+    MISSING,
+    data_files,
+    format_of,
+    open_csv,
+    selection,
+    sql_batches,
+    sql_columns,
+    sql_source,
+)
 
 BATCH_ROWS = 65_536
 CSV_BLOCK_BYTES = 4 << 20
@@ -70,7 +79,7 @@ class Section:
     @property
     def name(self) -> str | None:
         """Of its one part; None for a csv file, whose parts are not known before it is read."""
-        return None if self.path.suffix == ".csv" else part_name(self.file, self.number)
+        return None if format_of(self.path) == "csv" else part_name(self.file, self.number)
 
 
 def part_name(file: int, number: int) -> str:
@@ -96,7 +105,7 @@ def digest(paths: Iterable[Path], stop: threading.Event | None = None) -> str:
 def head(path: Path, count: int) -> list[dict]:
     """The first rows of a file or of a folder of files."""
     first = data_files(path)[0]
-    parquet = first.suffix == ".parquet"
+    parquet = format_of(first) == "parquet"
     opened = pq.ParquetFile(first, **STREAMED).iter_batches(count) if parquet else None
     batch = next(iter(opened or csv.open_csv(first)), None)
     return batch.slice(0, count).to_pylist() if batch else []
@@ -109,16 +118,15 @@ def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
     names = {}
     for path in paths:
         with _readable(path):
-            opened = _open_csv(path) if path.suffix == ".csv" else pq.ParquetFile(path)
-            names[str(path)] = (
-                opened.schema.names if path.suffix == ".csv" else opened.schema_arrow.names
-            )
+            is_csv = format_of(path) == "csv"
+            opened = _open_csv(path) if is_csv else pq.ParquetFile(path)
+            names[str(path)] = opened.schema.names if is_csv else opened.schema_arrow.names
     return names
 
 
 def row_count(paths: list[Path]) -> int | None:
     """How many rows there are, where that is known without reading them."""
-    if not paths or any(path.suffix != ".parquet" for path in paths):
+    if not paths or any(format_of(path) != "parquet" for path in paths):
         return None
     return sum(pq.read_metadata(path).num_rows for path in paths)
 
@@ -141,7 +149,7 @@ def cut(
 def outline(paths: list[Path], rows: int) -> Iterator[Section]:
     """The sections of files, which ``read`` cuts to parts of about ``rows`` rows each."""
     for file, path in enumerate(paths):
-        if path.suffix == ".csv":
+        if format_of(path) == "csv":
             yield Section(file, path, str(path))
             continue
         for number, (start, groups) in enumerate(_row_groups(path, rows)):
@@ -151,7 +159,7 @@ def outline(paths: list[Path], rows: int) -> Iterator[Section]:
 def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
     """The parts of a section."""
     path = section.path
-    if path.suffix == ".csv":
+    if format_of(path) == "csv":
         with _readable(path):
             grouped = _grouped(_open_csv(path, columns), rows)
             for number, (start, batches) in enumerate(grouped):
@@ -159,7 +167,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
         return
 
     def batches() -> Iterator[pa.RecordBatch]:
-        if path.suffix != ".parquet":
+        if format_of(path) != "parquet":
             yield from _stored(path)
             return
         with _readable(path), pq.ParquetFile(path, **STREAMED) as file:
@@ -211,7 +219,7 @@ def _open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingR
         null_values=MISSING,
     )
     parse = csv.ParseOptions(newlines_in_values=True)
-    return csv.open_csv(path, csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)
+    return csv.open_csv(open_csv(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)
 
 
 def _grouped(batches: Iterable[pa.RecordBatch], rows: int):
@@ -243,8 +251,10 @@ def _sql_rows(uri: str, columns: list[str], window: Window | None):
 def _readable(path: Path):
     try:
         yield
-    except pa.ArrowInvalid as error:
-        kind = path.suffix[1:]
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        kind = format_of(path)
         raise ProjectError(f"{path} cannot be read as {kind}: {brief(error)}.") from None
 
 
@@ -264,7 +274,7 @@ def writer(path: Path, schema: pa.Schema):
     Parquet keeps text as a dictionary, whole numbers and times as differences, and floats, which
     gain from neither, as they are.
     """
-    if path.suffix == ".csv":
+    if format_of(path) == "csv":
         with csv.CSVWriter(path, schema) as opened:
             yield opened
         return
@@ -287,7 +297,7 @@ def merge(found: list[Path], target: Path, schema: pa.Schema) -> None:
     if len(found) == 1:
         shutil.copyfile(found[0], target)
         return
-    if target.suffix == ".csv":
+    if format_of(target) == "csv":
         with target.open("wb") as out:
             for number, path in enumerate(found):
                 with path.open("rb") as part:

@@ -157,7 +157,7 @@ def rollback(settings: Settings, store: str = TRAINED) -> tuple[str, str]:
     champion = _bearer(opened, CHAMPION)
     previous = champion.tags.get("replaced") if champion else None
     if not previous:
-        raise ProjectError("there is no previous champion to go back to; see `history`.")
+        raise ProjectError(f"{named(store)}: there is no previous champion; see `history`.")
     load_model(str(Reference(store, previous)), settings)
     opened.set_alias(CHAMPION, previous)
     reason = f"rolled back to version {previous} at {now()}"

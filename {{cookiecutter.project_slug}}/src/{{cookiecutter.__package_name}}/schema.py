@@ -14,6 +14,12 @@ import numpy as np
 from .columns import Column
 from .errors import ProjectError
 
+# What else stands in predictions and rejected rows; a key of that name would replace it.
+RESERVED = {
+    *("source", "row", "prediction", "probability", "model_version", "run_id", "predicted_at"),
+    *("column", "value", "reason"),
+}
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -37,6 +43,11 @@ class Contract:
         ):
             raise ProjectError(
                 f"contract: {self.key.name}: a key is an integer or a text, any of them."
+            )
+        if self.key and self.key.name.casefold() in RESERVED:
+            raise ProjectError(
+                f"contract: {self.key.name}: predictions have a column of this name themselves: "
+                "name the key otherwise, here, in data.py and in what is scored."
             )
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -129,8 +140,8 @@ class Contract:
 
 
 def _plain(values: dict) -> dict:
-    return {
-        name: value.isoformat() if isinstance(value, date) else value
-        for name, value in values.items()
-        if value not in (None, "", ())
-    }
+    given = {name: value for name, value in values.items() if value not in (None, "", ())}
+    for name, value in given.items():
+        if isinstance(value, date | tuple):
+            given[name] = value.isoformat() if isinstance(value, date) else list(value)
+    return given

@@ -82,13 +82,15 @@ class Run:
         plan = {
             "input": identity(self.uri),
             "output": str(self.output),
-            "model": self.model.metadata["sha256"],
+            "model": [self.model.metadata["sha256"], self.model.version],
+            "contract": CONTRACT.describe(),
             "suffix": self.output.suffix,
             "found": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
         }
         before = read_json(self.staging / PLAN) or {}
         # A query may give other rows now, so only files are taken up again where they were left.
-        if self.paths and plan == {key: before.get(key) for key in plan}:
+        same = self.paths and plan == {key: before.get(key) for key in plan}
+        if same and (self.staging / PARTS).is_dir():
             return before
         shutil.rmtree(self.staging, ignore_errors=True)
         (self.staging / PARTS).mkdir(parents=True)

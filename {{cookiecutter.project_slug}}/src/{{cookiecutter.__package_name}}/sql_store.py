@@ -122,10 +122,11 @@ class SQLStore:
 
     def tag(self, number: str, tags: dict[str, str]) -> None:
         with self._connected() as connection:
-            query = sa.select(models.c.tags).where(self._is(number)).with_for_update()
-            known = json.loads(connection.scalar(query))
-            changed = json.dumps(known | tags)
-            connection.execute(sa.update(models).where(self._is(number)).values(tags=changed))
+            mine = sa.update(models).where(self._is(number))
+            # Locks the row, also in SQLite: of two who tag it at once neither loses his tags.
+            connection.execute(mine.values(tags=models.c.tags))
+            known = json.loads(connection.scalar(sa.select(models.c.tags).where(self._is(number))))
+            connection.execute(mine.values(tags=json.dumps(known | tags)))
 
     @contextmanager
     def _connected(self, create: bool = False):

@@ -50,10 +50,13 @@ class Version:
 
 
 class Store(Protocol):
-    """What every store can do. All of it raises ProjectError where the store cannot be reached."""
+    """What every store can do. All of it raises ProjectError where the store cannot be reached.
+
+    Only ``save`` makes a store that is not there.
+    """
 
     def versions(self) -> list[Version]:
-        """All versions, newest first, at most MOST_LISTED."""
+        """All versions, newest first, at most MOST_LISTED; none where there is no such store."""
 
     def version(self, reference: str) -> Version:
         """The version behind ``@alias`` or with a number.
@@ -140,8 +143,7 @@ def open_store(uri: str, settings: Settings) -> Store:
     if folder or is_cloud(uri):
         from .object_store import ObjectStore
 
-        url = folder.as_uri() if folder else uri
-        return ObjectStore(url, uri, settings.models.allow_http)
+        return ObjectStore(uri, folder, settings.models.allow_http)
     if not _has_dialect(uri):
         scheme = uri.partition("://")[0]
         raise ProjectError(f"{scheme}:// is no model store; docs/models.md lists what there is.")

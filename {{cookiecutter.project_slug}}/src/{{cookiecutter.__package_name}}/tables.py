@@ -1,10 +1,11 @@
 """Whole tables by URI, for training data.
 
-A URI is a path (or ``file:`` URI) of a parquet or csv file or of a folder of such files, or a
-SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
+A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files, or
+a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
 ``postgresql://host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +21,10 @@ from .settings import absolute, root
 SQL_FETCH_ROWS = 10_000
 # Of a csv file: what stands for a missing value.
 MISSING = ["", "NaN", "null"]
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
+# SQLite's files are named by URL, never read as part of a folder; data/predictions holds some.
+DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
+WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -28,10 +33,11 @@ def _read_csv(path: Path) -> pa.Table:
     texts = [each.name for each in columns if arrow_type(each) == pa.string()]
     kinds = dict.fromkeys(texts, pa.string())
     convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=MISSING)
-    return csv.read_csv(path, convert_options=convert)
+    with open_csv(path) as file:
+        return csv.read_csv(file, convert_options=convert)
 
 
-READERS = {".parquet": pq.read_table, ".csv": _read_csv}
+READERS = {"parquet": pq.read_table, "csv": _read_csv}
 
 
 def read(uri: str) -> pa.Table:
@@ -43,7 +49,7 @@ def read(uri: str) -> pa.Table:
         tables = [pa.table({name: pa.nulls(0) for name in names})]
         tables += [pa.Table.from_batches([batch]) for batch in batches]
     else:
-        tables = [READERS[path.suffix](path) for path in files(uri)]
+        tables = [READERS[format_of(path)](path) for path in files(uri)]
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -54,20 +60,37 @@ def files(uri: str) -> list[Path]:
         return []
     found = data_files(path)
     if not found:
-        what = "holds no parquet or csv file" if path.exists() else "does not exist"
-        raise ProjectError(f"{path} {what}; give a .parquet or .csv file or a folder of them.")
+        what = "holds no file" if path.exists() else "does not exist"
+        raise ProjectError(f"{path} {what}; {WANTED}.")
     return found
 
 
 def data_files(path: Path) -> list[Path]:
+    """:raises ProjectError: one of them is of another kind, and would be left out unseen."""
     found = [path] if path.is_file() else sorted(path.rglob("*"))
-    return [
+    seen = [
         each
         for each in found
-        if each.suffix in READERS
-        and each.is_file()
+        if each.is_file()
         and not any(name[0] in "._" for name in each.relative_to(path).parts)
+        and (each == path or not DATABASE.search(each.name))
     ]
+    if other := [each for each in seen if format_of(each) is None]:
+        more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
+        hint = "" if path == other[0] else "; what is no data may be named with a dot or _ in front"
+        raise ProjectError(f"{other[0]} cannot be read{more}: {WANTED}{hint}.")
+    return seen
+
+
+def format_of(path: Path) -> str | None:
+    """``parquet`` or ``csv``, by the end of the name; None for any other file."""
+    name = path.name.lower()
+    return next((each for end, each in FORMATS.items() if name.endswith(end)), None)
+
+
+def open_csv(path: Path) -> pa.NativeFile:
+    """The text of a csv file, unpacked if its name ends in .gz."""
+    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
 
 
 def sql_columns(uri: str) -> list[str]:

@@ -8,12 +8,12 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .columns import EPOCH, Column
+from .columns import DATE, EPOCH, Column
 from .problems import Problem
 from .schema import Contract
 
@@ -86,10 +86,9 @@ def _code(column: Column, value: Any) -> float:
     if value is None or (type(value) is float and math.isnan(value)):
         return math.nan
     if column.type == "date":
-        if not isinstance(value, str) or not value.isascii():
-            raise TypeError  # Python takes any sign between date and time
-        # A time of day is cut off.
-        return (datetime.fromisoformat(value).date() - EPOCH).days
+        if not (is_date := isinstance(value, str) and re.fullmatch(DATE, value)):
+            raise TypeError
+        return (date.fromisoformat(is_date[1]) - EPOCH).days
     if column.type == "category":
         if isinstance(value, bool):
             raise TypeError

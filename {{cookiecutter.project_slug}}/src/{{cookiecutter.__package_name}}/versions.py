@@ -4,6 +4,7 @@ import argparse
 
 from . import registry, settings
 from .contract import CONTRACT
+from .errors import ProjectError
 from .settings import Settings
 
 
@@ -37,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
 def history(arguments: argparse.Namespace) -> None:
     config = settings.load()
     metric = config.training.metric
-    versions = registry.history(config, _store(arguments, config))
+    store = _store(arguments, config)
+    versions = registry.history(config, store)
+    if not versions and store != registry.TRAINED:
+        raise ProjectError(f"{registry.named(store)}: there is no model in this store.")
     if not versions:
         print("no model is registered yet; `train` makes one")
         return

@@ -4,6 +4,7 @@ Whatever happens: rows read = rows predicted + rows rejected, a reader never see
 the same command finishes what was begun.
 """
 
+import gzip
 import json
 import random
 import re
@@ -12,6 +13,7 @@ import secrets
 import shutil
 import signal
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ from conftest import SECONDS, one_sentence, wait_for
 from orders_table import fill
 from slow_score import SLOWLY
 
-from {{ cookiecutter.__package_name }} import arrow, parts, predict, settings, tables
+from {{ cookiecutter.__package_name }} import arrow, outputs, parts, predict, settings, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 FIRST = CONTRACT.names[0]
@@ -346,6 +348,81 @@ def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
     assert done.returncode == 0, done.stderr
     assert len(content(target)["prediction"]) == 79_998
     assert not unfinished()
+
+
+def test_a_changed_contract_scores_anew_after_a_kill(score, many):
+    words = ["--input", many, "--run-id", "one"]
+    process = score.start(*words)
+    wait_for(lambda: len(finished(score.staging / "one")) > 2, process)
+    process.kill()
+    process.communicate()
+    contract = next((score.folder / "src").glob("*/contract.py"))
+    other = contract.read_text("utf-8").replace(f'version="{CONTRACT.version}"', 'version="{}.99"')
+    contract.write_text(other.format(CONTRACT.version.partition(".")[0]), "utf-8")
+    times = [path.stat().st_mtime_ns for path in finished(score.staging / "one")]
+    process = score.start(*words)
+    wait_for(lambda: len(finished(score.staging / "one")) > len(times), process)
+    again = [path.stat().st_mtime_ns for path in finished(score.staging / "one")]
+    process.kill()
+    process.communicate()
+    assert min(again) > max(times), "a part of the other contract was taken over"
+
+
+@pytest.fixture
+def ends_when_published(monkeypatch):
+    """A context in which a run ends as by a kill, as soon as it is published."""
+    publish = outputs.FolderOutput.publish
+
+    def publish_and_end(*arguments):
+        publish(*arguments)
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def ends():
+        with monkeypatch.context() as patch:
+            patch.setattr(outputs.FolderOutput, "publish", publish_and_end)
+            yield
+
+    return ends
+
+
+def test_a_run_that_was_published_is_not_taken_for_unfinished(score, rows, ends_when_published):
+    """The next call that names no id either scores what is there by then."""
+    pyarrow.csv.write_csv(rows(10), score.folder / "in.csv")
+    with ends_when_published():
+        assert score("--input", "in.csv").returncode == 130
+    pyarrow.csv.write_csv(rows(20), score.folder / "in.csv")
+    assert "20 rows read" in score("--input", "in.csv").stdout
+
+
+def test_a_forced_run_never_puts_back_what_it_has_replaced(score, rows, ends_when_published):
+    words = ["--input", "in.csv", "--run-id", "one"]
+    pyarrow.csv.write_csv(rows(10), score.folder / "in.csv")
+    assert score(*words).returncode == 0
+    pyarrow.csv.write_csv(rows(20), score.folder / "in.csv")
+    with ends_when_published():
+        assert score(*words, "--force").returncode == 130
+    for _ in range(2):
+        assert len(content(score.predictions / "one")["prediction"]) == 20
+        assert score(*words, "--force").returncode == 0
+    assert not score.staging.exists()
+
+
+def test_no_file_of_a_folder_is_left_out_unseen(score, rows):
+    folder = score.folder / "in"
+    folder.mkdir()
+    for name in ("a.csv", "B.CSV"):
+        pyarrow.csv.write_csv(rows(10), folder / name)
+    with gzip.open(folder / "c.csv.gz", "wb") as packed:
+        packed.write((folder / "a.csv").read_bytes())
+    assert "30 rows read, 30 predicted" in score("--input", folder).stdout
+    assert "10 rows read" in score("--input", folder / "B.CSV").stdout
+    (folder / "d.xlsx").write_bytes(b"?")
+    for more in ((), ("--incremental",)):
+        assert "d.xlsx cannot be read" in one_sentence(score("--input", folder, *more))
+    packed = folder / "c.csv.gz"
+    packed.write_bytes(packed.read_bytes()[:20])
+    assert "c.csv.gz cannot be read as csv" in one_sentence(score("--input", packed))
 
 
 def test_a_changed_input_is_scored_anew_after_a_kill(score, many, rows):

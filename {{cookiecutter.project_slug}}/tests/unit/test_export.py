@@ -142,7 +142,8 @@ def test_an_estimator_without_imputation_is_refused_where_values_may_be_missing(
     with_gaps, exportable, matrix, tmp_path, config
 ):
     with pytest.raises(ProjectError, match=r"fails on missing values, .*: impute them"):
-        save(exportable[1:], tmp_path / "m", matrix, config)
+        target = codes(exportable, matrix)
+        export.save(exportable[1:], tmp_path / "m", matrix, target, matrix, config)
 
 
 def test_a_rare_class_is_not_lost_in_the_others():

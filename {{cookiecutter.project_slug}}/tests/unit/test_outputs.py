@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import sys
+import threading
 
 import pyarrow as pa
 import pytest
@@ -30,12 +32,12 @@ def publish(output, run_id, count=3):
     shutil.rmtree(output.staging / run_id)
 
 
-@pytest.fixture(params=["folder", "folder of csv", "file.parquet", "file.csv", "table"])
+@pytest.fixture(params=["folder", "folder of csv", "file.parquet", "file.CSV", "table"])
 def output(request, tmp_path):
     uri = {"table": f"sqlite:///{tmp_path / 'out.db'}#predictions"}.get(
         request.param, str(tmp_path / "out" / request.param)
     )
-    form = "csv" if "csv" in request.param else "parquet"
+    form = "csv" if "csv" in request.param.lower() else "parquet"
     return outputs.open_output(uri, form, tmp_path / "work")
 
 
@@ -58,6 +60,58 @@ def test_the_same_run_replaces_itself(output):
     publish(output, "one", 3)
     publish(output, "one", 2)
     assert stored(output) == [(n, "one") for n in range(4)]
+
+
+@pytest.mark.parametrize("name", ["file.parquet", "file.csv"])
+def test_a_kill_before_the_manifest_gives_no_run_the_predictions_of_another(
+    name, tmp_path, monkeypatch
+):
+    output = outputs.open_output(str(tmp_path / name), "parquet", tmp_path / "work")
+    publish(output, "one")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(outputs, "write_json", killed)
+        publish(output, "two")
+    assert {run_id for _, run_id in stored(output)} == {"two"}
+    assert output.published("one") is None
+    assert output.published("two") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux swaps two folders in one step")
+def test_while_a_run_replaces_itself_there_is_always_one(tmp_path):
+    output = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path / "work")
+    publish(output, "one")
+    lost, stop = [], threading.Event()
+
+    def look():
+        while not stop.is_set():
+            if not (output.path("one") / outputs.MANIFEST).exists():
+                lost.append(1)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for count in range(1, 100):
+        publish(output, "one", count % 5)
+    stop.set()
+    reader.join()
+    assert not lost
+
+
+def test_where_folders_cannot_be_swapped_a_run_replaces_itself_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs.sys, "platform", "darwin")
+    output = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path / "work")
+    publish(output, "one", 3)
+    publish(output, "one", 2)
+    assert stored(output) == [(n, "one") for n in range(4)]
+
+
+@pytest.mark.parametrize("name", ["o.csv.gz", "O.CSV.GZ", "o.parquet.gz"])
+def test_a_compressed_output_is_refused(name, tmp_path):
+    with pytest.raises(ProjectError, match="not compressed"):
+        outputs.open_output(str(tmp_path / name), "parquet", tmp_path)
 
 
 def test_runs_stand_side_by_side_but_in_a_single_file(output):

@@ -164,6 +164,8 @@ def test_a_date_of_a_file_may_have_a_time():
     days = (date(2024, 5, 1) - date(1970, 1, 1)).days
     texts = ["2024-05-01", "2024-05-01 10:00:00", "2024-05-01T10:00:00Z"]
     assert encode(Column("X", "date"), texts) == ([days] * 3, {})
+    strange = ["2024-05-01 garbage", "2024-05-01T", "20240501", "2024-W18-3", "2024-05-01 30:00"]
+    assert encode(Column("X", "date"), strange)[1].keys() == set(range(5))
 
 
 @pytest.mark.parametrize(
@@ -313,6 +315,14 @@ def test_data_that_breaks_the_contract_is_an_error_with_a_sentence(data):
 def test_a_contract_that_makes_no_sense_is_refused(make):
     with pytest.raises(ProjectError, match="contract"):
         make()
+
+
+@pytest.mark.parametrize("name", ["prediction", "Run_ID", "value", "row"])
+def test_a_key_that_would_replace_a_column_of_the_output_is_refused(name):
+    with pytest.raises(ProjectError, match=f"{name}: predictions have a column of this name"):
+        contract(Column("A", "float"), key=Column(name, "text"))
+    # A feature is not in the output.
+    assert contract(Column(name, "float")).names == [name]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from {{ cookiecutter.__package_name }}.arrow import Checked
 from {{ cookiecutter.__package_name }}.columns import Column
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.schema import RESERVED
 
 
 class Answers:
@@ -53,6 +54,14 @@ def test_a_prediction_that_is_no_number_rejects_its_row():
         (2, "prediction"),
     ]
     assert batch_of_rows.valid.tolist() == [True, False, False, True]
+
+
+def test_no_key_is_named_like_another_column_of_the_output(saved):
+    predictions = results.predictions_schema(predict.open_model(saved)).names
+    key = {CONTRACT.key.name} if CONTRACT.key else set()
+    written = {*predictions, *results.REJECTED.names} - key
+    assert written <= RESERVED
+    assert RESERVED - written <= {"source", "row", "probability"}
 
 
 @pytest.mark.parametrize("kind", ["float", "integer", "date"])

@@ -45,6 +45,29 @@ def test_a_number_behind_a_folder_is_a_version_only_where_there_are_versions(tmp
     assert parse(str(tmp_path / "3")) == (str(tmp_path), "3")
 
 
+@pytest.mark.parametrize("store", ["typo/models", "sqlite:///typo/models.db#flowers"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["history", "--store", "{store}"],
+        ["promote", "1", "--store", "{store}"],
+        ["rollback", "--store", "{store}"],
+        ["copy", "{store}@champion", "here"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_store_that_is_not_there_is_named_and_not_made(store, words, folder, capsys):
+    assert cli.main([word.format(store=store) for word in words]) == 2
+    assert "typo" in capsys.readouterr().err
+    assert not [*folder.glob("typo"), *folder.glob("here")]
+
+
+@pytest.mark.parametrize("words", [["promote", "1"], ["rollback"], ["history"]])
+def test_a_registry_that_is_not_there_is_not_made(words, folder, capsys):
+    assert cli.main(words) == (0 if words == ["history"] else 2)
+    assert not list(folder.glob("*.db"))
+
+
 def test_a_folder_that_is_there_is_no_alias(tmp_path):
     (tmp_path / "me@home").mkdir()
     assert parse(str(tmp_path / "me@home")).version == ""

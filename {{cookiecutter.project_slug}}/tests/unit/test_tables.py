@@ -1,5 +1,6 @@
 """Whole tables by URI, whatever form they come in."""
 
+import gzip
 import sqlite3
 
 import pyarrow as pa
@@ -60,8 +61,29 @@ def test_a_folder_of_datasets_is_read_like_one_of_files(tmp_path):
 
 
 def test_a_folder_without_tables_is_named(tmp_path):
-    with pytest.raises(ProjectError, match="holds no parquet or csv file"):
+    with pytest.raises(ProjectError, match="holds no file"):
         tables.files(str(tmp_path))
+
+
+def test_the_end_of_a_name_may_be_in_capitals_and_csv_be_compressed(tmp_path):
+    (tmp_path / "a.CSV").write_text("A\n1\n", "utf-8")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"A\n2\n"))
+    pq.write_table(pa.table({"A": [3]}), tmp_path / "c.Parquet")
+    assert sorted(tables.read(str(tmp_path))["A"].to_pylist()) == [1, 2, 3]
+    assert tables.read(str(tmp_path / "b.csv.gz"))["A"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "b.xlsx", "c.csv.zip", "csv", "sub/d.json"])
+def test_a_file_that_would_be_left_out_is_named(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.csv").write_text("A\n1\n", "utf-8")
+    (tmp_path / name).write_text("?", "utf-8")
+    with pytest.raises(ProjectError, match=f"{name} cannot be read: give a file that ends in"):
+        tables.files(str(tmp_path))
+    with pytest.raises(ProjectError, match=f"{name} cannot be read"):
+        tables.files(str(tmp_path / name))
+    (tmp_path / name).rename(tmp_path / "_left_out")
+    assert tables.files(str(tmp_path)) == [tmp_path / "a.csv"]
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,16 @@ def test_a_time_of_day_is_cut_off_a_date():
     assert codes.tolist() == [1, 2, 3]
 
 
+def test_the_text_of_a_date_means_the_same_as_to_the_batch_job():
+    texts = ["2024-05-01 garbage", "2024-05-01T", "20240501", "2024-W18-3", "2024-05-01 30:00"]
+    texts += ["2024-05-01T10:00+02:00", "2024-05-01 10:00:00.5", "2024-05-01", "2024-02-30"]
+    column = Column("X", "date", nullable=True)
+    codes, _ = encode(column, texts)
+    expected, _ = arrow.encode(column, pa.array(texts))
+    np.testing.assert_array_equal(codes, expected)
+    assert np.isnan(codes).tolist() == [True] * 5 + [False] * 3 + [True]
+
+
 @pytest.mark.parametrize("value", [True, [], {}, "", 5, "2020-01-01x", "1", [1], {"a": 1}])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_value_of_another_type_is_a_violation_and_no_error(name, value):
