@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from clock import work
-from iris_flower_prediction import tables
+from iris_flower_prediction import parts
 from iris_flower_prediction.predict import open_model
 from iris_flower_prediction.results import predictions_schema
 
@@ -18,10 +18,10 @@ source, target, model, ours = map(Path, sys.argv[1:])
 schema = predictions_schema(open_model(model))
 dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
 with pq.ParquetFile(next(ours.rglob("*.parquet")), read_dictionary=dictionaries) as part:
-    written = cycle(list(part.iter_batches(tables.BATCH_ROWS)))
+    written = cycle(list(part.iter_batches(parts.BATCH_ROWS)))
 
-with work(), pq.ParquetFile(source) as file, tables.writer(target, schema) as out:
-    for batch in file.iter_batches(tables.BATCH_ROWS):
+with work(), pq.ParquetFile(source) as file, parts.writer(target, schema) as out:
+    for batch in file.iter_batches(parts.BATCH_ROWS):
         rows = next(written)
         while len(rows) < len(batch):
             rows = next(written)

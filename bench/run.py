@@ -1,7 +1,8 @@
 """Render a project and measure it beside its peers: ``run.py [OPTIONS] [SECTION …]``.
 
 Every command is a whole process. The commands of a section take turns, ROUNDS times, and the
-median counts, so that whatever else the machine does falls on all of them alike.
+median counts, so that whatever else the machine does falls on all of them alike. With BENCH_TINY=1
+everything runs once, with a thousand rows for each million: to see that it runs.
 """
 
 import argparse
@@ -18,14 +19,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parent
-BUILD = TEMPLATE / "build" / "bench"
+TINY = bool(os.environ.get("BENCH_TINY"))
+BUILD = TEMPLATE / "build" / ("bench-tiny" if TINY else "bench")
 BIN = Path(sys.executable).parent
 PROJECT = BUILD / "iris-flower-prediction"
 PACKAGE = "iris_flower_prediction"
 STORE = f"sqlite:///{BUILD / 'mlflow.db'}"
-MILLION = 1_000_000
-SIZES = (1, 10, 30)
-ROUNDS = 3
+MILLION = 1_000 if TINY else 1_000_000
+SIZES = (1,) if TINY else (1, 10, 30)
+ROUNDS, SHORT_ROUNDS = (1, 1) if TINY else (3, 5)
 SPARK = ["pyspark>=4.3,<4.4", "mlflow>=3.17,<3.18", "pandas>=2.3,<3", "scikit-learn", "skops"]
 
 # The environments: what the image installs, what development installs, what the Spark engine needs,
@@ -200,7 +202,7 @@ def command_line() -> dict:
         ten = ["--input", BUILD / "ten.parquet", "--output", out, "--model", BUILD / "logistic"]
         commands[f"--help, {name}"] = [*module, "--help"]
         commands[f"score ten rows, {name}"] = [*module, "score", *ten]
-    return in_turns(commands, [out], 5)
+    return in_turns(commands, [out], SHORT_ROUNDS)
 
 
 def rendering(ccds: str | None) -> dict:
@@ -218,7 +220,7 @@ def rendering(ccds: str | None) -> dict:
         install(BUILD / "venv-ccds", "cookiecutter-data-science==2.3.0")
         ours = BUILD / "venv-ccds" / "bin/ccds"
         commands["cookiecutter-data-science"] = [ours, ccds, *options]
-    return in_turns(commands, [out], 5)
+    return in_turns(commands, [out], SHORT_ROUNDS)
 
 
 def demo() -> dict:
@@ -245,7 +247,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ccds", help="a clone of cookiecutter-data-science to render as well")
     parser.add_argument(
-        "--millions", type=int, choices=SIZES, default=10, help="of rows for both models (10)"
+        "--millions",
+        type=int,
+        choices=SIZES,
+        default=min(10, SIZES[-1]),
+        help="of rows for both models (10)",
     )
     parser.add_argument("section", nargs="*", help=f"of {', '.join(sections)}; all by default")
     arguments = parser.parse_args()

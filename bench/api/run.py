@@ -152,6 +152,8 @@ def main() -> None:
         for rows in options.rows:
             show(f"{title}, rows: {rows}", speed(results[title], rows))
         show(f"{title}, cost", cost(results[title]))
+    if any(entry["failed"] for found in results.values() for entry in found.values()):
+        sys.exit("some were INVALID")
 
 
 if __name__ == "__main__":

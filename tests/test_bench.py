@@ -1,0 +1,43 @@
+"""Does every section of both benches run, in a tiny size? Their figures are nobody's test."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import TEMPLATE, clean_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
+
+
+def bench(*words, **settings):
+    """What a bench prints; its programs are run as make runs them."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=TEMPLATE,
+        env=clean_environment() | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return done.stdout
+
+
+def test_every_section_of_the_bench_runs():
+    found = bench("bench/run.py", BENCH_TINY="1")
+    sections = ("logistic", "forest", "spark", "engines", "memory", "cli", "rendering", "demo")
+    for name in sections:
+        assert f"\n### {name}\n" in found, found[-5000:]
+    for peers in ("{'pandas': 0, 'mlflow': 0}", "{'spark': 0}"):
+        assert f"predicted otherwise than ours: {peers}" in found, "a peer answers otherwise"
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is missing: apt-get install wrk")
+def test_every_server_of_the_bench_answers():
+    short = ("--seconds", "1", "--rounds", "1", "--rows", "1", "--workers", "1")
+    found = bench("bench/api/run.py", *short, "--models", "logistic,forest")
+    assert "INVALID" not in found
+    for title in ("rows: 1", "cost"):
+        assert f"workers: 1, {title}" in found
