@@ -153,7 +153,7 @@ def agreement(commands: dict[str, Command], source: Path, out: dict[str, Path]) 
     found = {}
     remove(out.values())
     measure(commands["ours"])
-    for name in out.keys() - {"ours"}:
+    for name in [name for name in out if name != "ours"]:
         measure(commands[name])
         compare = script(SERVING, "agreement", source, out["ours"], out[name])
         found[name] = measure(compare)["disagree"]
