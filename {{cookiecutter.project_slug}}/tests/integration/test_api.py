@@ -267,7 +267,7 @@ def test_metrics_of_all_workers_are_added_up(serve):
         ({"API__HOST": "192.0.2.1"}, "cannot be listened on"),
         ({"AUTHENTICATION__REQUIRED": "true"}, "api-key create"),
         ({"MODELS__URI": "nowhere"}, "holds no model"),
-        ({"MODELS__URI": "models:/nothing@champion"}, "there is no such model"),
+        ({"MODELS__URI": "models:/nothing@champion"}, "`train` makes it"),
         ({"ENVIRONMENT": "prod"}, "api-key create"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from api_process import Api, Clients, example
-from conftest import PACKAGE, SECONDS, use, wait_for
+from conftest import PACKAGE, SECONDS, free_port, use, wait_for
 
 from {{ cookiecutter.__package_name }} import mlflow_registry, predict, registry, settings
 from {{ cookiecutter.__package_name }}.stores import open_store
@@ -113,7 +113,7 @@ def test_broken_versions_leave_the_old_one(copy):
     assert api.stop() == 0
 
     set_champion("3")
-    refused = copy.run("serve", "--model", CHAMPION)
+    refused = copy.run("serve", "--model", CHAMPION, API__PORT=free_port())
     assert refused.returncode == 2 and "self-test" in refused.stderr
     again = serve(copy, API__START_FROM_COPY="true")
     assert version(again) == "1"
@@ -164,7 +164,7 @@ def test_a_start_without_the_registry(copy):
     database.rename(away)
     database.mkdir()
     began = time.monotonic()
-    refused = copy.run("serve", "--model", CHAMPION)
+    refused = copy.run("serve", "--model", CHAMPION, API__PORT=free_port())
     print(f"refused after {time.monotonic() - began:.0f} s")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert len([line for line in refused.stderr.splitlines() if line.startswith("error:")]) == 1
