@@ -166,7 +166,7 @@ def mask(values: pa.Array) -> np.ndarray:
 def _cast(value: pa.Scalar, kind: pa.DataType) -> Any:
     try:
         return value.cast(kind).as_py()
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, OverflowError):  # Arrow knows years that Python does not
         return None
 
 

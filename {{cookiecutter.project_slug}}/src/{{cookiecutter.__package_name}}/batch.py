@@ -9,6 +9,8 @@ import json
 import logging
 import re
 import secrets
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +116,15 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
         raise ProjectError("--incremental chooses its own run ids: leave --run-id and --force out.")
     if tables.format_of(Path(request.output)):
         raise ProjectError("--incremental adds to its output: give a folder or a table.")
-    for run_id, paths, window in work(request.input, column, config.batch.database, new_run_id()):
+    output = open_output(request.output, request.format, Path(config.batch.work))
+    found = work(
+        request.input,
+        column,
+        config.batch.database,
+        new_run_id(),
+        lambda run_id: output.published(run_id) is not None,
+    )
+    for run_id, paths, window in found:
         score(replace(request, run_id=run_id), config, paths, window)
 
 
@@ -139,15 +149,16 @@ def score(
     """
     work = Path(config.batch.work)
     output = open_output(request.output, request.format, work)
-    run_id = request.run_id or _unfinished(output, request) or new_run_id()
+    run_id = request.run_id or _unfinished(output, request, work) or new_run_id()
     if not RUN_ID.fullmatch(run_id):
         problem = "use at most 100 letters, digits, dots and hyphens, a letter or digit first"
         raise ProjectError(f"run id {run_id[:100]!r}: {problem}.")
     with only_one(run_id, work, f"run {run_id}"):
         published = output.published(run_id)
+        if published and published["input"]["uri"] != identity(request.input):
+            taken = f"run id {run_id} is taken, by {published['input']['uri']}"
+            raise ProjectError(f"{taken}: choose another.")
         if published and not request.force:
-            if published["input"]["uri"] != identity(request.input):
-                raise ProjectError(f"run id {run_id} is taken, by {published['input']['uri']}.")
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
         paths = tables.files(request.input) if paths is None else paths
@@ -190,14 +201,16 @@ def _keep_apart(paths: list[Path], output: Path | None) -> None:
             raise ProjectError(f"{path} is both input and output: choose another output.")
 
 
-def _unfinished(output, request: Request) -> str | None:
+def _unfinished(output, request: Request, work: Path) -> str | None:
     """The id of a run over the same input that was killed: the same command finishes it."""
     for file in sorted(output.staging.glob(f"*/{PLAN}")):
         plan = read_json(file)
         same = (identity(request.input), str(output))
         if plan and (plan["input"], plan["output"]) == same:
             run_id = file.parent.name
-            # Killed after it was published, it is not unfinished.
             if not output.published(run_id):
                 return run_id
+            # It was killed after it was published, or is being repeated by another process.
+            with suppress(ProjectError), only_one(run_id, work, run_id):
+                shutil.rmtree(file.parent, ignore_errors=True)
     return None

@@ -95,7 +95,10 @@ class Column:
         if self.type in ("category", "boolean"):
             return 0.0, max(1.0, len(self.allowed) - 1.0)
         low, high = _days(self.minimum), _days(self.maximum)
-        return -self._widest if low is None else low, self._widest if high is None else high
+        least, most = (-self._widest, self._widest)
+        if self.type == "date":
+            least, most = _days(date.min), _days(date.max)
+        return least if low is None else low, most if high is None else high
 
     def judge(self, codes: np.ndarray, unreadable: np.ndarray) -> Violations:
         """What breaks the contract among ``codes``, the numeric form of values.

@@ -13,6 +13,7 @@ CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
 ELSEWHERE = {*CLOUD, "file", "http", "https"}
 # Who asks, among the options of a URL, and in a connection string of ODBC, percent-encoded.
 WHO = re.compile(rf"(?i)^user|^uid$|{SECRET_NAME.pattern}")
+SQLITE = re.compile(r"sqlite(?:\+\w+)?:///([^?#]+)")
 OF_ODBC = re.compile(r"(?i)(uid|pwd)(=|%3d).*?(?=;|%3b|&|$)")
 
 
@@ -31,8 +32,8 @@ def has_password(uri: str) -> bool:
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite database; None if it is in memory, or another one."""
-    file = uri.partition("#")[0].removeprefix("sqlite:///")
-    return Path(file) if uri.startswith("sqlite:///") and file else None
+    found = SQLITE.match(uri)
+    return Path(found[1]) if found else None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Incremental scoring: only the files, or the rows past a watermark, that were not scored yet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +20,20 @@ class Work(NamedTuple):
     window: Window | None
 
 
-def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator[Work]:
+def work(
+    uri: str,
+    column: str | None,
+    ledger_uri: str,
+    run_id: str,
+    is_published: Callable[[str], bool],
+) -> Iterator[Work]:
     """What an interrupted call has left, then what is new, claimed under ``run_id``.
 
     A claim counts as done when the caller asks for the next, so its predictions must be published
     by then.
 
     :param column: the watermark column of a table; None for the files of a folder.
+    :param is_published: whether the predictions of a run are, by its id.
     """
     folder = local_path(uri)
     if (folder is None) != (column is not None):
@@ -39,6 +46,10 @@ def work(uri: str, column: str | None, ledger_uri: str, run_id: str) -> Iterator
     ledger = Ledger(ledger_uri, identity(uri).replace(f"{settings.root()}/", "", 1))
     claimed = ledger.unfinished()
     if claimed:
+        gone = [item for item in claimed[1] if folder and not (folder / item).exists()]
+        if gone and not is_published(claimed[0]):
+            # Not scored, and not to be left out when it comes back.
+            ledger.release(claimed[0], gone)
         left = _work(folder, column, *claimed)
         if column or left.paths:
             yield left

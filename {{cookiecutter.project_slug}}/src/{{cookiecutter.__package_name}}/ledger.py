@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, Column, MetaData, String, Table, insert, select, update
+from sqlalchemy import Boolean, Column, MetaData, String, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from .databases import connect
@@ -76,6 +76,12 @@ class Ledger:
         mine = (claims.c.source == self.source) & (claims.c.run_id == run_id)
         with connect(self.uri) as connection:
             connection.execute(update(claims).where(mine).values(done=True))
+
+    def release(self, run_id: str, items: list[str]) -> None:
+        """Give back what was claimed and cannot be scored now."""
+        mine = (claims.c.source == self.source) & (claims.c.run_id == run_id)
+        with connect(self.uri) as connection:
+            connection.execute(delete(claims).where(mine & claims.c.item.in_(items)))
 
     def _rows(self) -> list:
         with connect(self.uri) as connection:

@@ -5,7 +5,7 @@ What lies below the store's path:
 =====================  ========================================================================
 ``packages/<sha256>``  the bytes of models, see packaged.py
 ``versions/<n>.json``  what is known of a version, written once: with it the version exists
-``tags/<n>/<t>.json``  what became of it, one file for each change, by their times
+``tags/<n>/<k>.json``  what became of it, one file for each change, in their order
 ``aliases/<alias>``    the number of the version that bears the alias
 =====================  ========================================================================
 
@@ -15,8 +15,6 @@ variables, the machine's or the workload's identity.
 """
 
 import json
-import secrets
-import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -59,7 +57,7 @@ class ObjectStore:
         aliases: dict[str, list[str]] = {}
         for alias in self._names("aliases"):
             aliases.setdefault(self._text(f"aliases/{alias}") or "", []).append(alias)
-        newest = map(str, self._numbers()[: -MOST_LISTED - 1 : -1])
+        newest = map(str, self._numbers("versions")[: -MOST_LISTED - 1 : -1])
         return [self._version(number, tuple(aliases.get(number, ()))) for number in newest]
 
     def version(self, reference: str) -> Version:
@@ -91,22 +89,23 @@ class ObjectStore:
                 "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 "metrics": metadata.get("metrics", {}),
             }
-            number = self._claim(json.dumps(record, indent=2).encode())
+            number = self._claim("versions", record)
         self.tag(number, tags)
         return number
 
-    def _claim(self, record: bytes) -> str:
-        """Write the record under the next free number."""
+    def _claim(self, folder: str, record: dict) -> str:
+        """Write a record under the next free number of a folder."""
         from obstore.exceptions import AlreadyExistsError
 
-        last = max(self._numbers(), default=0)
+        content = json.dumps(record, indent=2).encode()
+        last = max(self._numbers(folder), default=0)
         for number in range(last + 1, last + 1 + TRIES):
             try:
-                self._put(f"versions/{number}.json", record, mode="create")
+                self._put(f"{folder}/{number}.json", content, mode="create")
                 return str(number)
             except AlreadyExistsError:
                 continue
-        raise ProjectError(f"{self.name}: too many others save models there at this moment.")
+        raise ProjectError(f"{self.name}: too many others write there at this moment.")
 
     def set_alias(self, alias: str, number: str) -> None:
         with self._reached():
@@ -120,9 +119,8 @@ class ObjectStore:
 
     def tag(self, number: str, tags: dict[str, str]) -> None:
         # A file of its own, so that of two who tag a version at once neither loses his tags.
-        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         with self._reached():
-            self._put(f"tags/{number}/{name}.json", json.dumps(tags, indent=2).encode())
+            self._claim(f"tags/{number}", tags)
 
     def _version(self, number: str, aliases: tuple[str, ...]) -> Version:
         record = self._record(number)
@@ -147,8 +145,8 @@ class ObjectStore:
 
     def _tags(self, number: str) -> dict:
         tags: dict[str, str] = {}
-        for name in sorted(self._names(f"tags/{number}")):
-            path = f"tags/{number}/{name}"
+        for change in self._numbers(f"tags/{number}"):
+            path = f"tags/{number}/{change}.json"
             tags |= self._json(path, self._text(path) or "{}")
         return tags
 
@@ -158,8 +156,8 @@ class ObjectStore:
         except (TypeError, ValueError):
             raise ProjectError(f"{self.name}/{path} is damaged: restore it.") from None
 
-    def _numbers(self) -> list[int]:
-        found = (name.removesuffix(".json") for name in self._names("versions"))
+    def _numbers(self, folder: str) -> list[int]:
+        found = (name.removesuffix(".json") for name in self._names(folder))
         return sorted(int(name) for name in found if name.isdecimal())  # and no .DS_Store
 
     def _names(self, folder: str) -> list[str]:

@@ -5,6 +5,7 @@ leaves the run's manifest with the predictions, so that a run that was published
 """
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from .databases import connect, identity, local_path, redacted
 from .errors import ProjectError
 from .json_files import read_json, write_json
+from .locks import only_one
 from .migrate import ensure
 from .parts import BATCH_ROWS, STREAMED, merge
 from .tables import format_of
@@ -26,6 +28,8 @@ MANIFEST = "_manifest.json"
 PARTS = "parts"
 # Of Linux's system calls: a path as it stands, and to swap two.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+# How long a run waits for another one that publishes to the same file.
+PUBLISHING_SECONDS = 600
 
 
 class FolderOutput:
@@ -42,7 +46,10 @@ class FolderOutput:
         return self.folder / run_id
 
     def published(self, run_id: str) -> dict | None:
-        manifest = read_json(self.path(run_id) / MANIFEST)
+        target, replaced = self.path(run_id), self.staging / run_id / "replaced"
+        if replaced.is_dir() and not target.exists():
+            replaced.rename(target)  # killed between the two renames of _exchange
+        manifest = read_json(target / MANIFEST)
         if manifest is None and self.path(run_id).exists():
             raise ProjectError(f"{self.path(run_id)} is no run: choose another output or run id.")
         return manifest
@@ -78,11 +85,17 @@ class FileOutput:
         return manifest if is_it else None
 
     def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+        lock = hashlib.sha256(str(self.file).encode()).hexdigest()
+        what = f"another run to {self.file}"
+        with only_one(lock, self.staging.parent, what, PUBLISHING_SECONDS):
+            self._replace(run_id, parts, schema, manifest)
+
+    def _replace(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.file.with_name(f".{run_id}.{self.file.name}")
         try:
             merge(parts, unfinished, schema)
-            # A file without a manifest is of no run; one beside another's would pass for its.
+            # First, so that a kill never leaves the new file beside the manifest of the old one.
             self.manifest.unlink(missing_ok=True)
             unfinished.replace(self.file)
         finally:
@@ -144,19 +157,19 @@ def open_output(uri: str, file_format: str, work: Path):
     path = local_path(uri)
     if path is None:
         return TableOutput(uri, work / ".staging")
-    if path.name.lower().endswith(".gz"):
-        raise ProjectError(f"{path}: an output is not compressed: give a .parquet or .csv file.")
-    if format_of(path):
+    if not path.is_dir() and path.suffix.lower() in (".parquet", ".csv"):
         return FileOutput(path, work / ".staging")
+    if not path.is_dir() and path.suffix[1:2].isalpha():
+        raise ProjectError(
+            f"{path}: an output is a .parquet or .csv file, or a folder: make this one first."
+        )
     return FolderOutput(path, f".{file_format}")
 
 
 def _exchange(staged: Path, published: Path) -> None:
-    """Put one folder in the place of the other: in one step on Linux, elsewhere in two.
-
-    Python has no call for it.
-    """
+    """Put one folder in the place of the other: in one step on Linux, elsewhere in two."""
     if sys.platform == "linux":
+        # Python itself has no function for this system call.
         swap = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
         here = [(AT_FDCWD, os.fsencode(path)) for path in (staged, published)]
         if swap(*here[0], *here[1], RENAME_EXCHANGE) == 0:

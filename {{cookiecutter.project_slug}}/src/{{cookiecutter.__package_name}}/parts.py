@@ -17,12 +17,12 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from .databases import connect, identity, redacted
-from .errors import ProjectError, brief
 from .tables import (
     MISSING,
     data_files,
     format_of,
     open_csv,
+    readable,
     selection,
     sql_batches,
     sql_columns,
@@ -105,9 +105,11 @@ def digest(paths: Iterable[Path], stop: threading.Event | None = None) -> str:
 def head(path: Path, count: int) -> list[dict]:
     """The first rows of a file or of a folder of files."""
     first = data_files(path)[0]
-    parquet = format_of(first) == "parquet"
-    opened = pq.ParquetFile(first, **STREAMED).iter_batches(count) if parquet else None
-    batch = next(iter(opened or csv.open_csv(first)), None)
+    if format_of(first) == "parquet":
+        opened = pq.ParquetFile(first, **STREAMED).iter_batches(count)
+    else:
+        opened = _open_csv(first, _open_csv(first).schema.names)
+    batch = next(iter(opened), None)
     return batch.slice(0, count).to_pylist() if batch else []
 
 
@@ -117,7 +119,7 @@ def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
         return {redacted(uri): sql_columns(uri)}
     names = {}
     for path in paths:
-        with _readable(path):
+        with readable(path):
             is_csv = format_of(path) == "csv"
             opened = _open_csv(path) if is_csv else pq.ParquetFile(path)
             names[str(path)] = opened.schema.names if is_csv else opened.schema_arrow.names
@@ -160,7 +162,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
     """The parts of a section."""
     path = section.path
     if format_of(path) == "csv":
-        with _readable(path):
+        with readable(path):
             grouped = _grouped(_open_csv(path, columns), rows)
             for number, (start, batches) in enumerate(grouped):
                 yield Part(section.file, number, section.source, start, batches)
@@ -170,7 +172,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
         if format_of(path) != "parquet":
             yield from _stored(path)
             return
-        with _readable(path), pq.ParquetFile(path, **STREAMED) as file:
+        with readable(path), pq.ParquetFile(path, **STREAMED) as file:
             yield from file.iter_batches(
                 min(rows, BATCH_ROWS), row_groups=section.groups, columns=columns, use_threads=False
             )
@@ -180,7 +182,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
 
 def _row_groups(path: Path, rows: int) -> Iterator[tuple[int, tuple[int, ...]]]:
     """First row and row groups of each part."""
-    with _readable(path):
+    with readable(path):
         metadata = pq.read_metadata(path)
     start, count, groups = 0, 0, []
     for group in range(metadata.num_row_groups):
@@ -245,17 +247,6 @@ def _sql_rows(uri: str, columns: list[str], window: Window | None):
         if window.after is not None:
             query = query.where(column(window.column) > window.after)
     return sql_batches(uri, query)
-
-
-@contextmanager
-def _readable(path: Path):
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        kind = format_of(path)
-        raise ProjectError(f"{path} cannot be read as {kind}: {brief(error)}.") from None
 
 
 def sql_maximum(uri: str, column: str) -> Any:

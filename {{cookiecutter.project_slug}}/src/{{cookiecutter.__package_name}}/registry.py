@@ -154,8 +154,8 @@ def promote(version: str, reason: str, settings: Settings, store: str = TRAINED)
 def rollback(settings: Settings, store: str = TRAINED) -> tuple[str, str]:
     """Put the previous champion back; returns the versions (from, to)."""
     opened = open_store(store, settings)
-    champion = _bearer(opened, CHAMPION)
-    previous = champion.tags.get("replaced") if champion else None
+    champion = opened.version(f"@{CHAMPION}")
+    previous = champion.tags.get("replaced")
     if not previous:
         raise ProjectError(f"{named(store)}: there is no previous champion; see `history`.")
     load_model(str(Reference(store, previous)), settings)

@@ -72,8 +72,12 @@ class Results:
     started: datetime
 
     def counts(self, name: str) -> dict | None:
-        """What the part of that name came to, None if it is not finished."""
-        return read_json(self.staging / f"{name}.json")
+        """What the part of that name came to, None if it is not finished or lacks a file."""
+        found = read_json(self.staging / f"{name}.json")
+        files = [self.staging / PARTS / f"{name}{self.suffix}"]
+        if found and found["rejected"]:
+            files.append(self.staging / f"{name}.rejected.csv")
+        return found if all(file.exists() for file in files) else None
 
     @contextmanager
     def part(self, name: str) -> Iterator["PartWriter"]:

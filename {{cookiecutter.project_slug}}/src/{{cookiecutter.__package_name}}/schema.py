@@ -15,10 +15,8 @@ from .columns import Column
 from .errors import ProjectError
 
 # What else stands in predictions and rejected rows; a key of that name would replace it.
-RESERVED = {
-    *("source", "row", "prediction", "probability", "model_version", "run_id", "predicted_at"),
-    *("column", "value", "reason"),
-}
+OF_PREDICTIONS = ("prediction", "probability", "model_version", "run_id", "predicted_at")
+RESERVED = {"source", "row", *OF_PREDICTIONS, "column", "value", "reason"}
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,10 @@ class Contract:
 
 
 def _plain(values: dict) -> dict:
-    given = {name: value for name, value in values.items() if value not in (None, "", ())}
-    for name, value in given.items():
-        if isinstance(value, date | tuple):
-            given[name] = value.isoformat() if isinstance(value, date) else list(value)
-    return given
+    return {name: _json(value) for name, value in values.items() if value not in (None, "", ())}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value

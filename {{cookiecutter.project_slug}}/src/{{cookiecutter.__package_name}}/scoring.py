@@ -68,6 +68,8 @@ class Run:
         rejected = self._gather_rejected(counts)
         manifest = self._manifest(counts, rejected, sha256, time.perf_counter() - began)
         scored = sorted((self.staging / PARTS).glob(f"part-*{self.output.suffix}"))
+        if len(scored) != max(1, counts["parts"]):
+            raise RuntimeError(f"{len(scored)} of {counts['parts']} parts are there")
         self.output.publish(self.run_id, scored, self.results.schema, manifest)
         shutil.rmtree(self.staging, ignore_errors=True)
         with suppress(OSError):
@@ -89,8 +91,8 @@ class Run:
         }
         before = read_json(self.staging / PLAN) or {}
         # A query may give other rows now, so only files are taken up again where they were left.
-        same = self.paths and plan == {key: before.get(key) for key in plan}
-        if same and (self.staging / PARTS).is_dir():
+        if self.paths and plan == {key: before.get(key) for key in plan}:
+            (self.staging / PARTS).mkdir(exist_ok=True)
             return before
         shutil.rmtree(self.staging, ignore_errors=True)
         (self.staging / PARTS).mkdir(parents=True)

@@ -6,6 +6,8 @@ a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#f
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 from .arrow import array, arrow_type
 from .contract import CONTRACT
 from .databases import connect, local_path, redacted
-from .errors import ProjectError
+from .errors import ProjectError, brief
 from .settings import absolute, root
 
 SQL_FETCH_ROWS = 10_000
@@ -28,9 +30,10 @@ WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Texts of the contract stay texts, such as the code 01; the others are what they look like."""
+    """Texts and dates of the contract stay texts, such as the code 01, and mean what they mean to
+    the batch job; the others are what they look like."""
     columns = (*CONTRACT.inputs, CONTRACT.target)
-    texts = [each.name for each in columns if arrow_type(each) == pa.string()]
+    texts = [each.name for each in columns if arrow_type(each) in (pa.string(), pa.date32())]
     kinds = dict.fromkeys(texts, pa.string())
     convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=MISSING)
     with open_csv(path) as file:
@@ -49,7 +52,10 @@ def read(uri: str) -> pa.Table:
         tables = [pa.table({name: pa.nulls(0) for name in names})]
         tables += [pa.Table.from_batches([batch]) for batch in batches]
     else:
-        tables = [READERS[format_of(path)](path) for path in files(uri)]
+        tables = []
+        for path in files(uri):
+            with readable(path):
+                tables.append(READERS[format_of(path)](path))
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -67,19 +73,34 @@ def files(uri: str) -> list[Path]:
 
 def data_files(path: Path) -> list[Path]:
     """:raises ProjectError: one of them is of another kind, and would be left out unseen."""
-    found = [path] if path.is_file() else sorted(path.rglob("*"))
-    seen = [
-        each
-        for each in found
-        if each.is_file()
-        and not any(name[0] in "._" for name in each.relative_to(path).parts)
-        and (each == path or not DATABASE.search(each.name))
-    ]
-    if other := [each for each in seen if format_of(each) is None]:
+    found = list(_below(path)) if path.is_dir() else [path] if path.exists() else []
+    if other := [each for each in found if format_of(each) is None or not each.is_file()]:
         more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
-        hint = "" if path == other[0] else "; what is no data may be named with a dot or _ in front"
+        hint = "; what is no data may be named with a dot or _ in front" if path.is_dir() else ""
         raise ProjectError(f"{other[0]} cannot be read{more}: {WANTED}{hint}.")
-    return seen
+    return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Whatever is in a folder and below, but what is hidden and databases."""
+    for each in sorted(folder.iterdir()):
+        if each.name[0] in "._" or DATABASE.search(each.name):
+            continue
+        if each.is_dir():
+            yield from _below(each)
+        else:
+            yield each
+
+
+@contextmanager
+def readable(path: Path):
+    """What Arrow says of a file it cannot read, as a sentence about that file."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise  # they name the file themselves
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ProjectError(f"{path} cannot be read as {format_of(path)}: {brief(error)}.") from None
 
 
 def format_of(path: Path) -> str | None:

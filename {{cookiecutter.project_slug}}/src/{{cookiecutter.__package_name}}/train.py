@@ -98,7 +98,7 @@ def train(config: Settings, force: bool = False) -> int:
     if metadata["fallback"]:
         print(f"  slower than ONNX would be: {metadata['fallback']}")
     elif differs := export.told(metadata["disagreement"]):
-        print(f"  it gives {differs} than its estimator")
+        print(f"  which gives {differs} than the estimator")
     for name, value in metrics.items():
         print(f"  {name:<18}{value:.4f}")
     return decide(version, problems, metrics, split, config, force)

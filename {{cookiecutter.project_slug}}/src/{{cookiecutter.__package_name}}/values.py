@@ -86,9 +86,10 @@ def _code(column: Column, value: Any) -> float:
     if value is None or (type(value) is float and math.isnan(value)):
         return math.nan
     if column.type == "date":
-        if not (is_date := isinstance(value, str) and re.fullmatch(DATE, value)):
+        found = re.fullmatch(DATE, value) if isinstance(value, str) else None
+        if not found:
             raise TypeError
-        return (date.fromisoformat(is_date[1]) - EPOCH).days
+        return (date.fromisoformat(found[1]) - EPOCH).days
     if column.type == "category":
         if isinstance(value, bool):
             raise TypeError

@@ -41,7 +41,7 @@ def history(arguments: argparse.Namespace) -> None:
     store = _store(arguments, config)
     versions = registry.history(config, store)
     if not versions and store != registry.TRAINED:
-        raise ProjectError(f"{registry.named(store)}: there is no model in this store.")
+        raise ProjectError(f"{registry.named(store)}: there is no such store, or it is empty.")
     if not versions:
         print("no model is registered yet; `train` makes one")
         return

@@ -176,8 +176,9 @@ def test_the_same_run_again_does_nothing_until_forced(score, rows):
     assert len(content(score.predictions / "one")["prediction"]) == 50
     assert not (score.rejected / "one.csv").exists(), "nothing was rejected this time"
     pyarrow.csv.write_csv(rows(50), score.folder / "other.csv")
-    taken = score("--input", "other.csv", "--run-id", "one")
-    assert "taken" in one_sentence(taken)
+    for more in ((), ("--force",)):
+        taken = score("--input", "other.csv", "--run-id", "one", *more)
+        assert "taken" in one_sentence(taken)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +394,7 @@ def test_a_run_that_was_published_is_not_taken_for_unfinished(score, rows, ends_
         assert score("--input", "in.csv").returncode == 130
     pyarrow.csv.write_csv(rows(20), score.folder / "in.csv")
     assert "20 rows read" in score("--input", "in.csv").stdout
+    assert not score.staging.exists()
 
 
 def test_a_forced_run_never_puts_back_what_it_has_replaced(score, rows, ends_when_published):
@@ -406,6 +408,21 @@ def test_a_forced_run_never_puts_back_what_it_has_replaced(score, rows, ends_whe
         assert len(content(score.predictions / "one")["prediction"]) == 20
         assert score(*words, "--force").returncode == 0
     assert not score.staging.exists()
+
+
+def test_a_part_whose_file_is_gone_is_scored_again(score, many):
+    """As where a kill has left a staging folder that was half removed."""
+    words = ["--input", many, "--run-id", "one"]
+    process = score.start(*words)
+    wait_for(lambda: len(finished(score.staging / "one")) > 4, process)
+    process.kill()
+    process.communicate()
+    done = sorted((score.staging / "one" / "parts").iterdir())
+    done[0].unlink()
+    (score.staging / "one" / "part-000000-000000.rejected.csv").unlink()
+    assert "80,000 rows read, 79,998 predicted, 2 rejected" in score(*words).stdout
+    assert len(content(score.predictions / "one")["prediction"]) == 79_998
+    assert pyarrow.csv.read_csv(score.rejected / "one.csv").num_rows == 2
 
 
 def test_no_file_of_a_folder_is_left_out_unseen(score, rows):

@@ -94,6 +94,31 @@ def test_a_claim_that_failed_is_finished_by_the_next_call(score, rows):
     assert count(score) == 30
 
 
+def test_a_refused_file_that_was_taken_away_is_scored_when_it_comes_back(score, rows):
+    file = score.folder / "in" / "a.csv"
+    file.parent.mkdir()
+    pyarrow.csv.write_csv(rows(30), file)
+    assert score("--input", "in", "--incremental", "--model", "nowhere").returncode == 2
+    file.rename(score.folder / "a.csv")
+    pyarrow.csv.write_csv(rows(5), file.with_name("b.csv"))
+    assert "5 rows read" in ok(score("--input", "in", "--incremental"))
+    (score.folder / "a.csv").rename(file)
+    assert "30 rows read" in ok(score("--input", "in", "--incremental"))
+    assert count(score) == 35
+
+
+def test_a_published_file_that_was_taken_away_is_not_scored_again(score, rows):
+    file = score.folder / "in" / "a.csv"
+    file.parent.mkdir()
+    pyarrow.csv.write_csv(rows(30), file)
+    killed_before_done(score, "--input", "in", "--incremental")
+    file.rename(score.folder / "a.csv")
+    ok(score("--input", "in", "--incremental"))
+    (score.folder / "a.csv").rename(file)
+    assert "Nothing new" in ok(score("--input", "in", "--incremental"))
+    assert count(score) == 30
+
+
 def test_a_claim_that_was_refused_is_finished_where_nothing_is_left_of_it(score, rows):
     file = score.folder / "in" / "a.csv"
     file.parent.mkdir()

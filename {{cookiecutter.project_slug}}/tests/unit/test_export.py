@@ -146,6 +146,27 @@ def test_an_estimator_without_imputation_is_refused_where_values_may_be_missing(
         export.save(exportable[1:], tmp_path / "m", matrix, target, matrix, config)
 
 
+def test_a_column_without_any_value_is_drawn_all_the_same(with_gaps, matrix, monkeypatch):
+    columns = (replace(CONTRACT.columns[0], type="float", minimum=None, maximum=None, allowed=()),)
+    unbounded = replace(CONTRACT, columns=(*columns, *export.CONTRACT.columns[1:]))
+    monkeypatch.setattr(export, "CONTRACT", unbounded)
+    empty = matrix.copy()
+    empty[:, 0] = np.nan
+    assert set(export.draw(empty, seed=1)[:, 0]) == {0.0}
+
+
+def test_an_estimator_that_refuses_what_the_contract_allows_is_refused(
+    exportable, matrix, tmp_path, config, monkeypatch
+):
+    def refuse(*_):
+        raise ValueError("no neighbours")
+
+    target = codes(exportable, matrix)
+    monkeypatch.setattr(exportable, "predict", refuse, raising=False)
+    with pytest.raises(ProjectError, match=r"estimator fails on .* \(no neighbours\)"):
+        export.save(exportable, tmp_path / "m", matrix, target, matrix, config)
+
+
 def test_a_rare_class_is_not_lost_in_the_others():
     if CONTRACT.target.type not in ("category", "boolean"):
         return
@@ -162,14 +183,14 @@ def test_an_export_that_disagrees_is_not_served(
 ):
     training = config.training
     most = training.max_label_disagreement if what == "labels" else training.max_score_disagreement
-    monkeypatch.setattr(export, "compare", lambda *_: {what: most})
+    monkeypatch.setattr(export, "compare", lambda *_, **__: {what: most})
     accepted = save(exportable, tmp_path / "m", matrix, config)
     assert (accepted["artifact"], accepted["fallback"]) == ("model.onnx", None)
-    monkeypatch.setattr(export, "compare", lambda *_: {what: most + 0.001})
+    monkeypatch.setattr(export, "compare", lambda *_, **__: {what: most + 0.001})
     refused = save(exportable, tmp_path / "m", matrix, config)
     assert refused["artifact"] == "model.skops"
     assert refused["disagreement"]["drawn"] == {what: most + 0.001}
-    assert f"of the rows other {what}" in refused["fallback"]
+    assert f"other {what} for {100 * most + 0.1:.2g} % of the rows" in refused["fallback"]
     assert not (tmp_path / "m" / "model.onnx").exists()
 
 
@@ -182,10 +203,19 @@ def test_rows_with_another_answer_are_counted():
         found = export.compare((other, less), (labels, sure), 1)
         assert found == {"labels": 0.25, "probabilities": 0.25}, "the last row is a tie"
         assert export.compare((labels, None), (labels, None), 1) == {"labels": 0}
+        # As of SGDClassifier: it chose by its decision function, and no row is a tie.
+        flat = np.full((4, 2), 0.5)
+        assert export.compare((other, flat), (labels, flat), 1)["labels"] == 0.5
     else:
         other = labels + np.array([0, 1e-7, 0.021, 0.019])
         assert export.compare((other, None), (labels, None), 2) == {"values": 0.25}
         assert export.compare((labels, None), (labels, None), 2) == {"values": 0}
+        far = labels + 1e8
+        assert export.compare((far + 0.05, None), (far, None), 2) == {"values": 1}
+        constant = np.full(4, 153.2)
+        assert export.compare((constant.astype(np.float32), None), (constant, None), 0) == {
+            "values": 0
+        }
     lost = np.where(labels > 0, labels, np.nan)
     assert max(export.compare((lost, None), (labels, None), 2).values()) == 0.5
 

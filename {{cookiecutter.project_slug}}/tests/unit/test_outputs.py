@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 import sys
-import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -81,37 +81,58 @@ def test_a_kill_before_the_manifest_gives_no_run_the_predictions_of_another(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux swaps two folders in one step")
-def test_while_a_run_replaces_itself_there_is_always_one(tmp_path):
-    output = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path / "work")
-    publish(output, "one")
-    lost, stop = [], threading.Event()
-
-    def look():
-        while not stop.is_set():
-            if not (output.path("one") / outputs.MANIFEST).exists():
-                lost.append(1)
-
-    reader = threading.Thread(target=look)
-    reader.start()
-    for count in range(1, 100):
-        publish(output, "one", count % 5)
-    stop.set()
-    reader.join()
-    assert not lost
+def test_two_folders_are_swapped_in_one_step(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    # Neither is renamed: at no moment one of them is missing.
+    monkeypatch.delattr(Path, "rename")
+    outputs._exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
 
 
-def test_where_folders_cannot_be_swapped_a_run_replaces_itself_all_the_same(tmp_path, monkeypatch):
+def test_where_they_cannot_be_a_kill_in_between_loses_no_run(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs.sys, "platform", "darwin")
     output = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path / "work")
     publish(output, "one", 3)
     publish(output, "one", 2)
     assert stored(output) == [(n, "one") for n in range(4)]
+    rename = Path.rename
+
+    def killed_at_the_last(path, target):
+        if path.name == "ready":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed_at_the_last)
+        publish(output, "one", 1)
+    assert not output.path("one").exists()
+    assert output.published("one")["run_id"] == "one"
+    assert stored(output) == [(n, "one") for n in range(4)]
 
 
-@pytest.mark.parametrize("name", ["o.csv.gz", "O.CSV.GZ", "o.parquet.gz"])
-def test_a_compressed_output_is_refused(name, tmp_path):
-    with pytest.raises(ProjectError, match="not compressed"):
+def test_two_runs_to_one_file_publish_one_after_the_other(tmp_path, monkeypatch):
+    output = outputs.open_output(str(tmp_path / "file.csv"), "parquet", tmp_path / "work")
+    monkeypatch.setattr(outputs, "PUBLISHING_SECONDS", 0.1)
+    write = outputs.write_json
+
+    def another_meanwhile(*arguments):
+        write(*arguments)
+        with pytest.raises(ProjectError, match=r"another run to .*file\.csv is at work"):
+            publish(output, "two")
+
+    monkeypatch.setattr(outputs, "write_json", another_meanwhile)
+    publish(output, "one")
+    assert output.published("one")["run_id"] == "one"
+
+
+@pytest.mark.parametrize("name", ["o.csv.gz", "O.CSV.GZ", "o.parquet.bz2", "o.json"])
+def test_an_output_of_another_kind_is_refused(name, tmp_path):
+    with pytest.raises(ProjectError, match=r"an output is a \.parquet or \.csv file, or a folder"):
         outputs.open_output(str(tmp_path / name), "parquet", tmp_path)
+    (tmp_path / name).mkdir()
+    assert outputs.open_output(str(tmp_path / name), "parquet", tmp_path).suffix == ".parquet"
 
 
 def test_runs_stand_side_by_side_but_in_a_single_file(output):

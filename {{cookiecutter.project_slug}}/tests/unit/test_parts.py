@@ -119,3 +119,8 @@ def test_the_example_input_keeps_the_contract():
     checked = [CONTRACT.check(batch) for part in found for batch in part.batches()]
     assert sum(len(each.valid) for each in checked) > 0
     assert [each.violations.to_pylist() for each in checked if not each.valid.all()] == []
+
+
+def test_the_first_rows_of_a_csv_file_are_shown_as_they_stand_there(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,A\n007,1\n008,2\n", "utf-8")
+    assert parts.head(tmp_path, 1) == [{"ID": "007", "A": "1"}]

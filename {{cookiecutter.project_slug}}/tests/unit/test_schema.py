@@ -168,6 +168,13 @@ def test_a_date_of_a_file_may_have_a_time():
     assert encode(Column("X", "date"), strange)[1].keys() == set(range(5))
 
 
+def test_a_year_that_python_does_not_know_is_refused():
+    for texts in (["0000-01-01"], ["0000-01-01", "unknown"]):
+        assert encode(Column("X", "date"), texts)[1].keys() == set(range(len(texts)))
+    later = pa.array([10**7], pa.int32()).cast(pa.date32())
+    assert encode(Column("X", "date"), later)[1].keys() == {0}
+
+
 @pytest.mark.parametrize(
     ("kind", "limit", "told"),
     [

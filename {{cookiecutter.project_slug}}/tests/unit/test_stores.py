@@ -45,7 +45,9 @@ def test_a_number_behind_a_folder_is_a_version_only_where_there_are_versions(tmp
     assert parse(str(tmp_path / "3")) == (str(tmp_path), "3")
 
 
-@pytest.mark.parametrize("store", ["typo/models", "sqlite:///typo/models.db#flowers"])
+@pytest.mark.parametrize(
+    "store", ["typo/models", "sqlite:///typo.db#flowers", "sqlite+pysqlite:///typo.db#flowers"]
+)
 @pytest.mark.parametrize(
     "words",
     [
@@ -56,10 +58,12 @@ def test_a_number_behind_a_folder_is_a_version_only_where_there_are_versions(tmp
     ],
     ids=lambda words: words[0],
 )
-def test_a_store_that_is_not_there_is_named_and_not_made(store, words, folder, capsys):
+def test_a_store_that_is_not_there_is_named_and_not_made(store, words, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
     assert cli.main([word.format(store=store) for word in words]) == 2
-    assert "typo" in capsys.readouterr().err
-    assert not [*folder.glob("typo"), *folder.glob("here")]
+    said = capsys.readouterr().err
+    assert "typo" in said and "there is no" in said
+    assert not [*folder.glob("typo*"), *folder.glob("here")]
 
 
 @pytest.mark.parametrize("words", [["promote", "1"], ["rollback"], ["history"]])

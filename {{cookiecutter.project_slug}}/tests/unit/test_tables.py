@@ -2,6 +2,7 @@
 
 import gzip
 import sqlite3
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +61,14 @@ def test_a_folder_of_datasets_is_read_like_one_of_files(tmp_path):
     assert tables.read(str(tmp_path)).num_rows == 1
 
 
+def test_a_date_of_a_csv_file_is_the_one_that_is_written(tmp_path, monkeypatch):
+    contract = Contract("1.0.0", (Column("DAY", "date"),), Column("Y", "float"))
+    monkeypatch.setattr(tables, "CONTRACT", contract)
+    text = "2024-01-01T23:30:00-05:00"
+    (tmp_path / "x.csv").write_text(f"DAY,Y\n{text},1\n", "utf-8")
+    assert tables.read(str(tmp_path / "x.csv"))["DAY"].to_pylist() == [text]
+
+
 def test_a_folder_without_tables_is_named(tmp_path):
     with pytest.raises(ProjectError, match="holds no file"):
         tables.files(str(tmp_path))
@@ -84,6 +93,29 @@ def test_a_file_that_would_be_left_out_is_named(tmp_path, name):
         tables.files(str(tmp_path / name))
     (tmp_path / name).rename(tmp_path / "_left_out")
     assert tables.files(str(tmp_path)) == [tmp_path / "a.csv"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_in_a_folder_are_followed_or_named(tmp_path):
+    inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
+    for folder, value in ((inbox, 1), (elsewhere, 2)):
+        folder.mkdir()
+        (folder / "a.csv").write_text(f"A\n{value}\n", "utf-8")
+    (inbox / "more").symlink_to(elsewhere)
+    assert tables.read(str(inbox))["A"].to_pylist() == [1, 2]
+    (inbox / "gone.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ProjectError, match=r"gone\.csv cannot be read"):
+        tables.files(str(inbox))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.parquet", b"no parquet"), ("a.csv", b"A\n1,2\n"), ("a.csv.gz", gzip.compress(b"A")[:9])],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ProjectError, match=f"{name} cannot be read as"):
+        tables.read(str(tmp_path))
 
 
 @pytest.mark.parametrize(
