@@ -95,7 +95,7 @@ class Column:
         if self.type in ("category", "boolean"):
             return 0.0, max(1.0, len(self.allowed) - 1.0)
         low, high = _days(self.minimum), _days(self.maximum)
-        least, most = (-self._widest, self._widest)
+        least, most = -self._widest, self._widest
         if self.type == "date":
             least, most = _days(date.min), _days(date.max)
         return least if low is None else low, most if high is None else high
