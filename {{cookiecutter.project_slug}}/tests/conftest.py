@@ -34,6 +34,8 @@ PACKAGE = settings.PACKAGE
 QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
 # Longer than anything takes on a machine that is busy with something else, too.
 SECONDS = 300
+# What no feature of any contract may hold.
+BAD = "not a value"
 # What picks or stands in for settings without being one.
 VARIABLES = {"ENVIRONMENT", "SECRETS_DIR"{% if cookiecutter.deployment_flavor != "batch" %}, "HOST", "PORT"{% endif %}}
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
@@ -302,6 +304,15 @@ def server():
 def postgresql(server) -> str:
     """The URL of an empty database of a PostgreSQL."""
     return server.url
+
+
+def spoil(table: pa.Table, *numbers: int) -> pa.Table:
+    """The table as a CSV file has it, with a bad value in the first feature of some rows."""
+    name = CONTRACT.names[0]
+    texts = [None if value is None else str(value) for value in table[name].to_pylist()]
+    for number in numbers:
+        texts[number] = BAD
+    return table.set_column(table.column_names.index(name), name, pa.array(texts))
 
 
 def numbered(count, first=0):

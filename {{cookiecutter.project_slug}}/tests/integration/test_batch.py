@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import SECONDS, one_sentence, wait_for
+from conftest import BAD, SECONDS, one_sentence, spoil, wait_for
 from orders_table import fill
 from slow_score import SLOWLY
 
@@ -29,7 +29,6 @@ from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 FIRST = CONTRACT.names[0]
 PART = 1000
-BAD = "not a value"
 
 
 @pytest.fixture
@@ -54,14 +53,6 @@ def score(project, call, saved):
     run.rejected = project.folder / "data/rejected"
     run.staging = run.predictions / ".staging"
     return run
-
-
-def spoil(table: pa.Table, *numbers: int) -> pa.Table:
-    """The table as a CSV file has it, with a bad value in the first feature of some rows."""
-    texts = [None if value is None else str(value) for value in table[FIRST].to_pylist()]
-    for number in numbers:
-        texts[number] = BAD
-    return table.set_column(table.column_names.index(FIRST), FIRST, pa.array(texts))
 
 
 def finished(staging) -> list:

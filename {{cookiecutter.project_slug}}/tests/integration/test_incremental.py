@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pyarrow.csv
 import pytest
-from conftest import PACKAGE, SECONDS
+from conftest import PACKAGE, SECONDS, spoil
 from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import tables
@@ -122,9 +122,7 @@ def test_a_published_file_that_was_taken_away_is_not_scored_again(score, rows):
 def test_a_claim_that_was_refused_is_finished_where_nothing_is_left_of_it(score, rows):
     file = score.folder / "in" / "a.csv"
     file.parent.mkdir()
-    pyarrow.csv.write_csv(rows(10), file)
-    header, first, *rest = file.read_text("utf-8").splitlines()
-    file.write_text("\n".join([header, "?" + first[first.index(",") :], *rest]), "utf-8")
+    pyarrow.csv.write_csv(spoil(rows(10), 0), file)
     words = ("--input", "in", "--incremental", "--output", "sqlite:///out.db#scores")
     assert score(*words, BATCH__MAX_REJECTED_SHARE="0").returncode == 2
     said = ok(score(*words, BATCH__MAX_REJECTED_SHARE="0.5", BATCH__WORK="elsewhere"))
