@@ -16,7 +16,6 @@ import threading
 from contextlib import contextmanager
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
