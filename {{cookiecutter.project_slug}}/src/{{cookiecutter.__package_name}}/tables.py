@@ -97,9 +97,9 @@ def readable(path: Path):
     """What Arrow says of a file it cannot read, as a sentence about that file."""
     try:
         yield
-    except (FileNotFoundError, PermissionError):
-        raise  # they name the file themselves
     except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None):
+            raise  # the system's own, which may be another one the next time
         raise ProjectError(f"{path} cannot be read as {format_of(path)}: {brief(error)}.") from None
 
 

@@ -224,7 +224,7 @@ def test_a_task_that_always_fails_is_one_sentence(score, rows, master):
     content[100:1_000] = bytes(900)  # what the footer tells of is damaged
     source.write_bytes(content)
     said = one_sentence(score.fails("--input", source, "--run-id", "one", *on))
-    assert "Run one goes on when started again" in said
+    assert "in.parquet cannot be read as parquet" in said
     assert not (score.predictions / "one").exists()
     pq.write_table(rows(5_000), source)
     score("--input", source, "--run-id", "one")
