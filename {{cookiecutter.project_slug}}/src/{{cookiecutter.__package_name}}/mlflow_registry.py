@@ -52,6 +52,7 @@ class MLflowStore:
     """A model of MLflow's registry, see ``stores.Store``."""
 
     def __init__(self, model: str, settings: Settings) -> None:
+        _require_mlflow()
         self.model, self.settings = model, settings
         self.name = _name(settings)
 
@@ -178,13 +179,17 @@ def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version
     )
 
 
-def client(settings: Settings):
-    """An MLflow client on the configured registry, and mlflow itself set to use it."""
+def _require_mlflow() -> None:
     if importlib.util.find_spec("mlflow") is None:
         raise ProjectError(
             "a models:/ connection string needs mlflow: install requirements-train.txt, or name "
             "a folder or another store that `copy models:/… TO` has filled."
         )
+
+
+def client(settings: Settings):
+    """An MLflow client on the configured registry, and mlflow itself set to use it."""
+    _require_mlflow()
     quiet()
     import mlflow
 
