@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import BAD, SECONDS, one_sentence, spoil, wait_for
+from conftest import BAD, PACKAGE, SECONDS, one_sentence, spoil, wait_for
 from orders_table import fill
 from slow_score import SLOWLY
 
-from {{ cookiecutter.__package_name }} import arrow, outputs, parts, predict, settings, tables
+from {{ cookiecutter.__package_name }} import arrow, outputs, parts, predict, tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
 FIRST = CONTRACT.names[0]
@@ -229,7 +229,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(score, rows):
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(score, rows):
     pq.write_table(rows(5000), score.folder / "in.parquet", row_group_size=PART)
     words = ["--input", "in.parquet", "--run-id", "one", "--format", "csv"]
-    log = score.folder / "log" / f"{settings.PACKAGE}.log"
+    log = score.folder / "log" / f"{PACKAGE}.log"
     log.parent.mkdir()
     log.write_text("full\n" * 1700, "utf-8")
 
