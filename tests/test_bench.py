@@ -1,32 +1,21 @@
 """Does every section of both benches run, in a tiny size? Their figures are nobody's test."""
 
 import shutil
-import subprocess
 import sys
 
 import pytest
-from conftest import TEMPLATE, clean_environment
+from conftest import TEMPLATE, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
 
 
-def bench(*words, **settings):
-    """What a bench prints; its programs are run as make runs them."""
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=TEMPLATE,
-        env=clean_environment() | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    return done.stdout
+def bench(*words):
+    """What a bench prints."""
+    return run("env", "BENCH_TINY=1", sys.executable, *words, cwd=TEMPLATE, timeout=1800)
 
 
 def test_every_section_of_the_bench_runs():
-    found = bench("bench/run.py", BENCH_TINY="1")
+    found = bench("bench/run.py")
     sections = ("logistic", "forest", "spark", "engines", "memory", "cli", "rendering", "demo")
     for name in sections:
         assert f"\n### {name}\n" in found, found[-5000:]

@@ -50,15 +50,15 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw(training, config.training.seed)
-    _require_answers(estimator, drawn)
+    fitted = {"drawn": _answers(estimator, drawn)}
     disagreement: dict[str, dict[str, float]] = {}
     try:
         content = _to_onnx(estimator, training)
         metadata = _write(estimator, folder, "model.onnx", content)
-        exported = open_model(folder)
+        exported, deviation = open_model(folder), float(np.std(target))
+        fitted["holdout"] = native(estimator)(holdout)
         for name, rows in (("holdout", holdout), ("drawn", drawn)):
-            scores = exported.run(rows), native(estimator)(rows)
-            disagreement[name] = compare(*scores, deviation=float(np.std(target)))
+            disagreement[name] = compare(exported.run(rows), fitted[name], deviation)
         why = _too_much(disagreement, config.training)
     except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
         why = f"it cannot be exported to ONNX: {brief(error.__cause__ or error)}"
@@ -81,12 +81,18 @@ def save(
     return metadata
 
 
-def told(disagreement: dict[str, dict[str, float]]) -> str:
-    """What ``compare`` found, of each kind the larger share; empty where nothing differs."""
+def _worst(disagreement: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The larger share of each kind that ``compare`` found."""
     worst: dict[str, float] = {}
     for shares in disagreement.values():
         for what, share in shares.items():
             worst[what] = max(share, worst.get(what, 0))
+    return worst
+
+
+def told(disagreement: dict[str, dict[str, float]]) -> str:
+    """What ``compare`` found, in words; empty where nothing differs."""
+    worst = _worst(disagreement)
     found = [f"other {what} for {100 * share:.2g} %" for what, share in worst.items() if share]
     return f"{' and '.join(found)} of the rows" if found else ""
 
@@ -98,10 +104,9 @@ def _too_much(disagreement: dict[str, dict[str, float]], config: Training) -> st
         "probabilities": config.max_score_disagreement,
         "values": config.max_score_disagreement,
     }
-    for shares in disagreement.values():
-        if any(share > most[what] for what, share in shares.items()):
-            limits = "training.max_label_disagreement and max_score_disagreement"
-            return f"its export to ONNX gives {told(disagreement)}, more than {limits} allow"
+    if any(share > most[what] for what, share in _worst(disagreement).items()):
+        limits = "training.max_label_disagreement and max_score_disagreement"
+        return f"its export to ONNX gives {told(disagreement)}, more than {limits} allow"
     return None
 
 
@@ -125,11 +130,14 @@ def draw(training: np.ndarray, seed: int) -> np.ndarray:
     return drawn
 
 
-def _require_answers(estimator: Any, drawn: np.ndarray) -> None:
-    """:raises ProjectError: the contract allows what the estimator does not, such as a gap."""
+def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
+    """What the estimator gives the drawn rows.
+
+    :raises ProjectError: the contract allows what the estimator does not, such as a gap.
+    """
     gaps = [column.name for column in CONTRACT.columns if column.nullable]
     try:
-        native(estimator)(drawn)
+        return native(estimator)(drawn)
     except ValueError as error:
         advice = (
             f"on missing values, which the contract allows in {', '.join(gaps)}"

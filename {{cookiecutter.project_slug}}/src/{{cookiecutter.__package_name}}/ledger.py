@@ -73,15 +73,17 @@ class Ledger:
                 raise ProjectError(problem) from None
 
     def done(self, run_id: str) -> None:
-        mine = (claims.c.source == self.source) & (claims.c.run_id == run_id)
         with connect(self.uri) as connection:
-            connection.execute(update(claims).where(mine).values(done=True))
+            connection.execute(update(claims).where(self._of(run_id)).values(done=True))
 
     def release(self, run_id: str, items: list[str]) -> None:
         """Give back what was claimed and cannot be scored now."""
-        mine = (claims.c.source == self.source) & (claims.c.run_id == run_id)
+        those = self._of(run_id) & claims.c.item.in_(items)
         with connect(self.uri) as connection:
-            connection.execute(delete(claims).where(mine & claims.c.item.in_(items)))
+            connection.execute(delete(claims).where(those))
+
+    def _of(self, run_id: str):
+        return (claims.c.source == self.source) & (claims.c.run_id == run_id)
 
     def _rows(self) -> list:
         with connect(self.uri) as connection:

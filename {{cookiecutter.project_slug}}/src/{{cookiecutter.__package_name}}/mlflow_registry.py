@@ -19,7 +19,7 @@ from .databases import exists, redacted
 from .errors import ProjectError, brief
 from .predict import METADATA, read_metadata
 from .settings import PACKAGE, Settings
-from .stores import MOST_LISTED, NoSuchModelError, Version
+from .stores import MOST_LISTED, NoSuchModelError, NoSuchStoreError, Version
 
 # What MLflow answers for a model, a version or an alias that is not there.
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -59,12 +59,10 @@ class MLflowStore:
     @cached_property
     def _client(self):
         if not exists(self.settings.models.tracking_uri):
-            raise NoSuchModelError(f"{self.name}: there is no such database; `train` makes it.")
+            raise NoSuchStoreError(f"{self.name}: there is no such database; `train` makes it.")
         return client(self.settings)
 
     def versions(self) -> list[Version]:
-        if not exists(self.settings.models.tracking_uri):
-            return []
         with _reached(self.name):
             found = self._client.search_model_versions(
                 f"name = '{self.model}'", MOST_LISTED, ["version_number DESC"]

@@ -23,7 +23,7 @@ from pathlib import Path
 from .errors import ProjectError, brief
 from .packaged import LARGEST_BYTES, digest, pack, unpack
 from .predict import read_metadata
-from .stores import MOST_LISTED, NoSuchModelError, Version
+from .stores import MOST_LISTED, NoSuchModelError, NoSuchStoreError, Version
 
 # Each request, tries included.
 SECONDS, CONNECT_SECONDS, RETRIES = 300, 10, 3
@@ -44,7 +44,7 @@ class ObjectStore:
 
         if self._folder:
             if not self._folder.is_dir():
-                raise NoSuchModelError(f"{self.name}: there is no such folder.")
+                raise NoSuchStoreError(f"{self.name}: there is no such folder.")
             return LocalStore(self._folder)
         options = {"timeout": timedelta(seconds=SECONDS), "allow_http": self._allow_http}
         options["connect_timeout"] = timedelta(seconds=CONNECT_SECONDS)
@@ -52,8 +52,6 @@ class ObjectStore:
         return from_url(self.name, client_options=options, retry_config=retry)
 
     def versions(self) -> list[Version]:
-        if self._folder and not self._folder.is_dir():
-            return []
         aliases: dict[str, list[str]] = {}
         for alias in self._names("aliases"):
             aliases.setdefault(self._text(f"aliases/{alias}") or "", []).append(alias)

@@ -22,7 +22,7 @@ from .json_files import read_json, write_json
 from .locks import only_one
 from .migrate import ensure
 from .parts import BATCH_ROWS, STREAMED, merge
-from .tables import format_of
+from .tables import FORMATS, format_of
 
 MANIFEST = "_manifest.json"
 PARTS = "parts"
@@ -50,8 +50,8 @@ class FolderOutput:
         if replaced.is_dir() and not target.exists():
             replaced.rename(target)  # killed between the two renames of _exchange
         manifest = read_json(target / MANIFEST)
-        if manifest is None and self.path(run_id).exists():
-            raise ProjectError(f"{self.path(run_id)} is no run: choose another output or run id.")
+        if manifest is None and target.exists():
+            raise ProjectError(f"{target} is no run: choose another output or run id.")
         return manifest
 
     def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
@@ -157,13 +157,13 @@ def open_output(uri: str, file_format: str, work: Path):
     path = local_path(uri)
     if path is None:
         return TableOutput(uri, work / ".staging")
-    if not path.is_dir() and path.suffix.lower() in (".parquet", ".csv"):
-        return FileOutput(path, work / ".staging")
-    if not path.is_dir() and path.suffix[1:2].isalpha():
+    if path.is_dir() or not path.suffix[1:2].isalpha():
+        return FolderOutput(path, f".{file_format}")
+    if path.suffix.lower() not in FORMATS:
         raise ProjectError(
             f"{path}: an output is a .parquet or .csv file, or a folder: make this one first."
         )
-    return FolderOutput(path, f".{file_format}")
+    return FileOutput(path, work / ".staging")
 
 
 def _exchange(staged: Path, published: Path) -> None:

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from .databases import connect, identity, redacted
 from .tables import (
     MISSING,
+    csv_text,
     data_files,
     format_of,
-    open_csv,
     readable,
     selection,
     sql_batches,
@@ -221,7 +221,7 @@ def _open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingR
         null_values=MISSING,
     )
     parse = csv.ParseOptions(newlines_in_values=True)
-    return csv.open_csv(open_csv(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)
+    return csv.open_csv(csv_text(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)
 
 
 def _grouped(batches: Iterable[pa.RecordBatch], rows: int):

@@ -18,6 +18,7 @@ from .stores import (
     CHALLENGER,
     CHAMPION,
     NoSuchModelError,
+    NoSuchStoreError,
     Reference,
     Store,
     Version,
@@ -167,8 +168,11 @@ def rollback(settings: Settings, store: str = TRAINED) -> tuple[str, str]:
 
 
 def history(settings: Settings, store: str = TRAINED) -> list[Version]:
-    """Every version, newest first."""
-    return open_store(store, settings).versions()
+    """Every version, newest first; none where there is no such store."""
+    try:
+        return open_store(store, settings).versions()
+    except NoSuchStoreError:
+        return []
 
 
 def find(alias: str, settings: Settings, store: str = TRAINED) -> Version | None:

@@ -13,7 +13,7 @@ from .errors import ProjectError
 from .migrate import ensure
 from .packaged import digest, pack, unpack
 from .predict import read_metadata
-from .stores import MOST_LISTED, NoSuchModelError, Version
+from .stores import MOST_LISTED, NoSuchModelError, NoSuchStoreError, Version
 
 metadata = sa.MetaData()
 models = sa.Table(
@@ -52,14 +52,11 @@ class SQLStore:
     def versions(self) -> list[Version]:
         query = self._known().order_by(models.c.version.desc()).limit(MOST_LISTED)
         bearers: dict[int, list[str]] = {}
-        try:
-            with self._connected() as connection:
-                borne = sa.select(aliases).where(aliases.c.name == self.model)
-                for row in connection.execute(borne):
-                    bearers.setdefault(row.version, []).append(row.alias)
-                rows = connection.execute(query).all()
-        except NoSuchModelError:
-            return []
+        with self._connected() as connection:
+            borne = sa.select(aliases).where(aliases.c.name == self.model)
+            for row in connection.execute(borne):
+                bearers.setdefault(row.version, []).append(row.alias)
+            rows = connection.execute(query).all()
         return [_version(row, tuple(sorted(bearers.get(row.version, ())))) for row in rows]
 
     def version(self, reference: str) -> Version:
@@ -132,12 +129,12 @@ class SQLStore:
     def _connected(self, create: bool = False):
         """A transaction; a database without our tables is as one without models."""
         if not create and not exists(self.url):
-            raise NoSuchModelError(f"{self.name}: there is no such database.")
+            raise NoSuchStoreError(f"{self.name}: there is no such database.")
         with connect(self.url, create) as connection:
             if create:
                 ensure(connection, "models", self.url)
             elif not sa.inspect(connection).has_table(models.name):
-                raise NoSuchModelError(f"{self.name}: there is no model in this database.")
+                raise NoSuchStoreError(f"{self.name}: there is no model in this database.")
             yield connection
 
     def _is(self, number: str):

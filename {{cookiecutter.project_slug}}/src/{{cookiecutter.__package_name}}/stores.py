@@ -32,6 +32,10 @@ class NoSuchModelError(ProjectError):
     """The store answers, and has no such model."""
 
 
+class NoSuchStoreError(NoSuchModelError):
+    """There is no such store, and so no model in it."""
+
+
 @dataclass(frozen=True)
 class Version:
     """A version in a store.
@@ -52,11 +56,11 @@ class Version:
 class Store(Protocol):
     """What every store can do. All of it raises ProjectError where the store cannot be reached.
 
-    Only ``save`` makes a store that is not there.
+    Only ``save`` makes a store that is not there; the others raise NoSuchStoreError.
     """
 
     def versions(self) -> list[Version]:
-        """All versions, newest first, at most MOST_LISTED; none where there is no such store."""
+        """All versions, newest first, at most MOST_LISTED."""
 
     def version(self, reference: str) -> Version:
         """The version behind ``@alias`` or with a number.

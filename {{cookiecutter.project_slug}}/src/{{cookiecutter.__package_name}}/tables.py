@@ -36,7 +36,7 @@ def _read_csv(path: Path) -> pa.Table:
     texts = [each.name for each in columns if arrow_type(each) in (pa.string(), pa.date32())]
     kinds = dict.fromkeys(texts, pa.string())
     convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=MISSING)
-    with open_csv(path) as file:
+    with csv_text(path) as file:
         return csv.read_csv(file, convert_options=convert)
 
 
@@ -109,7 +109,7 @@ def format_of(path: Path) -> str | None:
     return next((each for end, each in FORMATS.items() if name.endswith(end)), None)
 
 
-def open_csv(path: Path) -> pa.NativeFile:
+def csv_text(path: Path) -> pa.NativeFile:
     """The text of a csv file, unpacked if its name ends in .gz."""
     return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
 

@@ -58,6 +58,14 @@ def finished(staging) -> list:
     return sorted(staging.glob("part-*[0-9].json"))
 
 
+def killed(score, parts: int, *words) -> None:
+    """The run called one, killed when so many of its parts are finished."""
+    process = score.start(*words)
+    wait_for(lambda: len(finished(score.staging / "one")) >= parts, process)
+    process.kill()
+    process.communicate()
+
+
 def content(uri) -> dict:
     """Everything a run published but the time and its id."""
     table = tables.read(str(uri))
@@ -343,10 +351,7 @@ def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
 
 def test_a_changed_contract_scores_anew_after_a_kill(score, many):
     words = ["--input", many, "--run-id", "one"]
-    process = score.start(*words)
-    wait_for(lambda: len(finished(score.staging / "one")) > 2, process)
-    process.kill()
-    process.communicate()
+    killed(score, 3, *words)
     contract = next((score.folder / "src").glob("*/contract.py"))
     other = contract.read_text("utf-8").replace(f'version="{CONTRACT.version}"', 'version="{}.99"')
     contract.write_text(other.format(CONTRACT.version.partition(".")[0]), "utf-8")
@@ -403,10 +408,7 @@ def test_a_forced_run_never_puts_back_what_it_has_replaced(score, rows, ends_whe
 def test_a_part_whose_file_is_gone_is_scored_again(score, many):
     """As where a kill has left a staging folder that was half removed."""
     words = ["--input", many, "--run-id", "one"]
-    process = score.start(*words)
-    wait_for(lambda: len(finished(score.staging / "one")) > 4, process)
-    process.kill()
-    process.communicate()
+    killed(score, 5, *words)
     done = sorted((score.staging / "one" / "parts").iterdir())
     done[0].unlink()
     (score.staging / "one" / "part-000000-000000.rejected.csv").unlink()
@@ -434,10 +436,7 @@ def test_no_file_of_a_folder_is_left_out_unseen(score, rows):
 
 def test_a_changed_input_is_scored_anew_after_a_kill(score, many, rows):
     words = ["--input", many, "--run-id", "one"]
-    process = score.start(*words)
-    wait_for(lambda: len(finished(score.staging / "one")) > 2, process)
-    process.kill()
-    process.communicate()
+    killed(score, 3, *words)
     pyarrow.csv.write_csv(rows(1500).slice(1000), many / "a.csv")
     for output in ("data/predictions", "plain"):
         done = score(*words, "--output", output)

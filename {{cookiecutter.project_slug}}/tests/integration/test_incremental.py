@@ -50,6 +50,14 @@ def ok(done):
     return done.stdout
 
 
+def arrived(score, table):
+    """The first file of a folder."""
+    file = score.folder / "in" / "a.csv"
+    file.parent.mkdir()
+    pyarrow.csv.write_csv(table, file)
+    return file
+
+
 def killed_before_done(score, *words):
     before = set(score.published()) if score.predictions.exists() else set()
     assert score.killed(*words).returncode == -signal.SIGKILL
@@ -95,9 +103,7 @@ def test_a_claim_that_failed_is_finished_by_the_next_call(score, rows):
 
 
 def test_a_refused_file_that_was_taken_away_is_scored_when_it_comes_back(score, rows):
-    file = score.folder / "in" / "a.csv"
-    file.parent.mkdir()
-    pyarrow.csv.write_csv(rows(30), file)
+    file = arrived(score, rows(30))
     assert score("--input", "in", "--incremental", "--model", "nowhere").returncode == 2
     file.rename(score.folder / "a.csv")
     pyarrow.csv.write_csv(rows(5), file.with_name("b.csv"))
@@ -108,9 +114,7 @@ def test_a_refused_file_that_was_taken_away_is_scored_when_it_comes_back(score, 
 
 
 def test_a_published_file_that_was_taken_away_is_not_scored_again(score, rows):
-    file = score.folder / "in" / "a.csv"
-    file.parent.mkdir()
-    pyarrow.csv.write_csv(rows(30), file)
+    file = arrived(score, rows(30))
     killed_before_done(score, "--input", "in", "--incremental")
     file.rename(score.folder / "a.csv")
     ok(score("--input", "in", "--incremental"))
@@ -120,9 +124,7 @@ def test_a_published_file_that_was_taken_away_is_not_scored_again(score, rows):
 
 
 def test_a_claim_that_was_refused_is_finished_where_nothing_is_left_of_it(score, rows):
-    file = score.folder / "in" / "a.csv"
-    file.parent.mkdir()
-    pyarrow.csv.write_csv(spoil(rows(10), 0), file)
+    arrived(score, spoil(rows(10), 0))
     words = ("--input", "in", "--incremental", "--output", "sqlite:///out.db#scores")
     assert score(*words, BATCH__MAX_REJECTED_SHARE="0").returncode == 2
     said = ok(score(*words, BATCH__MAX_REJECTED_SHARE="0.5", BATCH__WORK="elsewhere"))
