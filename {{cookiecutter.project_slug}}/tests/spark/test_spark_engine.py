@@ -200,7 +200,8 @@ def test_ctrl_c_ends_spark_too(score, spark, many):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == cli.INTERRUPTED, err
-    assert err.splitlines() == ["interrupted; run slow goes on when started again"]
+    # A thread of pyspark may add what it says about a connection that broke off.
+    assert "interrupted; run slow goes on when started again" in err.splitlines()
     assert not (score.predictions / "slow").exists()
     wait_for(lambda: not spark.executors())
 
