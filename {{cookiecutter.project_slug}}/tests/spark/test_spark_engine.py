@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import SECONDS, one_sentence, wait_for
+from conftest import PACKAGE, SECONDS, one_sentence, wait_for
 from orders_table import fill
 
 from {{ cookiecutter.__package_name }} import cli
@@ -202,6 +202,7 @@ def test_ctrl_c_ends_spark_too(score, spark, many):
     assert process.returncode == cli.INTERRUPTED, err
     # A thread of pyspark may add what it says about a connection that broke off.
     assert "interrupted; run slow goes on when started again" in err.splitlines()
+    assert f"src/{PACKAGE}" not in err, "a traceback of this project's"
     assert not (score.predictions / "slow").exists()
     wait_for(lambda: not spark.executors())
 

@@ -183,10 +183,10 @@ def test_an_export_that_disagrees_is_not_served(
 ):
     training = config.training
     most = training.max_label_disagreement if what == "labels" else training.max_score_disagreement
-    monkeypatch.setattr(export, "compare", lambda *_, **__: {what: most})
+    monkeypatch.setattr(export, "compare", lambda *_: {what: most})
     accepted = save(exportable, tmp_path / "m", matrix, config)
     assert (accepted["artifact"], accepted["fallback"]) == ("model.onnx", None)
-    monkeypatch.setattr(export, "compare", lambda *_, **__: {what: most + 0.001})
+    monkeypatch.setattr(export, "compare", lambda *_: {what: most + 0.001})
     refused = save(exportable, tmp_path / "m", matrix, config)
     assert refused["artifact"] == "model.skops"
     assert refused["disagreement"]["drawn"] == {what: most + 0.001}
