@@ -22,7 +22,8 @@ FLAVORS := batch api both
 PINNED := check-jsonschema nbstripout pre-commit-hooks ruff zizmor
 
 # An environment keeps its folder's path: in a moved or copied folder it is made again.
-READY := .venv/ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+HERE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
+READY := .venv/ready-$(HERE)
 
 export UV_PYTHON_DOWNLOADS := never
 
@@ -67,16 +68,53 @@ new: $(READY) ## Ask the questions and render a project of your own into OUTPUT
 	@$(BIN)/cookiecutter . --output-dir '$(OUTPUT)'
 
 .PHONY: test
-test: $(READY) ## Run all tests, also those that install and run rendered projects
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
-
-.PHONY: test-fast
-test-fast: $(READY) ## Run the tests that only render
+test: $(READY) ## Run the tests that need only Python, make and git: at most ten minutes
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not slow'
+	@$(MAKE) --no-print-directory machinery ARGS="-m 'not slow'"
+
+.PHONY: test-all
+test-all: test ## Run the others too: they need Java, Node, containers, a browser, PostgreSQL
+	@$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory machinery ARGS="-m slow"
+	@for name in $(filter-out both,$(RENDERINGS)); do \
+		$(MAKE) --no-print-directory machinery RENDERING=$$name || exit 1; done
 
 .PHONY: test-slow
-test-slow: $(READY) ## Run the others; TESTS=classification only those of that name
+test-slow: $(READY) ## Run those of the template; TESTS=classification only those of that name
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow $(if $(TESTS),-k '$(TESTS)')
+
+# What a rendered project does is tested in few renderings, each for the rooms that it decides about.
+RENDERINGS := both regression gitlab azure spark
+ANSWERS_both := deployment_flavor=both
+ANSWERS_regression := deployment_flavor=both problem_type=regression
+ANSWERS_gitlab := deployment_flavor=both ci_provider=gitlab
+ANSWERS_azure := deployment_flavor=both ci_provider=azure
+ANSWERS_spark := deployment_flavor=both
+ROOMS_both := api batch ci commands models schema tables training
+ROOMS_regression := models training
+ROOMS_gitlab := ci/test_forge.py ci/test_retrain.py
+ROOMS_azure := ci/test_forge.py ci/test_retrain.py
+ROOMS_spark := spark
+RENDERING := both
+ROOMS = $(ROOMS_$(RENDERING))
+MACHINERY := build/machinery
+
+.PHONY: machinery
+machinery: $(MACHINERY)/$(RENDERING)/ready-$(HERE) ## Run tests/machinery; RENDERING=spark, ROOMS="api batch", ARGS="-k kill"
+	@cd tests/machinery && ../../$(MACHINERY)/$(RENDERING)/.venv/bin/python -m pytest \
+		-n $(WORKERS) --dist loadfile $(ROOMS) $(ARGS)
+
+# The environment of a rendered project, with what the tests of the machinery need on top.
+$(MACHINERY)/%/ready-$(HERE): build/digest tests/machinery/requirements.txt | $(READY)
+	@echo "Rendering $(@D)/$(PROJECT)"
+	@rm -rf $(@D)/$(PROJECT) $(@D)/ready-*
+	@$(BIN)/cookiecutter . --no-input --default-config --output-dir $(@D) $(ANSWERS_$*) >/dev/null
+	@test -x $(@D)/.venv/bin/python || $(BIN)/python -m venv --without-pip $(@D)/.venv
+	@$(BIN)/uv pip sync --quiet --python $(@D)/.venv --require-hashes tests/machinery/requirements.txt \
+		$(@D)/$(PROJECT)/requirements-dev.txt $(if $(filter spark,$*),$(@D)/$(PROJECT)/requirements-spark.txt)
+	@$(BIN)/uv pip install --quiet --python $(@D)/.venv --no-deps --no-build-isolation \
+		--editable $(@D)/$(PROJECT)
+	@touch $@
 
 # As somebody begins with it: a repository whose first commit is the main branch.
 CHECKS := ci
@@ -125,6 +163,9 @@ lock: $(READY) ## Refresh every locked requirement, the rendered projects' too
 			cp $$file '$(TEMPLATE)'/$$name.txt || exit 1; \
 		done || exit 1; \
 	done
+	@$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command 'make lock' --constraint '$(TEMPLATE)/requirements-dev_both.txt' \
+		--group machinery --output-file tests/machinery/requirements.txt
 
 .PHONY: bench
 bench: $(READY) ## Measure a rendered project beside its peers; SECTIONS=... only some of them

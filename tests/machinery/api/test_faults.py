@@ -1,0 +1,246 @@
+"""What goes wrong around a busy API: it is ended or killed, its database is away, a disk is full.
+
+Each test tells how many requests were sent, accepted, answered and lost.
+"""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import jwt
+import psutil
+import pytest
+from api_process import Clients, example
+from conftest import SECONDS, wait_for
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from iris_flower_prediction import metrics
+
+DATABASE, SPOOL = "data/predictions/predictions.db", "data/spool"
+LIMIT = "http_requests_in_flight_limit"
+
+
+CLIENTS = 6
+
+
+def kept(project) -> Counter:
+    """How often each request id is in the predictions database."""
+    file = project.folder / DATABASE
+    if not file.is_file():
+        return Counter()
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+        tables = database.execute("SELECT name FROM sqlite_master").fetchall()
+        if ("predictions",) not in tables:
+            return Counter()
+        return Counter(id for (id,) in database.execute("SELECT request_id FROM predictions"))
+
+
+def require_each_once(project, clients) -> Counter:
+    """Every prediction that a client has seen is in the database, and none is there twice."""
+    answered = set(clients.answered)
+    found = wait_for(lambda: (ids := kept(project)).keys() >= answered and ids)
+    assert set(found.values()) == {1}
+    return found
+
+
+def workers(api) -> set[int]:
+    """The process ids of an API's workers."""
+    found = set()
+    for child in psutil.Process(api.process.pid).children():
+        with suppress(psutil.Error):  # it has ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigterm_under_load_loses_nothing(serve, count):
+    api = serve("--workers", count)
+    with Clients(api, CLIENTS) as clients:
+        clients.wait_for_more()
+        assert api.stop() == 0
+    print(f"SIGTERM, {count} workers: {clients}")
+    assert set(clients.statuses) == {200}
+    # Sent to a connection that was just closing, which a client sends again; none was accepted.
+    assert clients.lost <= CLIENTS
+    # What a busy machine had no time for at the end.
+    assert api.project.run("deliver").returncode == 0
+    assert kept(api.project).keys() == set(clients.answered)
+    require_each_once(api.project, clients)
+    assert clients.refused, "nobody listens any more"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_that_ends_is_replaced(serve, number):
+    api = serve("--workers", 2)
+    before = workers(api)
+    assert len(before) == 2
+    with Clients(api) as clients:
+        clients.wait_for_more()
+        os.kill(next(iter(before)), number)
+        clients.wait_for_more()
+        (new,) = wait_for(lambda: workers(api) - before)
+        assert len(workers(api)) == 2
+        wait_for(lambda: any(f"[{new}]" in each["event"] for each in api.logs()))
+        wait_for(lambda: api.metrics()[LIMIT] == 128)
+        clients.wait_for_more()
+    print(f"{number.name} of one worker of two: {clients}")
+    assert set(clients.statuses) == {200}
+    # Of a killed one each connection has lost the request at work, at most.
+    assert clients.lost <= (6 if number == signal.SIGKILL else 0)
+    assert api.stop() == 0
+    require_each_once(api.project, clients)
+
+
+def test_a_worker_is_replaced_while_the_issuer_of_tokens_is_away(project, serve):
+    public = rsa.generate_private_key(65537, 2048).public_key()
+    key = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": "one", "alg": "RS256"}
+    file = project.folder / "jwks.json"
+    file.write_text(json.dumps({"keys": [key]}), "utf-8")
+    issuer = {"AUTHENTICATION__ISSUER": "https://login.example.com"}
+    issuer |= {"AUTHENTICATION__AUDIENCE": "flowers", "AUTHENTICATION__JWKS": file}
+    api = serve("--workers", 2, **issuer)
+    before = workers(api)
+    file.unlink()
+    os.kill(next(iter(before)), signal.SIGKILL)
+    (new,) = wait_for(lambda: workers(api) - before)
+    wait_for(lambda: any(f"[{new}]" in each["event"] for each in api.logs()))
+    assert len(workers(api)) == 2
+    assert api.post("/predict", example()).status == 200
+    assert api.stop() == 0
+
+
+def test_what_was_answered_before_a_kill_is_kept(serve):
+    api = serve()
+    mapped = Path(f"/proc/{api.process.pid}/maps").read_text()
+    left = {Path(found) for found in re.findall(rf"{metrics.MEMORY}/metrics-[^/\s]+", mapped)}
+    assert left
+    with Clients(api) as clients:
+        clients.wait_for_more(300)
+        api.process.kill()
+        api.process.wait(SECONDS)
+    again = serve()
+    assert not left & set(metrics.MEMORY.glob("metrics-*")), "what it left is removed"
+    found = require_each_once(api.project, clients)
+    unseen = found.keys() - set(clients.answered)
+    print(f"SIGKILL: {clients}; {len(found)} kept")
+    # Of each client the request at work, and the next one if its connection was still taken.
+    assert set(clients.statuses) == {200} and clients.lost <= 12
+    assert len(unseen) <= 6, "kept, and killed before the answer"
+    assert again.post("/predict", example()).status == 200
+
+
+def test_workers_end_with_their_supervisor(serve):
+    api = serve("--workers", 2)
+    orphans = [psutil.Process(worker) for worker in workers(api)]
+    api.process.kill()
+    api.process.wait(SECONDS)
+    assert len(orphans) == 2
+    wait_for(lambda: not any(orphan.is_running() for orphan in orphans))
+
+
+def test_predictions_wait_for_a_database_that_is_away(serve):
+    api = serve()
+    database = api.project.folder / DATABASE
+    away = database.with_name("away.db")
+    with Clients(api) as clients:
+        clients.wait_for_more()
+        wait_for(lambda: kept(api.project))
+        with halted(api):
+            database.rename(away)
+            database.mkdir()
+        wait_for(lambda: api.metrics().get("predictions_delivery_failures_total"))
+        clients.wait_for_more()
+        waiting = api.metrics()
+        with halted(api):
+            database.rmdir()
+            away.rename(database)
+        clients.wait_for_more()
+    print(f"database away: {clients}")
+    assert set(clients.statuses) == {200} and clients.lost == 0
+    assert waiting.get("predictions_not_kept_total", 0) == 0
+    assert require_each_once(api.project, clients).total() == len(clients.answers)
+    assert wait_for(lambda: api.metrics()["predictions_spool_bytes"] == 0)
+
+
+@contextmanager
+def halted(api):
+    """Nothing is delivered meanwhile."""
+    delivering = api.companion("deliver")
+    delivering.suspend()
+    try:
+        yield
+    finally:
+        delivering.resume()
+
+
+@pytest.fixture
+def small_disk(project):
+    """A disk of 8 MB under the project's spool, log and temporary files."""
+    folder = project.folder / "small"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    mounted = run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        for name in ("log", "spool", "tmp"):
+            (folder / name).mkdir()
+        (project.folder / "log").symlink_to(folder / "log")
+        yield folder
+    finally:
+        project.stop()
+        run("umount", "--lazy", folder)
+
+
+def run(*words) -> subprocess.CompletedProcess:
+    return subprocess.run([*words], capture_output=True, text=True, timeout=60)
+
+
+def fill(folder: Path) -> Path:
+    """A file that takes all that is left."""
+    file = folder / "filler"
+    with file.open("wb", buffering=0) as filler:
+        while True:
+            try:
+                filler.write(b"\0" * 4096)
+            except OSError:
+                return file
+
+
+def test_a_full_disk_costs_the_record_not_the_answer(small_disk, serve, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(small_disk / "tmp"))
+    api = serve(KEEPING__SPOOL=small_disk / "spool")
+    with Clients(api) as clients:
+        clients.wait_for_more()
+        filler = fill(small_disk)
+        wait_for(lambda: api.metrics().get("predictions_not_kept_total", 0) > 100)
+        clients.wait_for_more()
+        filler.unlink()
+        before = wait_for(lambda: still(lambda: api.metrics()["predictions_not_kept_total"]))
+        clients.wait_for_more()
+        not_kept = api.metrics()["predictions_not_kept_total"]
+    print(f"disk full: {clients}; {not_kept:.0f} not kept")
+    assert set(clients.statuses) == {200} and clients.lost == 0
+    assert not_kept == before, "once there is room everything is kept again"
+    assert api.stop() == 0
+    # What it had no time for at its end.
+    assert api.project.run("deliver", KEEPING__SPOOL=small_disk / "spool").returncode == 0
+    found = kept(api.project)
+    assert set(found.values()) == {1}
+    assert len(found) + not_kept == len(clients.answered)
+
+
+def still(value, seconds: float = 0.5):
+    """A value that did not change for some time, else None."""
+    first = value()
+    time.sleep(seconds)
+    return first if value() == first else None

@@ -1,0 +1,194 @@
+"""Predictions kept in a real PostgreSQL, by processes that are killed and servers that stop."""
+
+import json
+import os
+import time
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+from conftest import wait_for
+
+from iris_flower_prediction import delivery, kept
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.databases import connect
+from iris_flower_prediction.delivery import Delivery
+from iris_flower_prediction.kept import predictions
+from iris_flower_prediction.migrate import ensure
+from iris_flower_prediction.spool import REFUSED, Spool, sealed
+
+# Two workers of the API at a time, each killed after a while and replaced. They keep predictions of
+# two rows, and say so in a file of their own once they are kept.
+KILLS = 30
+WORKERS = """
+import os, random, sys, time
+from pathlib import Path
+from iris_flower_prediction.delivery import Delivery
+from iris_flower_prediction.spool import Spool
+
+folder, database, said, record, kills = Path(sys.argv[1]), *sys.argv[2:]
+end = time.monotonic() + 60
+
+def work(name):
+    file = os.open(Path(said, str(name)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    spool = Spool(folder, 100_000_000)
+    delivery = Delivery(folder, database, lambda *_: None)
+    delivery.start()
+    number = 0
+    while time.monotonic() < end:
+        request_id = f"{name}-{number}"
+        if spool.append(record.replace("?", request_id).encode() + b"\\n", 1):
+            os.write(file, request_id.encode() + b"\\n")
+        number += 1
+        if number % 20 == 0:
+            spool.seal()
+            time.sleep(0.005)
+
+def start(name):
+    process = os.fork()
+    if process == 0:
+        try:
+            work(name)
+        finally:
+            os._exit(1)
+    return process
+
+dice = random.Random(0)
+workers = [start(0), start(1)]
+for name in range(2, int(kills) + 2):
+    time.sleep(dice.uniform(0, 0.3))
+    os.kill(workers.pop(0), 9)
+    if name < int(kills):
+        workers.append(start(name))
+    assert os.WTERMSIG(os.wait()[1]) == 9
+"""
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database(request, tmp_path):
+    """The URL of a database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/predictions.db"
+    url = request.getfixturevalue("postgresql")
+    empty(url)
+    return url
+
+
+def empty(url):
+    with connect(url) as connection:
+        kept.metadata.drop_all(connection)
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_kept"))
+
+
+def line(request_id, rows=1, **changed):
+    answers = {"boolean": True, "date": "2020-01-31"}
+    answer = [*CONTRACT.target.allowed, answers.get(CONTRACT.target.type, 2)][0]
+    record = {
+        "request_id": request_id,
+        "time": 1_600_000_000.25,
+        "client": "shop",
+        "model": "flowers",
+        "version": "7",
+        "inputs": {"A": [row + 0.5 for row in range(rows)], "B": ["é\u0000"] * rows},
+        "predictions": [answer] * rows,
+        "probabilities": [0.1] * rows,
+    }
+    return json.dumps(record | changed) + "\n"
+
+
+def stored(url):
+    """How many rows of each request are stored."""
+    with connect(url) as connection:
+        return Counter(connection.scalars(sa.select(predictions.c.request_id)))
+
+
+def deliver(folder, url):
+    """Deliver what dead workers have left."""
+    Spool(folder, 1_000_000_000).close()
+    last = Delivery(folder, url, lambda *_: None)
+    last.start()
+    wait_for(lambda: sealed(folder) == [])
+    last.stop(60)
+    assert sealed(folder) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_killed_workers_lose_nothing_and_store_nothing_twice(database, project, tmp_path):
+    folder, said = tmp_path / "spool", tmp_path / "said"
+    said.mkdir()
+    script = project.folder / "workers.py"
+    script.write_text(WORKERS)
+    done = project.run(script, folder, database, said, line("?", rows=2).strip(), KILLS)
+    assert done.returncode == 0, done.stderr
+    deliver(folder, database)
+    # Without its line end the last word may be torn.
+    promised = {name for file in said.iterdir() for name in file.read_text().split("\n")[:-1]}
+    found = stored(database)
+    assert set(found.values()) == {2}
+    assert promised <= set(found)
+    # A worker may be killed after it has kept one and before it can say so.
+    assert len(set(found) - promised) <= KILLS
+    assert len(promised) > 20 * KILLS
+
+
+def test_a_server_that_stops_delays_but_loses_nothing(server, tmp_path, monkeypatch, caplog):
+    empty(server.url)
+    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(delivery, "LONGEST_RETRY_SECONDS", 0.2)
+    spool, events = Spool(tmp_path / "spool", 1_000_000), []
+    running = Delivery(tmp_path / "spool", server.url, lambda *event: events.append(event))
+    running.start()
+
+    def keep(first):
+        for number in range(first, first + 300):
+            assert spool.append(line(str(number), rows=3).encode(), 1)
+            if number % 30 == 0:
+                spool.seal()
+            time.sleep(0.001)
+
+    keep(0)
+    wait_for(lambda: any(event == "delivered" for event, _ in events))
+    server.stop()
+    try:
+        keep(300)
+        wait_for(lambda: events.count(("failed", 1)) >= 2)
+        assert sealed(tmp_path / "spool")
+    finally:
+        server.start()
+    keep(600)
+    spool.close()
+    running.stop(60)
+    assert stored(server.url) == {str(number): 3 for number in range(900)}
+    assert sum(count for event, count in events if event == "delivered") == 2700
+    assert len([each for each in caplog.records if "predictions wait" in each.message]) == 1
+
+
+def test_types_arrive_as_they_are(postgresql, tmp_path):
+    empty(postgresql)
+    spool = Spool(tmp_path, 1_000_000)
+    spool.append(line("a", rows=2).encode() + line("b", probabilities=None).encode(), 2)
+    spool.close()
+    deliver(tmp_path, postgresql)
+    with connect(postgresql) as connection:
+        first, second, third = connection.execute(sa.select(predictions).order_by("id"))
+    assert (first.row, second.row, third.row) == (0, 1, 0)
+    assert first.predicted_at.timestamp() == 1_600_000_000.25
+    assert second.inputs == {"A": 1.5, "B": "é\u0000"}
+    assert second.prediction == kept.read(line("a").encode()).predictions[0]
+    assert (second.probability, third.probability) == (0.1, None)
+
+
+def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
+    empty(postgresql)
+    with connect(postgresql) as connection:
+        ensure(connection, "kept", postgresql)
+        connection.execute(sa.text("ALTER TABLE predictions ADD CHECK (client <> 'nobody')"))
+    spool = Spool(tmp_path, 1_000_000)
+    for client in ("shop", "nobody", "shop\0"):
+        spool.append(line(client, client=client).encode(), 1)
+        spool.seal()
+    spool.close()
+    deliver(tmp_path, postgresql)
+    assert stored(postgresql) == {"shop": 1, "shop\N{REPLACEMENT CHARACTER}": 1}
+    assert len(list((tmp_path / REFUSED).iterdir())) == 1
+    assert "violates check constraint" in caplog.text and "0.5" not in caplog.text

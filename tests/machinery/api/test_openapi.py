@@ -1,0 +1,101 @@
+"""The description of the API: committed, served and written are the same, and it breaks nobody."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from conftest import CHECKOUT
+
+from iris_flower_prediction import openapi
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.schema import Column
+
+COMMITTED = CHECKOUT / "docs" / "openapi.json"
+
+
+def test_the_committed_description_is_the_one_that_is_served(api):
+    served = api.get("/openapi.json")
+    assert served.headers["content-type"] == "application/json"
+    assert json.loads(COMMITTED.read_text("utf-8")) == served.json, "run: make openapi"
+
+
+def test_the_command_writes_the_committed_file(project):
+    (project.folder / "docs").mkdir()
+    done = project.run("openapi")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = (project.folder / "docs" / "openapi.json").read_bytes()
+    assert written == COMMITTED.read_bytes(), "run: make openapi"
+
+
+def test_it_describes_the_contract(api):
+    document = api.get("/openapi.json").json
+    assert document["info"]["version"] == CONTRACT.version
+    rows = document["components"]["schemas"]["Rows"]
+    assert rows["required"] == CONTRACT.names
+    for column in CONTRACT.columns:
+        told = rows["properties"][column.name]
+        assert told.get("description", "").startswith(column.description)
+        assert told["items"].get("enum", [])[: len(column.allowed)] == list(column.allowed)
+    (example,) = document["components"]["schemas"]["PredictRequest"]["examples"]
+    assert api.post("/predict", example).status == 200
+
+
+def test_the_examples_of_the_description_are_answered(api):
+    body = api.get("/openapi.json").json["paths"]["/invocations"]["post"]["requestBody"]
+    (example,) = body["content"]["application/json"]["schema"]["examples"]
+    assert len(api.post("/invocations", example).json["predictions"]) == 1
+
+
+@pytest.fixture
+def rewrite(call, tmp_path, monkeypatch):
+    """rewrite(contract): the description of another contract, over the committed one's copy."""
+    file = tmp_path / "openapi.json"
+    file.write_bytes(COMMITTED.read_bytes())
+
+    def run(contract):
+        monkeypatch.setattr(openapi, "CONTRACT", contract)
+        return call("openapi", "--file", file), file.read_bytes() == COMMITTED.read_bytes()
+
+    return run
+
+
+# Every change of the contract that breaks a client, whatever the columns are.
+BREAKING = {
+    "a column is gone": replace(CONTRACT, columns=CONTRACT.columns[1:]),
+    "a column is new": replace(CONTRACT, columns=(*CONTRACT.columns, Column("NEW_X", "float"))),
+    "a column takes less": replace(
+        CONTRACT,
+        columns=(
+            Column(CONTRACT.names[0], "category", allowed=("x",)),
+            *CONTRACT.columns[1:],
+        ),
+    ),
+    "the prediction takes more": replace(
+        CONTRACT, target=replace(CONTRACT.target, type="category", allowed=("x", "y"))
+    ),
+}
+
+
+@pytest.mark.parametrize("contract", BREAKING.values(), ids=BREAKING)
+def test_a_change_that_breaks_clients_needs_a_new_version(rewrite, contract):
+    refused, unchanged = rewrite(contract)
+    assert refused.returncode == 2 and unchanged
+    assert "clients would break. Raise the version in contract.py." in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    done, unchanged = rewrite(replace(contract, version="99.0.0"))
+    assert done.returncode == 0 and not unchanged
+
+
+def test_a_change_that_breaks_nobody_needs_none(rewrite):
+    columns = [replace(column, nullable=True, unit="other") for column in CONTRACT.columns]
+    done, unchanged = rewrite(replace(CONTRACT, columns=tuple(columns)))
+    assert (done.returncode, done.stderr) == (0, "") and not unchanged
+
+
+@pytest.mark.parametrize("content", ["<<<<<<< ours", "[]", '{"paths": 5}', "{}"])
+def test_a_file_that_is_no_description_is_left_alone(call, tmp_path, content):
+    file = tmp_path / "openapi.json"
+    file.write_text(content)
+    done = call("openapi", "--file", file)
+    assert done.returncode == 2 and "remove it first" in done.stderr
+    assert file.read_text() == content

@@ -1,0 +1,89 @@
+"""What a hurried user may type must not cost him his files, his champion or his peace."""
+
+import sqlite3
+
+import pyarrow.csv
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from iris_flower_prediction import registry, settings
+from iris_flower_prediction.errors import ProjectError
+
+
+@pytest.fixture
+def table(project, rows):
+    file = project.folder / "in" / "rows.csv"
+    file.parent.mkdir()
+    pyarrow.csv.write_csv(rows(20), file)
+    return file
+
+
+@pytest.mark.parametrize("output", ["in/rows.csv", "in"])
+def test_the_output_never_replaces_its_input(call, saved, table, output):
+    before = table.read_bytes()
+    done = call("score", "--model", saved, "--input", table, "--output", output)
+    assert done.returncode == 2
+    assert "both input and output" in done.stderr
+    assert table.read_bytes() == before
+
+
+def test_one_run_id_may_fill_two_tables(call, saved, project, table):
+    for name in ("first", "second"):
+        uri = f"sqlite:///{project.folder}/out.db#{name}"
+        done = call("score", "--model", saved, "--input", table, "--output", uri, "--run-id", "a")
+        assert "20 predicted" in done.stdout
+    with sqlite3.connect(project.folder / "out.db") as database:
+        for name in ("first", "second"):
+            assert database.execute(f"SELECT count(*) FROM {name}").fetchone() == (20,)
+
+
+def test_an_empty_option_is_no_default(call, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call("score", "--run-id", "")
+    assert ended.value.code == 2
+    assert "must not be empty" in capsys.readouterr().err
+
+
+def test_a_damaged_plan_blocks_nothing(call, saved, project, table):
+    staging = project.folder / "data/predictions/.staging/broken"
+    staging.mkdir(parents=True)
+    (staging / "plan.json").write_text("")
+    assert "20 predicted" in call("score", "--model", saved, "--input", table).stdout
+
+
+def test_a_bad_file_is_not_claimed_and_blocks_nothing_once_it_is_gone(call, saved, table):
+    words = ("score", "--model", saved, "--input", table.parent, "--incremental")
+    (table.parent / "bad.csv").write_text("other\n1\n")
+    assert call(*words).returncode == 2
+    (table.parent / "bad.csv").unlink()
+    assert "20 predicted" in call(*words).stdout
+
+
+def test_an_unknown_watermark_is_refused(call, saved, project):
+    with sqlite3.connect(project.folder / "shop.db") as database:
+        database.execute("CREATE TABLE orders (number INTEGER)")
+    uri = f"sqlite:///{project.folder}/shop.db#orders"
+    words = ("score", "--model", saved, "--input", uri, "--incremental", "--watermark", "nmber")
+    assert "there is no column nmber" in call(*words).stderr
+
+
+def test_a_registry_that_fails_is_no_missing_champion(untouched, monkeypatch):
+    def fail(*_):
+        raise MlflowException("503: try again later")
+
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", fail)
+    with pytest.raises(ProjectError, match="503"):
+        registry.find(registry.CHAMPION, settings.load())
+
+
+def test_prod_shares_nothing_with_nonprod(project, monkeypatch):
+    monkeypatch.setattr(settings, "root", lambda: project.folder)
+    places = []
+    for environment in ("nonprod", "prod"):
+        monkeypatch.setenv("ENVIRONMENT", environment)
+        config = settings.load()
+        batch = config.batch
+        stores = {config.models.tracking_uri, config.models.artifacts, batch.database}
+        places.append(stores | {batch.output, batch.rejected, batch.work})
+    assert not places[0] & places[1]

@@ -1,0 +1,340 @@
+"""A real store of models of each kind, as fixtures: ``place`` is one after the other, empty.
+
+Servers are started by the first test that asks for them; on this machine alone.
+"""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import importlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+
+import pytest
+import sqlalchemy as sa
+from conftest import free_port, listens, wait_for
+from werkzeug.security import generate_password_hash
+
+from iris_flower_prediction import settings
+from iris_flower_prediction.databases import connect, engine
+
+KINDS = [
+    "local",
+    "s3",
+    "azure",
+    "google",
+    "sqlite",
+    "postgres",
+    "mlflow_sqlite",
+    "mlflow_postgres",
+    "mlflow_server",
+]
+BUCKET = "models"
+# An account that azurite has, as its documentation says.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+CREDENTIALS = {
+    "MLFLOW_TRACKING_USERNAME": "admin",
+    "MLFLOW_TRACKING_PASSWORD": secrets.token_urlsafe(12),
+}
+
+
+@dataclass
+class Place:
+    """An empty store, what the environment must say to reach it, and how to damage it.
+
+    ``tamper`` changes the bytes of every model that is kept there.
+    """
+
+    uri: str
+    tamper: Callable[[], None]
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture(params=KINDS)
+def place(request, folder, monkeypatch) -> Place:
+    """An empty store of each kind; this process has what it needs to reach it."""
+    return reachable(request.getfixturevalue(f"{request.param}_place"), monkeypatch)
+
+
+def reachable(place: Place, monkeypatch) -> Place:
+    for name, value in place.variables.items():
+        monkeypatch.setenv(name, value)
+    return place
+
+
+@pytest.fixture
+def local_place(tmp_path) -> Place:
+    store = tmp_path / "a store" / "of models"
+    return Place(str(store), lambda: damage(store.glob("packages/*")))
+
+
+def damage(paths) -> None:
+    for path in paths:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def tamper_objects(uri: str) -> None:
+    import obstore
+
+    store = obstore.store.from_url(uri, client_options={"allow_http": True})
+    for each in obstore.list(store, "packages").collect():
+        content = bytes(obstore.get(store, each["path"]).bytes())
+        obstore.put(store, each["path"], content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """The port of a server that speaks S3's protocol, with a bucket."""
+    from moto.s3.responses import S3Response
+    from moto.server import ThreadedMotoServer
+
+    put_object, lock = S3Response.put_object, Lock()
+
+    def put_one_at_a_time(response: S3Response) -> tuple:
+        # "Only if there is none yet" are two steps here; they are one in the real thing.
+        with lock:
+            return put_object(response)
+
+    S3Response.put_object = put_one_at_a_time
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    port = server.get_host_and_port()[1]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("PUT", f"/{BUCKET}")
+    assert connection.getresponse().status == 200
+    yield port
+    server.stop()
+    S3Response.put_object = put_object
+
+
+@pytest.fixture
+def s3_place(s3_port) -> Place:
+    uri = f"s3://{BUCKET}/{secrets.token_hex(4)}/champions"
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
+        "MODELS__ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    return Place(uri, lambda: tamper_objects(uri), variables)
+
+
+@pytest.fixture(scope="session")
+def azure_port(tmp_path_factory) -> Iterator[int]:
+    """The port of an azurite with a container."""
+    if not shutil.which("azurite-blob"):
+        pytest.skip("no azurite: npm install --global azurite")
+    port, folder = free_port(), tmp_path_factory.mktemp("azurite")
+    words = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder)]
+    with process(["azurite-blob", "--silent", "--skipApiVersionCheck", *words], folder, port):
+        create_container(port)
+        yield port
+
+
+def create_container(port: int) -> None:
+    """What an administrator does once: ``PUT /account/container?restype=container``, signed."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    canonical = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
+    resource = f"/{ACCOUNT}/{ACCOUNT}/{BUCKET}\nrestype:container"
+    signed = "PUT" + "\n" * 12 + canonical + resource
+    digest = hmac.new(base64.b64decode(KEY), signed.encode(), hashlib.sha256).digest()
+    headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(digest).decode()}"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("PUT", f"/{ACCOUNT}/{BUCKET}?restype=container", headers=headers)
+    assert connection.getresponse().status == 201
+
+
+@pytest.fixture
+def azure_place(azure_port) -> Place:
+    uri = f"abfs://{BUCKET}/{secrets.token_hex(4)}/champions"
+    variables = {
+        "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
+        "AZURE_STORAGE_ACCOUNT_KEY": KEY,
+        "AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{azure_port}/{ACCOUNT}",
+        "MODELS__ALLOW_HTTP": "true",
+    }
+    return Place(uri, lambda: tamper_objects(uri), variables)
+
+
+class Google(BaseHTTPRequestHandler):
+    """Google's storage in front of S3's: its protocol is the same but for the names of headers."""
+
+    protocol_version = "HTTP/1.1"
+    s3_port = 0
+
+    def do_GET(self) -> None:
+        self._pass_on()
+
+    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        # Signed by anybody: what nobody signed, nobody but the bucket's owner could read.
+        signed = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, Signature=0"
+        headers = {"Content-Type": "application/octet-stream", "Authorization": signed}
+        if self.headers.get("x-goog-if-generation-match") == "0":
+            headers["If-None-Match"] = "*"
+        connection = http.client.HTTPConnection("127.0.0.1", self.s3_port, timeout=30)
+        connection.request(self.command, self.path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() in ("etag", "last-modified", "content-type"):
+                self.send_header(name, value)
+        self.send_header("x-goog-generation", "1")
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def google_port(s3_port) -> Iterator[int]:
+    Google.s3_port = s3_port
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Google)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+@pytest.fixture
+def google_place(google_port) -> Place:
+    uri = f"gs://{BUCKET}/{secrets.token_hex(4)}/champions"
+    nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    account = nobody | {"gcs_base_url": f"http://127.0.0.1:{google_port}", "disable_oauth": True}
+    variables = {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account), "MODELS__ALLOW_HTTP": "true"}
+    return Place(uri, lambda: tamper_objects(uri), variables)
+
+
+def tamper_rows(url: str, name: str) -> None:
+    known = {"name": name}
+    query = sa.text("SELECT version, package FROM models WHERE name = :name")
+    update = "UPDATE models SET package = :package WHERE name = :name AND version = :version"
+    with connect(url) as connection:
+        for version, package in connection.execute(query, known).all():
+            changed = bytes(package[:-1]) + bytes([package[-1] ^ 1])
+            row = {"version": version, "package": changed}
+            connection.execute(sa.text(update), known | row)
+
+
+@pytest.fixture
+def sqlite_place(tmp_path) -> Place:
+    url = f"sqlite:///{tmp_path}/models.db"
+    return Place(f"{url}#flowers", lambda: tamper_rows(url, "flowers"))
+
+
+@pytest.fixture
+def postgres_place(postgresql) -> Place:
+    """One database for all tests of a module: a model of its own for each."""
+    name = secrets.token_hex(4)
+    return Place(f"{postgresql}#{name}", lambda: tamper_rows(postgresql, name))
+
+
+def registered(tracking: str, files: Path) -> Place:
+    variables = {"MODELS__TRACKING_URI": tracking}
+    name = f"m{secrets.token_hex(4)}"
+    return Place(f"models:/{name}", lambda: damage(files.rglob("model.*")), variables)
+
+
+@pytest.fixture
+def artifacts(folder, monkeypatch) -> Path:
+    """Where MLflow of this process keeps files: a folder of the project ``folder``."""
+    # MLflow imports mlflow_artifacts by its entry point, and must be the first to do so.
+    importlib.import_module("mlflow.artifacts")
+    monkeypatch.setattr(f"{settings.PACKAGE}.mlflow_artifacts.root", lambda: folder)
+    return folder / "mlartifacts"
+
+
+@pytest.fixture
+def mlflow_sqlite_place(folder, artifacts) -> Place:
+    return registered(f"sqlite:///{folder}/mlflow.db", artifacts)
+
+
+@pytest.fixture
+def mlflow_postgres_place(artifacts, postgresql_registry) -> Place:
+    return registered(postgresql_registry, artifacts)
+
+
+@pytest.fixture(scope="module")
+def postgresql_registry(server) -> str:
+    """Another database of the PostgreSQL, for MLflow's own tables."""
+    opened = engine(server.url)
+    with opened.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("CREATE DATABASE registry"))
+    opened.dispose()
+    return server.url.replace("/postgres?", "/registry?")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory) -> Iterator[tuple[int, Path]]:
+    """The port of an MLflow server that asks for a password, and where it keeps files."""
+    port, folder = free_port(), tmp_path_factory.mktemp("mlflow-server")
+    words = ["server", "--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "files"]
+    words += ["--workers", "1"]
+    more = {
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+    }
+    (folder / "auth.ini").write_text(
+        "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{folder}/auth.db\n"
+        f"admin_username = {CREDENTIALS['MLFLOW_TRACKING_USERNAME']}\n"
+        f"admin_password = {CREDENTIALS['MLFLOW_TRACKING_PASSWORD']}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    with process([sys.executable, "-m", "mlflow", *words], folder, port, **more):
+        # Asked a thousand times: with MLflow's own hash each takes half a second of two cores.
+        quick = generate_password_hash(CREDENTIALS["MLFLOW_TRACKING_PASSWORD"], "pbkdf2:sha256:1")
+        with connect(f"sqlite:///{folder}/auth.db") as connection:
+            connection.execute(sa.text("UPDATE users SET password_hash = :quick"), {"quick": quick})
+        yield port, folder / "files"
+
+
+@pytest.fixture
+def mlflow_server_place(mlflow_server) -> Place:
+    port, files = mlflow_server
+    place = registered(f"http://127.0.0.1:{port}", files)
+    place.variables.update(CREDENTIALS)
+    return place
+
+
+@contextmanager
+def process(command: list[str], folder: Path, port: int, **variables: str):
+    """A server that listens on a port of this machine until the end of the block."""
+    with (folder / "log.txt").open("w") as log:
+        started = subprocess.Popen(
+            command, cwd=folder, env=os.environ | variables, stdout=log, stderr=log
+        )
+    try:
+        wait_for(lambda: listens(port), started)
+        yield
+    finally:
+        started.terminate()
+        started.wait(30)
+
+
+@pytest.fixture
+def config(place) -> settings.Settings:
+    """Settings under which the store can be reached."""
+    return settings.load()

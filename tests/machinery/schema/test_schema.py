@@ -1,0 +1,365 @@
+"""Columns and contracts: what is refused, and the numeric form of what is not."""
+
+from datetime import date, datetime, time
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from iris_flower_prediction import arrow
+from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.schema import Column, Contract
+
+NAN = float("nan")
+TARGET = Column("TARGET", "float")
+
+
+def encode(column, values, kind=None):
+    """Numeric form as a list, None for NaN; and the reasons by row."""
+    array = values if isinstance(values, pa.Array) else pa.array(values, kind)
+    codes, violations = arrow.encode(column, array)
+    reasons = {int(row): reason for rows, reason in violations for row in rows}
+    assert len(reasons) == sum(len(rows) for rows, _ in violations), "a row is named twice"
+    return [None if np.isnan(code) else float(code) for code in codes], reasons
+
+
+def contract(*columns, key=None):
+    return Contract("1.0.0", columns, TARGET, key)
+
+
+def test_float_is_itself_and_bounds_are_included():
+    column = Column("X", "float", minimum=-1, maximum=2.5)
+    codes, reasons = encode(column, [-1.0, 2.5, -1.01, 2.51])
+    assert codes == [-1, 2.5, -1.01, 2.51]
+    assert reasons == {2: "is below the minimum -1", 3: "is above the maximum 2.5"}
+
+
+@pytest.mark.parametrize("missing", [None, NAN])
+@pytest.mark.parametrize("kind", ["float", "integer"])
+def test_a_missing_number_needs_nullable(kind, missing):
+    values = pa.array([1.0, missing], pa.float64())
+    assert encode(Column("X", kind), values) == ([1, None], {1: "is missing"})
+    assert encode(Column("X", kind, nullable=True), values) == ([1, None], {})
+
+
+def test_numbers_that_float32_cannot_hold_are_refused():
+    _, reasons = encode(Column("X", "float"), [np.inf, -np.inf, 1e39, 3e38])
+    assert reasons.keys() == {0, 1, 2}
+    assert "finite" in reasons[0] and "maximum" in reasons[2]
+
+
+def test_integers_must_be_whole_and_exact():
+    column = Column("X", "integer")
+    _, reasons = encode(column, [1.0, 1.5, NAN, np.inf, 2.0**24, 2.0**24 + 2])
+    assert reasons.keys() == {1, 2, 3, 5}
+    assert reasons[1] == "is not a whole number"
+    assert encode(column, [2**60, 5])[1].keys() == {0}
+    assert encode(column, pa.array([2**63, 5], pa.uint64()))[1].keys() == {0}
+
+
+def test_a_csv_cell_is_read_by_the_contract():
+    number = Column("X", "float", nullable=True)
+    texts = [" 1.5 ", "1e3", "", None, "1,5", "abc", "0x10", "1e400"]
+    codes, reasons = encode(number, texts)
+    assert codes[:4] == [1.5, 1000, None, None]
+    assert reasons.keys() == {4, 5, 6, 7}
+    whole = Column("X", "integer")
+    codes, reasons = encode(whole, ["7", "7.0", "7.5", "", "x"])
+    assert codes[:2] == [7, 7]
+    assert reasons.keys() == {2, 3, 4}
+    assert reasons[3] == "is missing"
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_kind_of_text_is_read(kind):
+    texts = pa.array(["1", "x"]).cast(kind)
+    codes, reasons = encode(Column("X", "float"), texts)
+    assert (codes, reasons.keys()) == ([1, None], {1})
+
+
+def test_decimals_and_small_types_are_numbers():
+    assert encode(Column("X", "float"), [Decimal("1.25")]) == ([1.25], {})
+    assert encode(Column("X", "integer"), [3], pa.int8()) == ([3], {})
+    assert encode(Column("X", "float"), [1.5], pa.float32()) == ([1.5], {})
+
+
+def test_a_category_is_its_index_among_the_allowed_values():
+    column = Column("X", "category", allowed=("low", "high"))
+    codes, reasons = encode(column, ["high", "low", " low ", "LOW", "", None])
+    assert codes == [1, 0, 0, None, None, None]
+    assert reasons == {3: "is not one of low, high", 4: "is missing", 5: "is missing"}
+    assert encode(column, pa.array(["high"]).dictionary_encode()) == ([1], {})
+
+
+@pytest.mark.parametrize(
+    "values", [[20, 10, 30], [20.0, 10.0, 30.0], ["20", "10", "30"], ["20.0", "10.0", "x"]]
+)
+def test_a_category_of_numbers_may_arrive_as_number_or_text(values):
+    column = Column("X", "category", allowed=(10, 20))
+    assert encode(column, values) == ([1, 0, None], {2: "is not one of 10, 20"})
+
+
+def test_a_missing_category_of_numbers_is_missing():
+    values = [10.0, NAN, None]
+    column = Column("X", "category", allowed=(10, 20), nullable=True)
+    assert encode(column, values) == ([0, None, None], {})
+    refused = encode(Column("X", "category", allowed=(10, 20)), values)[1]
+    assert refused == {1: "is missing", 2: "is missing"}
+
+
+def test_booleans():
+    column = Column("X", "boolean", nullable=True)
+    assert encode(column, [True, False, None]) == ([1, 0, None], {})
+    assert encode(column, ["true", "FALSE", "1", "0", ""]) == ([1, 0, 1, 0, None], {})
+    assert encode(column, [0, 1]) == ([0, 1], {})
+    assert encode(column, ["yes", "2"])[1].keys() == {0, 1}
+    assert encode(column, [2, -1, 1])[1].keys() == {0, 1}
+
+
+def test_a_date_is_its_days_since_1970():
+    column = Column("X", "date", minimum=date(1970, 1, 2), maximum=date(2030, 1, 1))
+    codes, reasons = encode(column, ["1970-01-02", "1970-01-01", "2030-01-02", "2020-02-30", "x"])
+    assert codes[:2] == [1, 0]
+    assert reasons[1] == "is below the minimum 1970-01-02"
+    assert reasons[2] == "is above the maximum 2030-01-01"
+    assert reasons.keys() == {1, 2, 3, 4}
+    days = (date(2020, 5, 1) - date(1970, 1, 1)).days
+    assert encode(column, [date(2020, 5, 1)]) == ([days], {})
+    assert encode(column, [datetime(2020, 5, 1, 23, 59)]) == ([days], {})
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        (Column("X", "float"), [True]),
+        (Column("X", "float"), [date(2020, 1, 1)]),
+        (Column("X", "float"), [time(1)]),
+        (Column("X", "float"), [[1.0]]),
+        (Column("X", "float"), [{"a": 1.0}]),
+        (Column("X", "float"), [b"\xff"]),
+        (Column("X", "float"), pa.array(["x"], pa.string_view())),
+        (Column("X", "integer"), [[1]]),
+        (Column("X", "boolean"), [0.5]),
+        (Column("X", "date"), [20200101]),
+        (Column("X", "category", allowed=("a",)), [date(2020, 1, 1)]),
+    ],
+)
+def test_a_value_of_a_strange_type_makes_a_rejected_row(column, values):
+    array = values if isinstance(values, pa.Array) else pa.array(values)
+    checked = contract(column).check(pa.RecordBatch.from_arrays([array], ["X"]))
+    assert not checked.valid.any()
+    assert checked.violations.num_rows == 1
+
+
+def test_a_boolean_with_gaps_is_what_pandas_makes_of_it():
+    column = Column("X", "boolean", nullable=True)
+    values = pd.DataFrame({"X": [1, None, 0]})["X"]
+    codes, reasons = encode(column, values)
+    assert (codes, reasons) == ([1, None, 0], {})
+
+
+def test_a_date_of_a_file_may_have_a_time():
+    days = (date(2024, 5, 1) - date(1970, 1, 1)).days
+    texts = ["2024-05-01", "2024-05-01 10:00:00", "2024-05-01T10:00:00Z"]
+    assert encode(Column("X", "date"), texts) == ([days] * 3, {})
+    strange = ["2024-05-01 garbage", "2024-05-01T", "20240501", "2024-W18-3", "2024-05-01 30:00"]
+    assert encode(Column("X", "date"), strange)[1].keys() == set(range(5))
+
+
+def test_a_year_that_python_does_not_know_is_refused():
+    for texts in (["0000-01-01"], ["0000-01-01", "unknown"]):
+        assert encode(Column("X", "date"), texts)[1].keys() == set(range(len(texts)))
+    later = pa.array([10**7], pa.int32()).cast(pa.date32())
+    assert encode(Column("X", "date"), later)[1].keys() == {0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "told"),
+    [
+        ("integer", 10**9, "beyond what float32 holds exactly"),
+        ("float", 1e300, "beyond what float32 holds"),
+        ("float", float("nan"), "beyond what float32 holds"),
+        ("date", "2010-01-01", "must be a datetime.date"),
+        ("date", datetime(2010, 1, 1), "must be a datetime.date"),
+        ("float", "1", "must be one"),
+        ("boolean", 1, "goes with a number or a date"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(kind, limit, told):
+    for which in ("minimum", "maximum"):
+        with pytest.raises(ProjectError, match=f"contract: X: the limit .* {told}"):
+            Column("X", kind, **{which: limit})
+
+
+def test_what_changes_the_meaning_changes_the_numeric_form():
+    forms = [
+        contract(column).numeric_form
+        for column in (
+            Column("A", "float", unit="cm"),
+            Column("A", "float", unit="mm"),
+            Column("A", "float", unit="cm", nullable=True),
+            Column("A", "integer", unit="cm"),
+        )
+    ]
+    assert all(forms.count(form) == 1 for form in forms)
+
+
+def test_a_batch_becomes_one_float32_matrix():
+    columns = (
+        Column("A", "float"),
+        Column("B", "category", allowed=("x", "y")),
+        Column("C", "boolean"),
+        Column("D", "date"),
+        Column("E", "integer", nullable=True),
+    )
+    batch = {
+        "E": [7, None],
+        "D": [date(1970, 1, 3), date(1970, 1, 1)],
+        "C": [True, False],
+        "B": ["y", "x"],
+        "A": [0.5, 1.5],
+        "EXTRA": ["does", "no harm"],
+    }
+    matrix = contract(*columns).encode(batch)
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, [[0.5, 1, 1, 2, 7], [1.5, 0, 0, 0, NAN]])
+
+
+@pytest.mark.parametrize("make", [dict, pd.DataFrame, pa.table])
+def test_every_form_of_data_gives_the_same_matrix(make):
+    data = make({"A": [1.0, 2.0], "B": ["y", "x"]})
+    columns = Column("A", "float"), Column("B", "category", allowed=("x", "y"))
+    np.testing.assert_array_equal(contract(*columns).encode(data), [[1, 1], [2, 0]])
+
+
+def test_violations_name_row_column_value_and_reason_in_order():
+    columns = Column("A", "float", minimum=0), Column("B", "integer")
+    batch = pa.RecordBatch.from_pydict({"A": ["1", "x", "-2"], "B": ["1", "1.5", "3"]})
+    checked = contract(*columns).check(batch)
+    assert checked.valid.tolist() == [True, False, False]
+    found = [tuple(row.values()) for row in checked.violations.to_pylist()]
+    assert [row[:3] for row in found] == [(1, "A", "x"), (1, "B", "1.5"), (2, "A", "-2")]
+    assert found[2][3] == "is below the minimum 0"
+
+
+def test_one_bad_row_spoils_no_other():
+    batch = pa.RecordBatch.from_pydict({"A": ["1", "x", "3"]})
+    checked = contract(Column("A", "float")).check(batch)
+    assert checked.matrix[checked.valid].tolist() == [[1], [3]]
+
+
+def test_keys_are_checked_and_kept_exactly():
+    with_key = contract(Column("A", "float"), key=Column("ID", "integer"))
+    ids = ["9007199254740993", "x", None, "1.5"]
+    checked = with_key.check(pa.RecordBatch.from_pydict({"A": [1.0] * 4, "ID": ids}))
+    assert checked.valid.tolist() == [True, False, False, False]
+    assert checked.keys[0].as_py() == 9007199254740993
+    assert set(checked.violations["column"].to_pylist()) == {"ID"}
+
+
+def test_a_text_key_takes_any_text_and_is_not_in_the_matrix():
+    with_key = contract(Column("A", "float"), key=Column("ID", "text"))
+    batch = pa.RecordBatch.from_pydict({"A": [1.0, 2.0], "ID": ["ação 1", "b"]})
+    checked = with_key.check(batch)
+    assert checked.keys.to_pylist() == ["ação 1", "b"]
+    assert checked.matrix.shape == (2, 1)
+    assert with_key.needed == ["ID", "A"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["WIDTH"], "column LENGTH is missing"),
+        ([], "column LENGTH, WIDTH is missing"),
+        (["LENGHT", "WIDTH"], "is LENGHT meant to be LENGTH"),
+        (["length", "WIDTH"], "is length meant to be LENGTH"),
+        (["LENGTH", "WIDTH", "LENGTH"], "LENGTH.*twice"),
+    ],
+)
+def test_missing_misspelt_and_duplicate_columns_are_named(names, sentence):
+    columns = contract(Column("LENGTH", "float"), Column("WIDTH", "float"))
+    with pytest.raises(ProjectError, match=rf"input\.csv.*{sentence}"):
+        columns.require(names, "input.csv")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"A": [1.0, "x"]},
+        {"A": [1.0, 2.0], "EXTRA": [1]},
+        {"B": [1.0]},
+        {"A": 1.0},
+        [{"A": "x"}],
+        pd.DataFrame({"A": [1.0, "x"]}),
+        pd.DataFrame([[1.0, 2.0]], columns=["A", "A"]),
+        pa.table([pa.array([1.0]), pa.array([2.0])], names=["A", "A"]),
+    ],
+    ids=str,
+)
+def test_data_that_breaks_the_contract_is_an_error_with_a_sentence(data):
+    with pytest.raises(ProjectError, match=r"\.$"):
+        contract(Column("A", "float")).encode(data)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Column("A", "double"),
+        lambda: Column("A", "category"),
+        lambda: Column("A", "float", allowed=("a",)),
+        lambda: Column("A", "category", allowed=("a", "a")),
+        lambda: Column("A", "category", allowed=("a", 1)),
+        lambda: Column("A", "float", minimum=2, maximum=1),
+        lambda: Column("A", "date", minimum=date(2021, 1, 1), maximum=date(2020, 1, 1)),
+        lambda: contract(Column("A", "text")),
+        lambda: contract(Column("A", "float"), Column("A", "float")),
+        lambda: contract(Column("TARGET", "float")),
+        lambda: contract(Column("A", "float"), key=Column("A", "text")),
+    ],
+)
+def test_a_contract_that_makes_no_sense_is_refused(make):
+    with pytest.raises(ProjectError, match="contract"):
+        make()
+
+
+@pytest.mark.parametrize("name", ["prediction", "Run_ID", "value", "row"])
+def test_a_key_that_would_replace_a_column_of_the_output_is_refused(name):
+    with pytest.raises(ProjectError, match=f"{name}: predictions have a column of this name"):
+        contract(Column("A", "float"), key=Column(name, "text"))
+    # A feature is not in the output.
+    assert contract(Column(name, "float")).names == [name]
+
+
+@pytest.mark.parametrize(
+    ("column", "codes", "values"),
+    [
+        (Column("T", "category", allowed=("a", "b")), [1.0, 0.0], ["b", "a"]),
+        (Column("T", "category", allowed=(10, 20)), [1.0, 0.0], [20, 10]),
+        (Column("T", "boolean"), [1.0, 0.0], [True, False]),
+        (Column("T", "integer"), [2.6, -1.0], [3, -1]),
+        (Column("T", "date"), [1.0, 0.0], [date(1970, 1, 2), date(1970, 1, 1)]),
+        (Column("T", "float"), [2.5, NAN], [2.5, NAN]),
+    ],
+)
+def test_decode_gives_the_columns_own_values(column, codes, values):
+    assert column.decode(np.array(codes)).tolist() == pytest.approx(values, nan_ok=True)
+
+
+def test_describe_and_markdown_tell_everything():
+    columns = (
+        Column("A", "float", "Height", "cm", minimum=0, maximum=300),
+        Column("B", "category", allowed=("x", "y"), nullable=True),
+        Column("D", "date", minimum=date(2020, 1, 1)),
+    )
+    full = contract(*columns, key=Column("ID", "text", "Order number"))
+    described = full.describe()
+    assert [column["name"] for column in described["columns"]] == ["A", "B", "D"]
+    assert described["columns"][2]["minimum"] == "2020-01-01"
+    assert described["key"]["name"] == "ID"
+    lines = full.markdown().splitlines()
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+    table = "\n".join(lines)
+    for word in ("ID", "Order number", "Height", "cm", "0 … 300", "x, y", "2020-01-01", "TARGET"):
+        assert word in table

@@ -1,0 +1,279 @@
+"""The Spark engine on a real cluster: what the local engine gives, whatever dies in between.
+
+Not among the tests of `make test`: `make test-spark` makes an environment with Spark for them.
+"""
+
+import json
+import os
+import shutil
+import signal
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from conftest import PACKAGE, SECONDS, one_sentence, wait_for
+from orders_table import fill
+
+from iris_flower_prediction import cli
+from iris_flower_prediction.contract import CONTRACT
+
+pytest.importorskip("pyspark", reason="no Spark: make setup-spark")
+if not shutil.which("java") and "JAVA_HOME" not in os.environ:
+    pytest.skip("no Java: apt-get install default-jre-headless", allow_module_level=True)
+
+import spark_cluster
+
+FIRST = CONTRACT.names[0]
+PART = 1000
+BAD = "not a value"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory):
+    spark = spark_cluster.Spark(tmp_path_factory.mktemp("spark"))
+    yield spark
+    spark.stop()
+
+
+@pytest.fixture(scope="session")
+def master(spark) -> str:
+    return spark.cluster()
+
+
+@pytest.fixture
+def score(project, call, saved, master):
+    """score(*words): with Spark in this process; score.local, and score.start in one of its own."""
+    small = {"BATCH__PART_ROWS": PART, "BATCH__SPARK": json.dumps(spark_cluster.OPTIONS)}
+    small["BATCH__MASTER_SECONDS"] = 300  # of a machine that has other things to do
+    words = ("score", "--model", saved)
+    cluster = ("--engine", "spark", "--master", master)
+
+    def run(*more, on=cluster, **options):
+        done = call(*words, *more, *on, **small | options)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    run.local = partial(run, on=())
+    run.fails = lambda *more, **options: call(*words, *more, **small | options)
+    run.start = lambda *more, on=cluster, **options: project.start(
+        *words, *more, *on, **small | options
+    )
+    run.folder = project.folder
+    run.predictions = project.folder / "data/predictions"
+    run.rejected = project.folder / "data/rejected"
+    return run
+
+
+def spoil(table: pa.Table, *numbers: int) -> pa.Table:
+    """The table as a csv file has it, with a bad value in the first feature of some rows."""
+    texts = [None if value is None else str(value) for value in table[FIRST].to_pylist()]
+    for number in numbers:
+        texts[number] = BAD
+    return table.set_column(table.column_names.index(FIRST), FIRST, pa.array(texts))
+
+
+@pytest.fixture
+def many(score, rows):
+    """A folder of both formats with three bad rows: 40 parts."""
+    folder = score.folder / "many"
+    folder.mkdir()
+    pyarrow.csv.write_csv(spoil(rows(9_500), 7, 9_499), folder / "a.csv")
+    pyarrow.csv.write_csv(spoil(rows(500), 0), folder / "b.csv")
+    pq.write_table(rows(29_000), folder / "c.parquet", row_group_size=PART)
+    return folder
+
+
+def finished(score, run_id: str) -> list:
+    return sorted((score.predictions / ".staging" / run_id).glob("part-*[0-9].json"))
+
+
+def manifest(score, run_id: str) -> dict:
+    return json.loads((score.predictions / run_id / "_manifest.json").read_text("utf-8"))
+
+
+def assert_same(score, one: str, other: str) -> None:
+    """Both runs left the same files with the same rows, and the same rejected rows, in order."""
+    folders = [score.predictions / name for name in (one, other)]
+    names = [sorted(path.name for path in folder.glob("part-*")) for folder in folders]
+    assert names[0] == names[1]
+    assert names[0]
+    for name in names[0]:
+        first, second = (pq.read_table(folder / name) for folder in folders)
+        own = ["run_id", "predicted_at"]
+        assert first.drop_columns(own).equals(second.drop_columns(own)), name
+    texts = [score.rejected / f"{name}.csv" for name in (one, other)]
+    assert texts[0].exists() == texts[1].exists()
+    if texts[0].exists():
+        assert texts[0].read_bytes() == texts[1].read_bytes()
+    ours, theirs = (manifest(score, name) for name in (one, other))
+    for key in ("input", "model", "contract", "rows", "parts"):
+        assert ours[key] == theirs[key], key
+
+
+def test_a_cluster_gives_what_this_machine_gives(score, many):
+    score.local("--input", many, "--run-id", "local")
+    done = score("--input", many, "--run-id", "cluster")
+    assert "39,000 rows read, 38,997 predicted, 3 rejected" in done.stdout
+    assert_same(score, "local", "cluster")
+    assert manifest(score, "local")["engine"] == "local"
+    assert manifest(score, "cluster")["engine"] == "spark"
+    assert not (score.predictions / ".staging").exists()
+    assert "published already" in score("--input", many, "--run-id", "cluster").stdout
+
+
+def test_a_table_of_a_database_is_scored_as_here(score, rows):
+    url = f"sqlite:///{score.folder}/shop.db"
+    fill(url, rows(2_500))
+    score.local("--input", f"{url}#orders", "--run-id", "local")
+    score("--input", f"{url}#orders", "--run-id", "cluster")
+    assert_same(score, "local", "cluster")
+    assert manifest(score, "cluster")["parts"] == 3
+
+
+def test_settings_choose_spark_and_it_scores_on_this_machine_alone(score, many):
+    score.local("--input", many, "--format", "csv", "--run-id", "local")
+    chosen = {"BATCH__ENGINE": "spark", "BATCH__MASTER": "local[2]"}
+    score("--input", many, "--format", "csv", "--run-id", "spark", on=(), **chosen)
+    names = [path.name for path in sorted((score.predictions / "local").glob("part-*"))]
+    for name in names:
+        first, second = (
+            pyarrow.csv.read_csv(score.predictions / run / name) for run in ("local", "spark")
+        )
+        own = ["run_id", "predicted_at"]
+        assert first.drop_columns(own).equals(second.drop_columns(own)), name
+
+
+def test_an_executor_that_is_killed_changes_nothing(score, spark, many):
+    score.local("--input", many, "--run-id", "local")
+    process = score.start("--input", many, "--run-id", "killed")
+    wait_for(lambda: len(finished(score, "killed")) > 2, process)
+    victims = spark.executors()
+    os.kill(victims[0], signal.SIGKILL)
+    assert len(finished(score, "killed")) < 40
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "39,000 rows read" in out
+    assert len(victims) == 2
+    assert_same(score, "local", "killed")
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_stopped(score, many):
+    score.local("--input", many, "--run-id", "local")
+    process = score.start("--input", many, "--run-id", "killed")
+    wait_for(lambda: len(finished(score, "killed")) > 2, process)
+    process.kill()
+    process.communicate()
+    assert not (score.predictions / "killed").exists()
+    parts = score.predictions / ".staging/killed/parts"
+    names = [path.name.replace(".json", ".parquet") for path in finished(score, "killed")]
+    times = {name: (parts / name).stat().st_mtime_ns for name in names}
+    assert 2 < len(times) < 40
+    score("--input", many, "--run-id", "killed")
+    published = score.predictions / "killed"
+    assert times == {name: (published / name).stat().st_mtime_ns for name in times}, (
+        "finished parts are not scored again"
+    )
+    assert_same(score, "local", "killed")
+
+
+def test_what_one_engine_begins_the_other_finishes(score, rows):
+    source = score.folder / "many.csv"
+    pyarrow.csv.write_csv(spoil(rows(60_000), 30_000), source)
+    score.local("--input", source, "--run-id", "local")
+    process = score.start("--input", source, "--run-id", "both", on=())
+    wait_for(lambda: len(finished(score, "both")) > 2, process)
+    process.kill()
+    process.communicate()
+    begun = len(finished(score, "both"))
+    assert begun < 60
+    score("--input", source, "--run-id", "both")
+    assert_same(score, "local", "both")
+
+
+def test_ctrl_c_ends_spark_too(score, spark, many):
+    # A job in the background of a shell inherits an ignored SIGINT.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = score.start("--input", many, "--run-id", "slow", preexec_fn=listening)
+    wait_for(lambda: finished(score, "slow"), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == cli.INTERRUPTED, err
+    # A thread of pyspark may add what it says about a connection that broke off.
+    assert "interrupted; run slow goes on when started again" in err.splitlines()
+    assert f"src/{PACKAGE}" not in err, "a traceback of this project's"
+    assert not (score.predictions / "slow").exists()
+    wait_for(lambda: not spark.executors())
+
+
+def test_spark_connect_gives_what_this_machine_gives(score, spark, many):
+    url = spark.connect()
+    score.local("--input", many, "--run-id", "local")
+    on = ("--engine", "spark", "--master", url)
+    process = score.start("--input", many, "--run-id", "remote", on=on)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "38,997 predicted" in out
+    assert_same(score, "local", "remote")
+
+
+def test_a_task_that_always_fails_is_one_sentence(score, rows, master):
+    on = ("--engine", "spark", "--master", master)
+    source = score.folder / "in.parquet"
+    pq.write_table(rows(5_000), source, compression="snappy")
+    content = bytearray(source.read_bytes())
+    content[100:1_000] = bytes(900)  # what the footer tells of is damaged
+    source.write_bytes(content)
+    said = one_sentence(score.fails("--input", source, "--run-id", "one", *on))
+    assert "in.parquet cannot be read as parquet" in said
+    assert not (score.predictions / "one").exists()
+    pq.write_table(rows(5_000), source)
+    score("--input", source, "--run-id", "one")
+    assert manifest(score, "one")["rows"]["predicted"] == 5_000
+
+
+def test_a_csv_file_that_ends_badly_is_named_in_one_sentence(score, rows):
+    source = score.folder / "ragged.csv"
+    pyarrow.csv.write_csv(rows(300_000), source)
+    with source.open("a", encoding="utf-8") as file:
+        file.write("1\n")
+    on = ("--engine", "spark", "--master", "local[2]")
+    done = score.fails("--input", source, "--run-id", "one", *on, BATCH__PART_ROWS=100_000)
+    said = one_sentence(done)
+    assert f"{source} cannot be read as csv" in said
+    assert not (score.predictions / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--engine", "spark", "--master", "nowhere"), "'nowhere' is no Spark master"),
+        (("--master", "local[2]"), "--master goes with --engine spark"),
+        (("--engine", "spark", "--master", "spark://127.0.0.1:1"), "gave no session"),
+    ],
+)
+def test_a_master_that_is_none_is_one_sentence(score, rows, words, sentence):
+    pq.write_table(rows(10), score.folder / "in.parquet")
+    done = score.fails("--input", "in.parquet", *words, BATCH__MASTER_SECONDS=5)
+    assert sentence in one_sentence(done)
+
+
+def test_without_java_there_is_one_sentence(score, rows):
+    pq.write_table(rows(10), score.folder / "in.parquet")
+    on = ("--engine", "spark")
+    process = score.start("--input", "in.parquet", on=on, PATH="/nowhere", JAVA_HOME="/nowhere")
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    assert len(err.splitlines()) == 1
+    assert "install Java" in err
+
+
+def test_a_connect_server_that_is_none_is_one_sentence(score, rows):
+    pq.write_table(rows(10), score.folder / "in.parquet")
+    on = ("--engine", "spark", "--master", "sc://127.0.0.1:1")
+    process = score.start("--input", "in.parquet", on=on, BATCH__MASTER_SECONDS=5)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    assert len(err.splitlines()) == 1, err
+    assert "gave no session with an executor in 5 seconds" in err
