@@ -17,8 +17,7 @@ VARIANTS = {
         "src/{package}/contract.py",
         "src/{package}/data.py",
         "src/{package}/model.py",
-        "tests/integration/test_make_predictions.py",
-        "tests/unit/test_model.py",
+        "tests/known_answers.csv",
     ),
     ("deployment_flavor", ("batch", "api", "both")): (
         "requirements-dev.txt",
@@ -54,6 +53,7 @@ ONLY = {
         "src/{package}/spark_engine.py",
         "src/{package}/spark_model.py",
         "src/{package}/spark_session.py",
+        "tests/integration/test_batch.py",
     ),
     ("ci_provider", ("github",)): (".github", "ci/annotate.py"),
     ("ci_provider", ("gitlab",)): (".gitlab", ".gitlab-ci.yml"),
@@ -92,6 +92,7 @@ ONLY = {
         "src/{package}/tokens.py",
         "src/{package}/values.py",
         "src/{package}/wire.py",
+        "tests/integration/test_api.py",
         "tests/load",
     ),
 }

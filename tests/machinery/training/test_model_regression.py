@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 
-from {{ cookiecutter.__package_name }} import model
+from iris_flower_prediction import model
 
 
 def evaluate(predicted):

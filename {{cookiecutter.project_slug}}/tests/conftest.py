@@ -1,0 +1,119 @@
+"""What the tests share: the training table, and a copy of this project in which training has run.
+
+The tests follow contract.py, data.py and model.py. Commands run as in a terminal, as processes of
+their own and in the copy: nothing is written to this project's own folders.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from {{ cookiecutter.__package_name }} import data, registry, settings, train
+from {{ cookiecutter.__package_name }}.contract import CONTRACT
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGE = settings.PACKAGE
+SECONDS = 300
+MOST_ROWS = 1000
+
+# Settings in the developer's own shell have no say in the tests.
+SETTINGS = {"ENVIRONMENT", "SECRETS_DIR", *map(str.upper, settings.Settings.model_fields)}
+for variable in list(os.environ):
+    if variable.partition("__")[0].removesuffix("_FILE") in SETTINGS:
+        del os.environ[variable]
+
+
+def quick() -> dict[str, str]:
+    """Settings of a training with few tries, in which no threshold is missed for that."""
+    training, far = settings.load().training, 1e9
+    return {
+        "TRAINING__FOLDS": "2",
+        "TRAINING__SEARCHES": "1",
+        "TRAINING__MINIMUM": json.dumps(dict.fromkeys(training.minimum, -far)),
+        "TRAINING__MAXIMUM": json.dumps(dict.fromkeys(training.maximum, far)),
+    }
+
+
+class Project:
+    """A copy of this project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("src", "config"):
+            shutil.copytree(CHECKOUT / name, folder / name)
+        (folder / "data").mkdir()
+        (folder / "data" / "raw").symlink_to(CHECKOUT / "data" / "raw", target_is_directory=True)
+
+    def start(self, *words: object, **chosen: object) -> subprocess.Popen:
+        """``python WORDS``; ``chosen`` are variables, such as TRAINING__FOLDS=2."""
+        variables = {name: str(value) for name, value in chosen.items()}
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(self.folder / "src")} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: object, **chosen: object) -> subprocess.CompletedProcess:
+        """A command: ``python -m <package> WORDS``."""
+        process = self.start("-m", PACKAGE, *words, **chosen)
+        out, err = process.communicate(timeout=SECONDS)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def succeed(self, *words: object, **chosen: object) -> str:
+        """What a command prints, which must not fail."""
+        done = self.run(*words, **chosen)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def table() -> pd.DataFrame:
+    """The training table."""
+    return data.load()
+
+
+@pytest.fixture(scope="session")
+def examples(table) -> pd.DataFrame:
+    """The training table, or some of its rows where it is long."""
+    return table.sample(min(len(table), MOST_ROWS), random_state=0).reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def rows(examples) -> pd.DataFrame:
+    """Those rows as they come in, without the target."""
+    return examples[CONTRACT.needed]
+
+
+@pytest.fixture(scope="session")
+def split(examples) -> train.Split:
+    """Their numeric form, float32 of shape (rows, columns), and the target's, on both sides."""
+    return train.split_table(examples, settings.load())
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Project:
+    """A project in which `train` has run once; ``told`` is what it printed."""
+    project = Project(tmp_path_factory.mktemp("trained") / "project")
+    project.told = project.succeed("train", **quick())
+    return project
+
+
+@pytest.fixture(scope="session")
+def champion(trained) -> Path:
+    """The folder that the champion was copied to, from the registry."""
+    trained.succeed("copy", f"models:/{PACKAGE}@champion", "data/model")
+    return trained.folder / "data" / "model"
+
+
+@pytest.fixture(scope="session")
+def loaded_model(champion):
+    return registry.load_model(str(champion), settings.load())

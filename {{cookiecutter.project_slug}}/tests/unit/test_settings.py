@@ -1,0 +1,21 @@
+"""The settings in config/: every environment loads, and a mistake in it is named."""
+
+import pytest
+from conftest import CHECKOUT
+
+from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.errors import ProjectError
+
+NAMES = {path.stem for path in (CHECKOUT / "config").glob("*.toml")}
+
+
+@pytest.mark.parametrize("environment", sorted(NAMES - {"model"}))
+def test_every_environment_loads(environment, monkeypatch):
+    monkeypatch.setenv("ENVIRONMENT", environment)
+    assert settings.load().models.uri
+
+
+def test_a_misspelt_setting_is_named(monkeypatch):
+    monkeypatch.setenv("TRAINING__FOLD", "3")
+    with pytest.raises(ProjectError, match=r"(?i)training.fold\b"):
+        settings.load()
