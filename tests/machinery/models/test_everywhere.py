@@ -24,13 +24,16 @@ def place(request, copied, monkeypatch):
     return place
 
 
-OUTSIDE = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "place", ["local", "s3", "azure", "sqlite", "postgres"], indirect=True
 )
+def test_commands_the_batch_job_and_the_api_take_it(place, copied, saved):
+    change_versions(place, copied, saved)
+    score(place, copied)
+    serve_and_follow(place, copied, saved)
 
 
-@OUTSIDE
-def test_commands_work_on_a_store(place, copied, saved):
+def change_versions(place, copied, saved):
     def run(*words: object, **chosen: str):
         return copied.run(*words, **place.variables, **chosen)
 
@@ -45,6 +48,30 @@ def test_commands_work_on_a_store(place, copied, saved):
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
 
 
+def score(place, copied):
+    uri = f"{place.uri}@champion"
+    for words, chosen in ((["--model", uri], {}), ([], {"MODELS__URI": uri})):
+        done = copied.run("score", *words, **place.variables, **chosen)
+        assert done.returncode == 0, done.stderr
+        assert f"{settings.PACKAGE} version 1" in done.stdout
+
+
+def serve_and_follow(place, copied, saved):
+    uri, body = f"{place.uri}@champion", example()
+    chosen = {"MODELS__URI": uri, "API__RELOAD_SECONDS": "0.2", **place.variables}
+    api = Api(copied, **chosen).wait_until_ready()
+    try:
+        model = registry.load_model(uri, settings.load())
+        rows = {column.name: body["data"][column.name] for column in CONTRACT.columns}
+        expected = make_predictions(model, rows)
+        assert api.post("/predict", body).json["predictions"] == pytest.approx(expected)
+        assert api.get("/model").json["version"] == "1"
+        registry.copy(str(saved), uri, settings.load())
+        wait_for(lambda: api.get("/model").json["version"] == "3", api.process)
+    finally:
+        copied.stop()
+
+
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_a_model_goes_round_through_every_kind_of_store(place, copied, request, monkeypatch):
     sqlite = request.getfixturevalue("sqlite_place").uri
@@ -57,29 +84,3 @@ def test_a_model_goes_round_through_every_kind_of_store(place, copied, request, 
     first, last = (registry.load_model(uri, config).metadata for uri in (CHAMPION, stations[-1]))
     assert first["sha256"] == last["sha256"]
     assert registry.history(config, back)[0].metrics == first["metrics"]
-
-
-@OUTSIDE
-def test_a_batch_job_scores_with_a_model_of_a_store(place, copied):
-    uri = f"{place.uri}@champion"
-    for words, chosen in ((["--model", uri], {}), ([], {"MODELS__URI": uri})):
-        done = copied.run("score", *words, **place.variables, **chosen)
-        assert done.returncode == 0, done.stderr
-        assert f"{settings.PACKAGE} version 1" in done.stdout
-
-
-@OUTSIDE
-def test_an_api_serves_a_model_of_a_store_and_follows_its_alias(place, copied, saved):
-    uri, body = f"{place.uri}@champion", example()
-    chosen = {"MODELS__URI": uri, "API__RELOAD_SECONDS": "0.2", **place.variables}
-    api = Api(copied, **chosen).wait_until_ready()
-    try:
-        model = registry.load_model(uri, settings.load())
-        rows = {column.name: body["data"][column.name] for column in CONTRACT.columns}
-        expected = make_predictions(model, rows)
-        assert api.post("/predict", body).json["predictions"] == pytest.approx(expected)
-        assert api.get("/model").json["version"] == "1"
-        registry.copy(str(saved), uri, settings.load())
-        wait_for(lambda: api.get("/model").json["version"] == "2", api.process)
-    finally:
-        copied.stop()
