@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from clock import work
+
 from iris_flower_prediction import parts
 from iris_flower_prediction.predict import open_model
 from iris_flower_prediction.results import predictions_schema

@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 from clock import work
+
 from iris_flower_prediction import cli
 
 source, target, model, *options = sys.argv[1:]

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from iris_flower_prediction import data, export, settings, train
-from iris_flower_prediction.contract import CONTRACT
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from iris_flower_prediction import data, export, settings, train
+from iris_flower_prediction.contract import CONTRACT
 
 ROW_GROUP = 1_000_000
 ESTIMATORS = {

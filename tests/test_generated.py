@@ -1,4 +1,4 @@
-"""Does a rendered project work: its environment, tests, linters, hooks, jobs, notebooks?"""
+"""Does a rendered project work: its environment, linters, hooks, jobs, notebooks?"""
 
 import re
 
@@ -7,7 +7,6 @@ import pre_gen_project
 import pytest
 from conftest import (
     FLAVORS,
-    HOSTILE,
     Project,
     examples,
     in_environment,
@@ -29,19 +28,11 @@ def for_each(flavors):
     )
 
 
-WHOLE = {"classification-both", "regression-api"}
 EVERY_FLAVOR = for_each(FLAVORS)
 BATCH = for_each([each for each in FLAVORS if each["deployment_flavor"] != "api"])
 API = for_each([each for each in FLAVORS if each["deployment_flavor"] != "batch"])
-# What takes long and does not depend on the problem: one project that has all of it.
-EVERYTHING = for_each([each for each in FLAVORS if each["deployment_flavor"] == "both"][:1])
 # Where batch or API makes no difference, one project of each problem is enough.
 EVERY_PROBLEM = for_each([FLAVORS[0], FLAVORS[-2]])
-# Every flavor and every problem with all its tests, one of them below with hostile texts. The
-# others are made of the same files: of them the unit tests, which import each of their modules.
-BATCH_OF_NUMBERS = {"problem_type": "regression", "deployment_flavor": "batch"}
-ALL_TESTS = for_each([each for each in FLAVORS if label(each) in WHOLE])
-UNIT_TESTS = for_each([each for each in FLAVORS if label(each) not in WHOLE])
 # The import names of what the project asks for; more than the distributions' names tell.
 IMPORT_NAMES = """
 import re, tomllib
@@ -53,33 +44,6 @@ for name, distributions in packages_distributions().items():
     if wanted & {each.lower() for each in distributions} and re.match("[a-z]", name):
         print(name.lower())
 """
-
-
-def assert_all_passed(output):
-    closings = re.findall(r"(?m)^=* ?(\d+ passed.*?) in [\d.]+s", output)
-    assert closings, output
-    for closing in closings:
-        assert not re.search("failed|skipped|error|xfailed|warning", closing), output
-
-
-@ALL_TESTS
-def test_its_tests_pass(install, answers):
-    assert_all_passed(install(**answers).run("make", "test"))
-
-
-@UNIT_TESTS
-def test_its_unit_tests_pass(install, answers):
-    assert_all_passed(install(**answers).run("make", "test-unit"))
-
-
-@EVERYTHING
-def test_its_stores_of_models_keep_their_promises(install, answers):
-    assert_all_passed(install(**answers).run("make", "test-stores"))
-
-
-@for_each(FLAVORS[:1])
-def test_its_spark_tests_pass(install, answers):
-    assert_all_passed(install(**answers).run("make", "test-spark"))
 
 
 @EVERY_FLAVOR
@@ -161,12 +125,3 @@ def test_its_libraries_cannot_be_package_names(install, answers):
     imported = in_environment(install(**answers), "python", "-c", IMPORT_NAMES).split()
     assert "numpy" in imported
     assert [name for name in imported if not pre_gen_project.taken(name)] == []
-
-
-@pytest.mark.xdist_group("hostile")
-@pytest.mark.parametrize("answers", [BATCH_OF_NUMBERS], ids=label)
-def test_hostile_answers_make_a_project_that_passes_its_tests(install, answers):
-    everything = " ".join(HOSTILE.values())
-    texts = dict.fromkeys(("project_name", "description", "author_name"), everything)
-    project = install(**answers, **texts, project_slug="f" * 40)
-    assert_all_passed(project.run("make", "test"))

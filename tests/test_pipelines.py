@@ -26,7 +26,6 @@ GROUP = pytest.mark.xdist_group("-".join(ANSWERS.values()))
 # What a provider puts in place of its expressions, for a change to the main branch.
 EXPRESSIONS = {
     "${{ github.base_ref || github.event.repository.default_branch }}": "main",
-    "${{ matrix.kind }}": None,
     "${{ github.actor }}": "somebody",
     "${{ github.token }}": "a token",
     "$(System.AccessToken)": "a token",
@@ -71,41 +70,31 @@ def jobs(project, provider, stage):
 
 
 def scripts(project, provider, stage):
-    """(job, script, its variables) of a green pipeline, in order, for each kind of a matrix."""
+    """(job, script, its variables) of a green pipeline, in order."""
     for name, job in jobs(project, provider, stage):
-        for kind in kinds(job):
-            more = {"KIND": kind} if kind else {}
-            if provider == "gitlab":
-                yield from ((name, line, more) for line in job["script"])
-                continue
-            for step in job["steps"]:
-                script = step.get("run") or step.get("script")
-                if script and step.get("if") != "failure()":
-                    given = step.get("env", {}).items()
-                    yield name, script, more | {key: filled(value, kind) for key, value in given}
+        if provider == "gitlab":
+            yield from ((name, line, {}) for line in job["script"])
+            continue
+        for step in job["steps"]:
+            script = step.get("run") or step.get("script")
+            if script and step.get("if") != "failure()":
+                given = step.get("env", {}).items()
+                yield name, script, {key: filled(value) for key, value in given}
 
 
-def kinds(job):
-    matrix = job.get("strategy", {}).get("matrix") or job.get("parallel", {}).get("matrix")
-    if isinstance(matrix, list):
-        return matrix[0]["KIND"]
-    return (matrix or {}).get("kind") or list(matrix or [None])
-
-
-def filled(value, kind):
+def filled(value):
     for expression, text in EXPRESSIONS.items():
-        value = value.replace(expression, text or kind or "")
+        value = value.replace(expression, text)
     assert "${{" not in value, value
     return value
 
 
 def targets(project, provider, stage):
     """(job, target of make) in the order of the pipeline."""
-    for job, script, variables in scripts(project, provider, stage):
-        if found := re.search(r'\bmake "?([a-z-]+(?:\$KIND)?)', script):
-            target = found[1].replace("$KIND", variables.get("KIND", ""))
-            if target not in OWN_WAYS:
-                yield job, target
+    for job, script, _ in scripts(project, provider, stage):
+        found = re.search(r"\bmake ([a-z-]+)", script)
+        if found and found[1] not in OWN_WAYS:
+            yield job, found[1]
 
 
 @PROVIDERS
@@ -252,9 +241,7 @@ def test_the_pipeline_passes_in_a_fresh_checkout(bake, checkout, audit):
         done = execute(checkout, script, audit, **variables)
         assert done.returncode == 0, f"{job}: {script}\n{done.stdout[-5000:]}"
     reports = {path.name for path in (checkout.path / "build/reports").iterdir()}
-    kinds = ("unit", "integration")
-    assert {f"{kind}.xml" for kind in kinds} < reports
-    assert {f"{kind}-coverage.xml" for kind in kinds} < reports
+    assert {"tests.xml", "coverage.xml"} < reports
     assert "## Model: promoted" in checkout.text("summary.md")
     assert "build/reports/model.md" in theirs[-1][1]
 
@@ -288,7 +275,7 @@ def test_what_is_broken_on_purpose_is_red_at_its_stage(checkout, audit):
     test = checkout.path / "tests/unit/test_broken.py"
     test.write_text("def test_broken():\n    assert False\n", "utf-8")
     only = {"REPORTS": "build/reports", "PYTEST_ADDOPTS": "-k broken"}
-    assert "1 failed" in red("test-unit", **only)
+    assert "1 failed" in red("test", **only)
     done = execute(checkout, "make annotate", audit)
     assert "::error file=tests/unit/test_broken.py,line=2,title=test_broken::" in done.stdout
     assert "B011" in red("lint")

@@ -12,13 +12,14 @@ import joblib
 import mlflow
 import numpy as np
 import pandas as pd
-from iris_flower_prediction import data, export, settings, train
-from iris_flower_prediction.contract import CONTRACT
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from iris_flower_prediction import data, export, settings, train
+from iris_flower_prediction.contract import CONTRACT
 
 ROWS = 100
 ESTIMATORS = {

@@ -12,14 +12,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 MOST = 10
-COVERAGE = "-coverage.xml"
+COVERAGE = "coverage.xml"
 
 
 def main(argv: list[str]) -> int:
     if len(argv) != 1:
         print("usage: python ci/annotate.py FOLDER", file=sys.stderr)
         return 2
-    reports = [path for path in Path(argv[0]).glob("*.xml") if not path.name.endswith(COVERAGE)]
+    reports = [path for path in Path(argv[0]).glob("*.xml") if path.name != COVERAGE]
     if not reports:
         print(f"error: no report of tests in {argv[0]}.", file=sys.stderr)
         return 2

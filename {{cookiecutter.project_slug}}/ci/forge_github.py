@@ -20,8 +20,7 @@ WORKFLOW = "change.yml"
 # The jobs of that workflow, by the names that its runs show.
 CHECKS = (
     "style, contract, vulnerabilities, secrets",
-    "unit tests",
-    "integration tests",
+    "tests",
     "model and image",
 )
 # The app that GitHub's own workflows report as: nobody else's check of the same name counts.

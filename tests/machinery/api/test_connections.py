@@ -12,6 +12,8 @@ import pytest
 from api_process import Api, Clients, example
 from conftest import PACKAGE, wait_for
 
+pytestmark = pytest.mark.slow
+
 BODY = json.dumps(example()).encode()
 START = b"POST /predict HTTP/1.1\r\nHost: here\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"

@@ -11,9 +11,12 @@ from PIL import Image
 from selenium import webdriver
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver"
+    ),
+]
 OPTIONS = """
     --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run
     --disable-background-networking --disable-component-update --disable-sync

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from iris_flower_prediction import metrics
 
+pytestmark = pytest.mark.slow
+
 DATABASE, SPOOL = "data/predictions/predictions.db", "data/spool"
 LIMIT = "http_requests_in_flight_limit"
 

@@ -18,6 +18,8 @@ from conftest import PACKAGE
 
 from iris_flower_prediction.contract import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 # FUZZ_SEED=… repeats a run: the seed is printed with a failure.
 SEED = int(os.environ.get("FUZZ_SEED") or secrets.randbelow(10**6))
 MUTATIONS, CONNECTIONS = 3000, 200

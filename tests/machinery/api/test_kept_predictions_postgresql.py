@@ -17,6 +17,8 @@ from iris_flower_prediction.kept import predictions
 from iris_flower_prediction.migrate import ensure
 from iris_flower_prediction.spool import REFUSED, Spool, sealed
 
+pytestmark = pytest.mark.slow
+
 # Two workers of the API at a time, each killed after a while and replaced. They keep predictions of
 # two rows, and say so in a file of their own once they are kept.
 KILLS = 30

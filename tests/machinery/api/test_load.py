@@ -26,6 +26,8 @@ from sklearn.pipeline import make_pipeline
 
 from iris_flower_prediction import export, model
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("LOAD_SECONDS") or 5)
 # Seconds within which an accepted request is answered, for 99 of 100: the objective. In a short
 # time one pause of a busy machine is more than one in a hundred.

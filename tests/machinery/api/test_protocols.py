@@ -70,6 +70,7 @@ def mlflow(api):
     return ScoringServerClient("127.0.0.1", api.port)
 
 
+@pytest.mark.slow
 def test_mlflow_client(mlflow, api, table, expected):
     mlflow.ping()
     mlflow.wait_server_ready(5)

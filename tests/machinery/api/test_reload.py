@@ -12,6 +12,8 @@ from conftest import PACKAGE, SECONDS, free_port, use, wait_for
 from iris_flower_prediction import mlflow_registry, predict, registry, settings
 from iris_flower_prediction.stores import open_store
 
+pytestmark = pytest.mark.slow
+
 CHAMPION = f"models:/{PACKAGE}@champion"
 QUICKLY = {"API__RELOAD_SECONDS": "0.2"}
 LOADED = 'model_reloads_total{outcome="loaded"}'

@@ -281,6 +281,7 @@ def many(score, rows):
     return folder
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(score, many):
     plain = score.start("--input", many, "--run-id", "one", "--output", "plain")
     assert plain.wait(SECONDS) == 0, plain.communicate()

@@ -1,12 +1,15 @@
 """A real PostgreSQL as input, output and ledger."""
 
 import pyarrow.parquet as pq
+import pytest
 import sqlalchemy as sa
 from conftest import wait_for
 from orders_table import fill
 
 from iris_flower_prediction import tables
 from iris_flower_prediction.databases import connect
+
+pytestmark = pytest.mark.slow
 
 
 def execute(url, statement):

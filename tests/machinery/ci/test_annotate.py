@@ -41,12 +41,12 @@ def annotate(project):
 
     def run(text: str) -> list[str]:
         (project.folder / "tests/unit/test_x.py").write_text(text, "utf-8")
-        words = ("tests/unit", "--rootdir=.", "--junitxml=build/reports/unit.xml", "-q")
+        words = ("tests/unit", "--rootdir=.", "--junitxml=build/reports/tests.xml", "-q")
         (project.folder / "run.py").write_text(
             f"import pytest, sys\nsys.exit(pytest.main({[*words]}))\n", "utf-8"
         )
         assert project.run("run.py").returncode in (1, 2)
-        (project.folder / "build/reports/unit-coverage.xml").write_text("no report", "utf-8")
+        (project.folder / "build/reports/coverage.xml").write_text("no report", "utf-8")
         done = project.run("ci/annotate.py", "build/reports")
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.splitlines()

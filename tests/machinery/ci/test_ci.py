@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 
-import conftest
 import pytest
 from conftest import CHECKOUT, PACKAGE, QUICK, one_sentence
 
@@ -118,6 +117,7 @@ def gate(project, **chosen):
     return project.run(*words, **QUICK, **chosen)
 
 
+@pytest.mark.slow
 def test_the_gate_leaves_a_model_and_a_report_or_is_red(repository):
     done = gate(repository)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -160,11 +160,3 @@ def test_an_image_that_does_nothing_is_red(repository, tmp_path):
         assert done.returncode == 1
         assert "exited" in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_a_missing_postgresql_is_red_where_changes_are_checked(request, monkeypatch):
-    monkeypatch.setenv("CI", "true")
-    monkeypatch.setattr(conftest, "PG_CTL", None)
-    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as ended:
-        request.getfixturevalue("server")
-    assert ended.type is pytest.fail.Exception

@@ -49,6 +49,7 @@ def test_a_row_that_only_one_of_them_predicts_is_a_change(tmp_path):
     assert differ(old, written(tmp_path / "new", [1, 2], [1, 1])) == {"rows": 3, "changed": 2}
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_few_batches(tmp_path):
     keys = [f"{number:060}" for number in range(1_000_000)]
     old, new = (written(tmp_path / name, keys, [0] * len(keys)) for name in ("old", "new"))

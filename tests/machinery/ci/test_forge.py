@@ -1,7 +1,7 @@
 """What ci/ asks of the provider: changes, releases, protection; a server here answers."""
 
 import pytest
-from conftest import CHECKOUT, one_sentence
+from conftest import one_sentence
 from loopback import TOKEN, Refusal, forge_server, git
 
 from iris_flower_prediction.errors import ProjectError

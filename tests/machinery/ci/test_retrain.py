@@ -7,11 +7,13 @@ import tomllib
 from datetime import UTC, datetime
 
 import pytest
-from conftest import CHECKOUT, QUICK, one_sentence, use
+from conftest import QUICK, one_sentence, use
 from loopback import git
 
 from iris_flower_prediction import mlflow_registry, registry, settings
 from iris_flower_prediction.stores import Version
+
+pytestmark = pytest.mark.slow
 
 CHOSEN = "config/model.toml"
 BRANCH = "retrain/model"

@@ -18,6 +18,8 @@ from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.predict import make_predictions
 from iris_flower_prediction.stores import Reference, open_store, parse
 
+pytestmark = pytest.mark.slow
+
 # What another process does: it saves the model of a folder, and says when it begins.
 SAVE = """
 import sys

@@ -11,6 +11,8 @@ from iris_flower_prediction import registry, settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.predict import make_predictions
 
+pytestmark = pytest.mark.slow
+
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
 
 
@@ -24,9 +26,7 @@ def place(request, copied, monkeypatch):
     return place
 
 
-@pytest.mark.parametrize(
-    "place", ["local", "s3", "azure", "sqlite", "postgres"], indirect=True
-)
+@pytest.mark.parametrize("place", ["local", "s3", "azure", "sqlite", "postgres"], indirect=True)
 def test_commands_the_batch_job_and_the_api_take_it(place, copied, saved):
     change_versions(place, copied, saved)
     score(place, copied)

@@ -17,6 +17,8 @@ from iris_flower_prediction.databases import connect
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.settings import PACKAGE
 
+pytestmark = pytest.mark.slow
+
 KINDS = [kind for kind in migrate.KINDS if (migrate.FOLDER / kind).is_dir()]
 # Kinds that have more than their first revision.
 LONGER = [kind for kind in KINDS if len(migrate.revisions(kind)) > 1]

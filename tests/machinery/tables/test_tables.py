@@ -110,7 +110,11 @@ def test_links_in_a_folder_are_followed_or_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.parquet", b"no parquet"), ("a.csv", b"A\n1,2\n"), ("a.csv.gz", gzip.compress(b"A", mtime=0)[:9])],
+    [
+        ("a.parquet", b"no parquet"),
+        ("a.csv", b"A\n1,2\n"),
+        ("a.csv.gz", gzip.compress(b"A", mtime=0)[:9]),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)

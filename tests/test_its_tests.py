@@ -1,0 +1,155 @@
+"""Do a rendered project's own tests pass, also with other data and another model?"""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import HOSTILE, TEMPLATE, Project, clean_environment, label
+
+BOTH = {"problem_type": "classification", "deployment_flavor": "both"}
+API_OF_NUMBERS = {"problem_type": "regression", "deployment_flavor": "api"}
+BATCH_OF_NUMBERS = {"problem_type": "regression", "deployment_flavor": "batch"}
+SWAPS = sorted(path.name for path in (TEMPLATE / "tests/swaps").iterdir())
+YOURS = ("contract.py", "data.py", "model.py")
+FENCES = re.compile(r"(?m)^```(\w+)\n((?:.*\n)*?)```$")
+
+
+def in_group(answers, *marks):
+    """Answers whose environment one worker makes."""
+    return pytest.param(answers, marks=[pytest.mark.xdist_group(label(answers)), *marks])
+
+
+def assert_all_passed(output):
+    closings = re.findall(r"(?m)^=* ?(\d+ passed.*?) in [\d.]+s", output)
+    assert closings, output
+    for closing in closings:
+        assert not re.search("failed|skipped|error|xfailed|warning", closing), output
+
+
+@pytest.mark.parametrize(
+    "answers", [in_group(BOTH), in_group(API_OF_NUMBERS, pytest.mark.slow)], ids=label
+)
+def test_they_pass(install, answers):
+    assert_all_passed(install(**answers).run("make", "test"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("hostile")
+def test_they_pass_with_hostile_answers(install):
+    everything = " ".join(HOSTILE.values())
+    texts = dict.fromkeys(("project_name", "description", "author_name"), everything)
+    project = install(**BATCH_OF_NUMBERS, **texts, project_slug="f" * 40)
+    assert_all_passed(project.run("make", "test"))
+
+
+@pytest.fixture
+def swapped(request, install, tmp_path):
+    """A copy of a project in which a user puts data and a model of his own."""
+    project = install(**request.param)
+    ignored = shutil.ignore_patterns(".git", ".venv*", "mlflow.db", "mlartifacts")
+    copy = shutil.copytree(project.path, tmp_path / project.path.name, ignore=ignored)
+    return Swapped(Project(copy), project.path / ".venv" / "bin")
+
+
+class Swapped:
+    def __init__(self, project, programs):
+        self.project, self.programs = project, programs
+        self.source = project.path / "src" / project.package
+
+    def bash(self, script):
+        """What a script prints in the activated environment; this copy's code comes first."""
+        path = os.pathsep.join([str(self.programs), os.environ["PATH"]])
+        variables = {"PATH": path, "PYTHONPATH": str(self.source.parent)}
+        done = subprocess.run(
+            [shutil.which("bash"), "-euc", script],
+            cwd=self.project.path,
+            env=clean_environment() | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def replace(self, name, pattern, text):
+        """Put a text in the place of what a pattern matches once in a file."""
+        file = self.project.path / name
+        changed, count = re.subn(pattern, lambda _: text, file.read_text("utf-8"), flags=re.S)
+        assert count == 1, f"{name}: {pattern}"
+        file.write_text(changed, "utf-8")
+
+    def set_training(self, settings):
+        """Other thresholds in both environments."""
+        for name in ("nonprod", "prod"):
+            old = r"(?<=\n)metric = .*?(?=\n\n)"
+            self.replace(f"config/{name}.toml", old, settings.strip())
+
+    def follow(self):
+        """The two documents that the contract decides."""
+        table = self.bash(f"python -m {self.project.package} contract")
+        self.replace("docs/contract.md", r"\| column \|.*?(?=\n\n)", table.strip())
+        if (self.project.path / "docs/openapi.json").exists():
+            self.bash(f"rm docs/openapi.json; python -m {self.project.package} openapi")
+
+
+def on(answers):
+    return pytest.mark.parametrize("swapped", [in_group(answers)], ids=label, indirect=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWAPS)
+@on(BOTH)
+def test_they_follow_the_three_files(swapped, name):
+    folder = TEMPLATE / "tests" / "swaps" / name
+    for file in YOURS:
+        shutil.copy(folder / file, swapped.source)
+    shutil.copy(folder / "known_answers.csv", swapped.project.path / "tests")
+    swapped.set_training((folder / "settings.toml").read_text("utf-8"))
+    load = f"from {swapped.project.package}.data import load"
+    swapped.bash(
+        f"python -c '{load}; load().head(9).to_csv(\"data/raw/example.csv\", index=False)'"
+    )
+    swapped.follow()
+    assert_all_passed(swapped.bash("python -m pytest"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "swapped", [in_group(BOTH), in_group(API_OF_NUMBERS)], ids=label, indirect=True
+)
+def test_they_pass_at_the_end_of_the_page_about_data_of_your_own(swapped):
+    """From the first block to the last but those that train, score and serve by hand."""
+    page = swapped.project.text("docs/bring-your-own-data.md")
+    blocks = FENCES.findall(page)
+    scripts = [code for language, code in blocks if language == "bash"]
+    swapped.bash(scripts[0])
+    for code in (code for language, code in blocks if language == "python"):
+        name, code = re.match(r"# (\S+)\n(.*)", code, re.S).groups()
+        if name.endswith("model.py"):
+            merge(swapped, name, code)
+        else:
+            (swapped.project.path / name).write_text(code, "utf-8")
+    [settings] = [code for language, code in blocks if language == "toml"]
+    swapped.set_training(settings.removeprefix("[training]\n"))
+    swapped.follow()
+    for script in scripts:
+        if "data/raw/example.csv" in script and script.startswith("head "):
+            swapped.bash(script)
+    swapped.bash(scripts[-1].replace("make test", "true"))
+    assert_all_passed(swapped.bash("python -m pytest"))
+
+
+def merge(swapped, name, code):
+    """As the page says: the imports are added, and the functions replace those of their name."""
+    imports, build, *features = re.split(r"\n\n\n(?=def )", code.strip())
+    own = "" if "from .contract import" in swapped.project.text(name) else imports
+    rest = "\n".join(line for line in imports.splitlines() if line.startswith("from sklearn"))
+    swapped.replace(name, r"(?<=import numpy as np\n)", (own or rest) + "\n")
+    for function in (build, *features):
+        start = re.match(r"def \w+\(", function)[0]
+        if start in swapped.project.text(name):
+            swapped.replace(name, rf"(?<=\n){re.escape(start)}.*?(?=\n\n\n|\n$)", function)
+        else:
+            swapped.replace(name, r"(?=\n\n\ndef evaluate)", f"\n\n\n{function}")
