@@ -94,13 +94,9 @@ class Swapped:
             self.bash(f"rm docs/openapi.json; python -m {self.project.package} openapi")
 
 
-def on(answers):
-    return pytest.mark.parametrize("swapped", [in_group(answers)], ids=label, indirect=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWAPS)
-@on(BOTH)
+@pytest.mark.parametrize("swapped", [in_group(BOTH)], ids=label, indirect=True)
 def test_they_follow_the_three_files(swapped, name):
     folder = TEMPLATE / "tests" / "swaps" / name
     for file in YOURS:
