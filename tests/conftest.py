@@ -39,6 +39,12 @@ FLAVORS = [
     {"problem_type": problem, "deployment_flavor": flavor}
     for problem, flavor in product(CHOICES["problem_type"], CHOICES["deployment_flavor"])
 ]
+# Three of them, in which each answer is at least once.
+EACH = [
+    {"problem_type": "classification", "deployment_flavor": "batch"},
+    {"problem_type": "regression", "deployment_flavor": "api"},
+    {"problem_type": "classification", "deployment_flavor": "both"},
+]
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = {"python_version": RUNNING} if RUNNING in CHOICES["python_version"] else {}
 ENGINE = next((name for name in ("podman", "docker") if shutil.which(name)), None)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import FLAVORS, clean_environment, label, serving
+from conftest import EACH, FLAVORS, clean_environment, label, serving
 
 PAGES = ("README.md", "docs/api.md", "docs/commands.md")
 ADDRESS = "http://127.0.0.1:8000"
@@ -21,11 +21,7 @@ BATCH, API, BOTH = (
     [each for each in FLAVORS if each["deployment_flavor"] == flavor]
     for flavor in ("batch", "api", "both")
 )
-EVERY_API = pytest.mark.parametrize(
-    "answers",
-    [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in API + BOTH],
-    ids=label,
-)
+EVERY_API = pytest.mark.parametrize("answers", API + BOTH, ids=label)
 
 
 def examples(page):
@@ -92,7 +88,11 @@ def equal(one, other):
 
 
 @pytest.mark.slow
-@EVERY_API
+@pytest.mark.parametrize(
+    "answers",
+    [pytest.param(each, marks=pytest.mark.xdist_group(label(each))) for each in EACH[1:]],
+    ids=label,
+)
 def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_path):
     project = install(**answers)
     if not (project.path / "mlflow.db").exists():

@@ -6,7 +6,7 @@ import nbformat
 import pre_gen_project
 import pytest
 from conftest import (
-    FLAVORS,
+    EACH,
     Project,
     examples,
     in_environment,
@@ -28,11 +28,11 @@ def for_each(flavors):
     )
 
 
-EVERY_FLAVOR = for_each(FLAVORS)
-BATCH = for_each([each for each in FLAVORS if each["deployment_flavor"] != "api"])
-API = for_each([each for each in FLAVORS if each["deployment_flavor"] != "batch"])
+EVERY_FLAVOR = for_each(EACH)
+BATCH = for_each([each for each in EACH if each["deployment_flavor"] != "api"])
+API = for_each([each for each in EACH if each["deployment_flavor"] != "batch"])
 # Where batch or API makes no difference, one project of each problem is enough.
-EVERY_PROBLEM = for_each([FLAVORS[0], FLAVORS[-2]])
+EVERY_PROBLEM = for_each(EACH[:2])
 # The import names of what the project asks for; more than the distributions' names tell.
 IMPORT_NAMES = """
 import re, tomllib

@@ -8,7 +8,7 @@ from itertools import combinations
 import nbformat
 import pytest
 import yaml
-from conftest import CHOICES, COMBINATIONS, FLAVORS, HOSTILE, QUESTIONS, TEMPLATE, label, run
+from conftest import CHOICES, COMBINATIONS, EACH, FLAVORS, HOSTILE, QUESTIONS, TEMPLATE, label, run
 
 FREE_TEXT = ("project_name", "description", "author_name")
 JINJA = re.compile(r"\bcookiecutter\.\w|\{%-?\s*\w+[^%]*%\}|\{#.*#\}")
@@ -187,14 +187,16 @@ def test_hooks_are_pinned_to_the_lock(folder):
         assert version == locked[name], hook["id"]
 
 
-def test_the_workflow_tests_every_flavor_on_every_python():
+def test_the_workflow_tests_every_answer_python_and_rendering():
     workflow = yaml.safe_load((TEMPLATE / ".github/workflows/ci.yml").read_text("utf-8"))
-    jobs = workflow["jobs"].items()
-    matrix = {job: steps["strategy"]["matrix"] for job, steps in jobs if "strategy" in steps}
-    pythons = {"python": CHOICES["python_version"]}
-    assert matrix["fast"] == pythons
-    assert matrix["slow"] == pythons | {key: CHOICES[key] for key in FLAVORS[0]}
+    matrix = {job: steps["strategy"]["matrix"] for job, steps in workflow["jobs"].items()}
+    assert matrix["test"] == {"python": CHOICES["python_version"]}
+    makefile = (TEMPLATE / "Makefile").read_text("utf-8")
+    [renderings] = re.findall(r"(?m)^RENDERINGS := (.*)$", makefile)
+    assert matrix["slow"] == {"tests": ["template", *renderings.split()]}
     for key in ("ci_provider", "deployment_flavor"):
         assert {each[key] for each in matrix["rendered"]["include"]} == set(CHOICES[key])
+    for key in FLAVORS[0]:
+        assert {each[key] for each in EACH} == set(CHOICES[key])
     assert set(FLAVORS[0]) | {"ci_provider", "license", "python_version"} == set(CHOICES)
     assert set(FREE_TEXT) < set(QUESTIONS)

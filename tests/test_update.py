@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import FLAVORS, HOSTILE, TEMPLATE, Project, attempt, label, run, verbatim
+from conftest import EACH, HOSTILE, TEMPLATE, Project, attempt, label, run, verbatim
 
 LOCAL = (".git", ".venv", "build", "__pycache__", ".*_cache")
 EDIT = "\n# Written by the user.\n"
@@ -46,7 +46,7 @@ def create(template, tmp_path):
     return create
 
 
-@pytest.mark.parametrize("answers", FLAVORS, ids=label)
+@pytest.mark.parametrize("answers", EACH, ids=label)
 def test_update_brings_the_change_and_keeps_the_edit(template, create, answers):
     project = create(**answers)
     project.run("cruft", "check")

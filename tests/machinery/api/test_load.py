@@ -1,7 +1,6 @@
 """More load than the API can take: it sheds what is too much at once, and keeps its promises.
 
-Each test tells how many requests were sent, answered and lost. LOAD_SECONDS makes it longer
-(``make test-load``: a minute).
+Each test tells how many requests were sent, answered and lost. LOAD_SECONDS makes it longer.
 """
 
 import json
