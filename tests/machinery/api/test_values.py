@@ -5,14 +5,13 @@ import random
 from datetime import date, timedelta
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from iris_flower_prediction import arrow, inference_protocol, mlflow_protocol
+from iris_flower_prediction import inference_protocol, mlflow_protocol
 from iris_flower_prediction.arrow import as_batch
 from iris_flower_prediction.problems import Problem
 from iris_flower_prediction.schema import Column, Contract
-from iris_flower_prediction.values import MOST_VIOLATIONS, encode, parse, read
+from iris_flower_prediction.values import MOST_VIOLATIONS, encode, read
 
 LOW, HIGH = date(1969, 12, 1), date(2024, 2, 29)
 KINDS = {
@@ -130,32 +129,6 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_a_csv_cell_is_what_it_is_to_the_batch_job(name):
-    column = Column("X", nullable=True, **KINDS[name])
-    codes, unreadable = encode(column, [parse(column, cell) for cell in CELLS[name]])
-    reasons = {row: why for rows, why in column.judge(codes, unreadable) for row in rows}
-    expected, table = arrow.encode(column, pa.array(CELLS[name]))
-    assert reasons == {row: why for rows, why in table for row in rows}
-    np.testing.assert_array_equal(codes[~unreadable], expected[~unreadable])
-
-
-def test_a_time_of_day_is_cut_off_a_date():
-    column = Column("X", "date")
-    codes, _ = encode(column, ["1970-01-02T23:59:59", "1970-01-03 00:00:00", "1970-01-04T01:00Z"])
-    assert codes.tolist() == [1, 2, 3]
-
-
-def test_the_text_of_a_date_means_the_same_as_to_the_batch_job():
-    texts = ["2024-05-01 garbage", "2024-05-01T", "20240501", "2024-W18-3", "0000-01-01"]
-    texts += ["2024-05-01T10:00+02:00", "2024-05-01 10:00:00.5", "2024-05-01", "2024-02-30"]
-    column = Column("X", "date", nullable=True)
-    codes, _ = encode(column, texts)
-    expected, _ = arrow.encode(column, pa.array(texts))
-    np.testing.assert_array_equal(codes, expected)
-    assert np.isnan(codes).tolist() == [True] * 5 + [False] * 3 + [True]
-
-
 @pytest.mark.parametrize("value", [True, [], {}, "", 5, "2020-01-01x", "1", [1], {"a": 1}])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_value_of_another_type_is_a_violation_and_no_error(name, value):
@@ -195,13 +168,6 @@ def test_columns_the_contract_does_not_know_can_be_left_out():
     contract = Contract("1.0.0", (Column("X", "float"),), Column("Y", "float"))
     assert violations(contract, {"X": [1], "Z": 5})["violations"][0]["column"] == "Z"
     assert read(contract, {"X": [1], "Z": 5}, 1, strict=False).columns == {"X": [1]}
-
-
-@pytest.mark.parametrize("text", ["2026-11-22\ud80010:00", "2026-11-22\u00a010:00"])
-def test_a_date_is_ascii(text):
-    column = Column("X", "date")
-    assert encode(column, [text])[1]
-    assert not encode(column, ["2026-11-22T10:00"])[1]
 
 
 def test_a_column_that_is_named_twice_is_refused():

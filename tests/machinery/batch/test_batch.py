@@ -205,12 +205,6 @@ def test_an_input_that_cannot_be_scored_is_one_sentence(score, name, text, sente
     assert nothing_published(score)
 
 
-def test_a_missing_column_ends_the_process_with_one_sentence(score):
-    (score.folder / "in.csv").write_text("SOMETHING\n1\n", "utf-8")
-    assert "missing" in one_sentence(score.run("--input", "in.csv", "--run-id", "one"))
-    assert nothing_published(score)
-
-
 def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, rows):
     source = score.folder / "in.csv"
     pyarrow.csv.write_csv(spoil(rows(100), 1, 2, 3, 4, 5), source)
@@ -478,14 +472,6 @@ def test_a_reader_never_sees_half_a_run(score, many):
         stop.set()
         reader.join()
     assert seen == {0, 79_998}
-
-
-def test_an_empty_table_gives_an_empty_run(score, rows):
-    pyarrow.csv.write_csv(rows(1).slice(0, 0), score.folder / "in.csv")
-    done = score("--input", "in.csv", "--run-id", "one")
-    assert done.returncode == 0, done.stderr
-    assert "0 rows read" in done.stdout
-    assert tables.read(str(score.predictions / "one")).num_rows == 0
 
 
 def test_a_folder_that_is_no_run_is_never_replaced(score, rows):

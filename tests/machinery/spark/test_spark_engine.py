@@ -1,6 +1,6 @@
 """The Spark engine on a real cluster: what the local engine gives, whatever dies in between.
 
-Not among the tests of `make test`: `make test-spark` makes an environment with Spark for them.
+They need Java, and an environment with Spark: `make machinery RENDERING=spark`.
 """
 
 import json

@@ -54,14 +54,6 @@ def test_a_key_is_the_same_whichever_type_a_table_holds_it_in(kind):
     assert list(train._keys(contract.checked(table))) == ["0", "1", "2", "3", "4"]
 
 
-def test_a_class_without_a_row_to_train_on_is_named(monkeypatch):
-    target = Column("Y", "category", allowed=("no", "yes", "perhaps"))
-    monkeypatch.setattr(train, "CONTRACT", Contract("1.0.0", (), target))
-    train._require_classes(np.array([0.0, 2.0, 1.0]))
-    with pytest.raises(ProjectError, match="no row to train on has Y yes: bring some"):
-        train._require_classes(np.array([0.0, 2.0]))
-
-
 def test_another_seed_is_another_split_of_the_same_share(examples, config):
     seeds = [training(config, seed=seed) for seed in (0, 1)]
     one, two = (config.model_copy(update={"training": each}) for each in seeds)
