@@ -29,7 +29,6 @@ def column(type, **options):
 
 FLOAT = column("float", minimum=0, maximum=10)
 TEXTS, NUMBERS = column("category", allowed=("a", "b")), column("category", allowed=(0, 1))
-SPAN = {"minimum": date(2020, 1, 1), "maximum": date(2020, 12, 31)}
 
 
 @pytest.mark.parametrize(
