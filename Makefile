@@ -76,15 +76,15 @@ test: $(READY) ## Run the tests that need only Python, make and git: at most ten
 test-all: test ## Run the others too: they need Java, Node, containers, a browser, PostgreSQL
 	@$(MAKE) --no-print-directory test-slow
 	@$(MAKE) --no-print-directory machinery ARGS="-m slow"
-	@for name in $(filter-out both,$(RENDERINGS)); do \
-		$(MAKE) --no-print-directory machinery RENDERING=$$name || exit 1; done
+	@$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync WORKERS=1 $(OTHERS:%=machinery-%)
 
 .PHONY: test-slow
 test-slow: $(READY) ## Run those of the template; TESTS=classification only those of that name
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow $(if $(TESTS),-k '$(TESTS)')
 
 # What a rendered project does is tested in few renderings, each for the rooms that it decides about.
-RENDERINGS := both regression gitlab azure spark
+RENDERINGS := both spark regression gitlab azure
+OTHERS := $(filter-out both,$(RENDERINGS))
 ANSWERS_both := deployment_flavor=both
 ANSWERS_regression := deployment_flavor=both problem_type=regression
 ANSWERS_gitlab := deployment_flavor=both ci_provider=gitlab
@@ -92,8 +92,8 @@ ANSWERS_azure := deployment_flavor=both ci_provider=azure
 ANSWERS_spark := deployment_flavor=both
 ROOMS_both := api batch cases ci commands models schema tables training
 ROOMS_regression := models training
-ROOMS_gitlab := ci/test_forge.py ci/test_retrain.py
-ROOMS_azure := ci/test_forge.py ci/test_retrain.py
+ROOMS_gitlab := ci/test_forge.py
+ROOMS_azure := ci/test_forge.py
 ROOMS_spark := spark
 RENDERING := both
 ROOMS = $(ROOMS_$(RENDERING))
@@ -103,6 +103,10 @@ MACHINERY := build/machinery
 machinery: $(MACHINERY)/$(RENDERING)/ready-$(HERE) ## Run tests/machinery; RENDERING=spark, ROOMS="api batch", ARGS="-k kill"
 	@cd tests/machinery && ../../$(MACHINERY)/$(RENDERING)/.venv/bin/python -m pytest \
 		-n $(WORKERS) --dist loadfile $(ROOMS) $(ARGS)
+
+.PHONY: $(OTHERS:%=machinery-%)
+$(OTHERS:%=machinery-%): machinery-%:
+	@$(MAKE) --no-print-directory machinery RENDERING=$*
 
 # The environment of a rendered project, with what the tests of the machinery need on top.
 $(MACHINERY)/%/ready-$(HERE): build/digest tests/machinery/requirements.txt | $(READY)

@@ -108,7 +108,8 @@ def prepare() -> None:
 def install(folder: Path, *what: str | Path) -> None:
     if not folder.exists():
         call(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
-    call(BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", folder, *what)
+    compiled = () if TINY else ("--compile-bytecode",)
+    call(BIN / "uv", "pip", "install", "--quiet", *compiled, "--python", folder, *what)
 
 
 def script(python: Path, name: str, *arguments: str | Path) -> Command:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import TEMPLATE, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
+pytestmark = pytest.mark.slow
 
 
 def bench(*words):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parents[1]
+TINY = bool(os.environ.get("BENCH_TINY"))
 BUILD = TEMPLATE / "build" / "bench" / "api"
 BIN = Path(sys.executable).parent
 PROJECT = BUILD / "iris-flower-prediction"
@@ -52,7 +53,8 @@ def install(name: str, *what: str | Path) -> None:
     folder = BUILD / f"venv-{name}"
     if not folder.exists():
         call(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
-    call(BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", folder, *what)
+    compiled = () if TINY else ("--compile-bytecode",)
+    call(BIN / "uv", "pip", "install", "--quiet", *compiled, "--python", folder, *what)
 
 
 def prepare() -> None:

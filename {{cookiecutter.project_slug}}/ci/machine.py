@@ -52,8 +52,17 @@ from {{ cookiecutter.__package_name }}.openapi import example_of
 print(json.dumps({"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}))
 """
 TELL = """
-import socket, sys
-with socket.create_connection(("proxy", 9999), 10) as proxy:
+import socket, sys, time
+until = time.monotonic() + 30
+while True:
+    try:
+        proxy = socket.create_connection(("proxy", 9999), 10)
+        break
+    except socket.gaierror:  # while containers come and go, names are answered late
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.2)
+with proxy:
     proxy.sendall(sys.argv[1].encode() + b"\\n")
     proxy.shutdown(socket.SHUT_WR)
     sys.stdout.write(b"".join(iter(lambda: proxy.recv(65536), b"")).decode())
