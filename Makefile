@@ -91,7 +91,7 @@ ANSWERS_gitlab := deployment_flavor=both ci_provider=gitlab
 ANSWERS_azure := deployment_flavor=both ci_provider=azure
 ANSWERS_spark := deployment_flavor=both
 ROOMS_both := api batch cases ci commands models schema tables training
-ROOMS_regression := models training
+ROOMS_regression := models/test_export.py models/test_predict.py training
 ROOMS_gitlab := ci/test_forge.py
 ROOMS_azure := ci/test_forge.py
 ROOMS_spark := spark
@@ -101,12 +101,14 @@ MACHINERY := build/machinery
 
 .PHONY: machinery
 machinery: $(MACHINERY)/$(RENDERING)/ready-$(HERE) ## Run tests/machinery; RENDERING=spark, ROOMS="api batch", ARGS="-k kill"
-	@cd tests/machinery && ../../$(MACHINERY)/$(RENDERING)/.venv/bin/python -m pytest \
-		-n $(WORKERS) --dist loadfile $(ROOMS) $(ARGS)
+	$(call test_rooms,$(RENDERING),$(ROOMS))
 
 .PHONY: $(OTHERS:%=machinery-%)
-$(OTHERS:%=machinery-%): machinery-%:
-	@$(MAKE) --no-print-directory machinery RENDERING=$*
+$(OTHERS:%=machinery-%): machinery-%: $(MACHINERY)/%/ready-$(HERE)
+	$(call test_rooms,$*,$(ROOMS_$*))
+
+test_rooms = @cd tests/machinery && ../../$(MACHINERY)/$(1)/.venv/bin/python -m pytest \
+	-n $(WORKERS) --dist loadfile $(2) $(ARGS)
 
 # The environment of a rendered project, with what the tests of the machinery need on top.
 $(MACHINERY)/%/ready-$(HERE): build/digest tests/machinery/requirements.txt | $(READY)

@@ -27,13 +27,8 @@ from iris_flower_prediction import cli, data, environment, export, model, settin
 from iris_flower_prediction.arrow import as_batch, encode
 from iris_flower_prediction.contract import CONTRACT
 
-pytest_plugins = [
-    "api_process",
-    "churn_project",
-    "loopback",
-    "mirror_project",
-    "real_stores",
-]
+# In the order in which they use each other.
+pytest_plugins = ["api_process", "loopback", "real_stores", "mirror_project", "churn_project"]
 
 # The rendered project whose environment this is.
 CHECKOUT = Path(settings.__file__).resolve().parents[2]
