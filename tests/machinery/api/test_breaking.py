@@ -1,7 +1,6 @@
 """Which changes of the contract would break a client of the API's description."""
 
 from copy import deepcopy
-from datetime import date
 
 import pytest
 
