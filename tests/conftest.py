@@ -60,6 +60,8 @@ rows = data.load()[CONTRACT.names].head(10)
 model = registry.load_model("models:/{package}@champion", settings.load())
 print(json.dumps([{{"data": rows.to_dict("list")}}, make_predictions(model, rows)]))
 """
+# The blocks of code in a page: language, code.
+FENCES = re.compile(r"(?m)^```(\w+)\n((?:.*\n)*?)```$")
 HOSTILE = {
     "quotes": """She said "it's" 'done' `now` \"\"\" '''""",
     "backslash": r"C:\new\table ends in \\",
@@ -146,6 +148,21 @@ def in_environment(project, *command, cwd=None):
     """The output of a program of the project's own environment."""
     program = project.path / ".venv" / "bin" / command[0]
     return run(str(program), *map(str, command[1:]), cwd=cwd or project.path)
+
+
+def in_shell(programs, code, cwd, program=("bash", "-euc"), seconds=300, **variables):
+    """What code prints that is typed in an activated environment; it must not fail."""
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    done = subprocess.run(
+        [shutil.which(program[0], path=path), program[1], code],
+        cwd=cwd,
+        env=clean_environment() | {"PATH": path} | variables,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=seconds,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def examples(project):

@@ -2,17 +2,14 @@
 
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
-from conftest import EACH, FLAVORS, clean_environment, label, serving
+from conftest import EACH, FENCES, FLAVORS, in_shell, label, serving
 
 PAGES = ("README.md", "docs/api.md", "docs/commands.md")
 ADDRESS = "http://127.0.0.1:8000"
-FENCES = re.compile(r"(?m)^```(\w+)\n((?:.*\n)*?)```$")
 # What is typed while the API runs; starting it, or its image, is not.
 TYPED = re.compile(r"curl |printf |\(|import |KEY=|python -m \w+ (predict|api-key) ")
 # Another one for every request.
@@ -40,18 +37,8 @@ def examples(page):
 def typed(project, port, language, code):
     """What the code prints in an activated environment, sent to the API on this port."""
     program = ("bash", "-euc") if language == "bash" else ("python", "-c")
-    path = os.pathsep.join([str(project.path / ".venv" / "bin"), os.environ["PATH"]])
-    environment = clean_environment() | {"PATH": path, "no_proxy": "127.0.0.1"}
-    done = subprocess.run(
-        [shutil.which(program[0], path=path), program[1], code.replace(":8000", f":{port}")],
-        cwd=project.path,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    programs, code = project.path / ".venv" / "bin", code.replace(":8000", f":{port}")
+    return in_shell(programs, code, project.path, program, no_proxy="127.0.0.1")
 
 
 def shows(kind, documented, found):

@@ -1,19 +1,16 @@
 """Do a rendered project's own tests pass, also with other data and another model?"""
 
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
-from conftest import HOSTILE, TEMPLATE, Project, clean_environment, label
+from conftest import FENCES, HOSTILE, TEMPLATE, Project, in_shell, label
 
 BOTH = {"problem_type": "classification", "deployment_flavor": "both"}
 API_OF_NUMBERS = {"problem_type": "regression", "deployment_flavor": "api"}
 BATCH_OF_NUMBERS = {"problem_type": "regression", "deployment_flavor": "batch"}
 SWAPS = sorted(path.name for path in (TEMPLATE / "tests/swaps").iterdir())
 YOURS = ("contract.py", "data.py", "model.py")
-FENCES = re.compile(r"(?m)^```(\w+)\n((?:.*\n)*?)```$")
 
 
 def in_group(answers, *marks):
@@ -60,18 +57,8 @@ class Swapped:
 
     def bash(self, script):
         """What a script prints in the activated environment; this copy's code comes first."""
-        path = os.pathsep.join([str(self.programs), os.environ["PATH"]])
-        variables = {"PATH": path, "PYTHONPATH": str(self.source.parent)}
-        done = subprocess.run(
-            [shutil.which("bash"), "-euc", script],
-            cwd=self.project.path,
-            env=clean_environment() | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        variables = {"PYTHONPATH": str(self.source.parent)}
+        return in_shell(self.programs, script, self.project.path, seconds=900, **variables)
 
     def replace(self, name, pattern, text):
         """Put a text in the place of what a pattern matches once in a file."""

@@ -20,12 +20,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
+from conftest import CHECKOUT, SECONDS
 
-import iris_flower_prediction
-
-CHECKOUT = Path(iris_flower_prediction.__file__).resolve().parents[2]
 TOKEN = "a-token-of-this-test-only"  # noqa: S105
-SECONDS = 300
 
 
 class Refusal(Exception):  # noqa: N818

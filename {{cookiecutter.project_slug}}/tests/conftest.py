@@ -21,6 +21,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
 SECONDS = 300
 MOST_ROWS = 1000
+# What no feature of any contract may hold.
+BAD = "not a value"
 
 # Settings in the developer's own shell have no say in the tests.
 SETTINGS = {"ENVIRONMENT", "SECRETS_DIR", *map(str.upper, settings.Settings.model_fields)}

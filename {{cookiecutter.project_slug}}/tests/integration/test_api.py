@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 import pandas as pd
 import pytest
-from conftest import CHECKOUT, PACKAGE, SECONDS
+from conftest import BAD, CHECKOUT, PACKAGE, SECONDS
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.predict import make_predictions
@@ -87,10 +87,10 @@ def test_nobody_is_answered_without_a_key(api, rows):
 
 def test_a_value_that_breaks_the_contract_is_named(api, rows):
     body = request(rows.head(2))
-    body["data"][CONTRACT.names[0]][1] = "not a value"
+    body["data"][CONTRACT.names[0]][1] = BAD
     status, problem = api.ask("/predict", body)
     assert status == 422
-    assert CONTRACT.names[0] in json.dumps(problem) and "not a value" in json.dumps(problem)
+    assert CONTRACT.names[0] in json.dumps(problem) and BAD in json.dumps(problem)
 
 
 def test_a_column_that_is_missing_is_named(api, rows):

@@ -5,14 +5,13 @@ import json
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from conftest import BAD
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.predict import make_predictions
 
 ROWS = 100
 FIRST = CONTRACT.names[0]
-# What no feature of any contract may hold.
-BAD = "not a value"
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CHECKOUT
+from conftest import BAD, CHECKOUT
 
 from {{ cookiecutter.__package_name }} import cli
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 COLUMNS = pytest.mark.parametrize("column", CONTRACT.columns, ids=CONTRACT.names)
-# What no feature of any contract may hold.
-BAD = "not a value"
 
 
 def test_the_page_about_the_contract_is_up_to_date(capsys):
