@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from clock import work
 
-from iris_flower_prediction import parts
-from iris_flower_prediction.predict import open_model
-from iris_flower_prediction.results import predictions_schema
+from iris_flower_prediction.batch import parts
+from iris_flower_prediction.batch.results import predictions_schema
+from iris_flower_prediction.models.predict import open_model
 
 source, target, model, ours = map(Path, sys.argv[1:])
 schema = predictions_schema(open_model(model))

@@ -8,7 +8,7 @@ from clock import work
 from iris_flower_prediction import cli
 
 source, target, model, *options = sys.argv[1:]
-for module in ("onnxruntime", "iris_flower_prediction.batch"):  # what the command imports later
+for module in ("onnxruntime", "iris_flower_prediction.batch.job"):  # what the command imports later
     import_module(module)
 
 with work():

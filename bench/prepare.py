@@ -16,8 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from iris_flower_prediction import data, export, settings, train
+from iris_flower_prediction import data, settings
 from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.models import export
+from iris_flower_prediction.training import train
 
 ROW_GROUP = 1_000_000
 ESTIMATORS = {

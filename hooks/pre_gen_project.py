@@ -69,11 +69,10 @@ DEPENDENCIES = frozenset(
 )
 OWN_FOLDERS = frozenset(
     """
-    annotate api_process candidate champion change chosen compare compatibility conftest
-    container deploy forge forge_server gate http_json inventory jobs loopback machine
-    orders_table origin pressure program protect publish real_stores release released renew
-    retrain roll_back rollout sbom slo slow_score smoke_api smoke_batch spark_cluster src tests
-    verify_api verify_batch
+    annotate candidate champion change chosen compare compatibility conftest container deploy
+    forge gate http_json inventory jobs machine origin program protect publish release released
+    renew retrain roll_back rollout sbom slo smoke_api smoke_batch src tests verify_api
+    verify_batch
     """.split()
 )
 

@@ -53,9 +53,10 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Rows of the example, and what the project itself answers.
 EXPECTED = """
 import json
-from {package} import data, registry, settings
+from {package} import data, settings
+from {package}.models import registry
 from {package}.contract import CONTRACT
-from {package}.predict import make_predictions
+from {package}.models.predict import make_predictions
 rows = data.load()[CONTRACT.names].head(10)
 model = registry.load_model("models:/{package}@champion", settings.load())
 print(json.dumps([{{"data": rows.to_dict("list")}}, make_predictions(model, rows)]))

@@ -20,7 +20,8 @@ import pyarrow.parquet as parquet
 print(parquet.read_table(sys.argv[1])["prediction"].to_pylist())
 """
 WITHOUT_EXPORT = """
-from {package} import cli, export
+from {package} import cli
+from {package}.models import export
 export._to_onnx = None
 assert cli.main(["train"]) == 0
 """

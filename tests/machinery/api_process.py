@@ -14,8 +14,8 @@ import psutil
 import pytest
 from conftest import PACKAGE, SECONDS, Project, free_port, wait_for
 
+from iris_flower_prediction.api.openapi import example_of
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.openapi import example_of
 
 
 def example(rows: int = 1) -> dict:

@@ -23,9 +23,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from iris_flower_prediction import cli, data, environment, export, model, settings
-from iris_flower_prediction.arrow import as_batch, encode
+from iris_flower_prediction import cli, data, environment, model, settings
 from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.models import export
+from iris_flower_prediction.schema.arrow import as_batch, encode
 
 # In the order in which they use each other.
 pytest_plugins = ["api_process", "loopback", "real_stores", "mirror_project", "churn_project"]
@@ -175,7 +176,7 @@ def use(folder: Path, monkeypatch) -> None:
     if (folder / "mlflow.db").exists():
         # MLflow imports mlflow_artifacts by its entry point, and must be the first to do so.
         importlib.import_module("mlflow.artifacts")
-        monkeypatch.setattr(f"{PACKAGE}.mlflow_artifacts.root", lambda: folder)
+        monkeypatch.setattr(f"{PACKAGE}.models.mlflow_artifacts.root", lambda: folder)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import sqlalchemy as sa
 
-from iris_flower_prediction.databases import connect
+from iris_flower_prediction.tables.databases import connect
 
 SQL_TYPES = {
     pa.float64(): sa.Double,

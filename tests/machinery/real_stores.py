@@ -28,7 +28,7 @@ from conftest import free_port, listens, wait_for
 from werkzeug.security import generate_password_hash
 
 from iris_flower_prediction import settings
-from iris_flower_prediction.databases import connect, engine
+from iris_flower_prediction.tables.databases import connect, engine
 
 KINDS = [
     "local",
@@ -260,7 +260,7 @@ def artifacts(folder, monkeypatch) -> Path:
     """Where MLflow of this process keeps files: a folder of the project ``folder``."""
     # MLflow imports mlflow_artifacts by its entry point, and must be the first to do so.
     importlib.import_module("mlflow.artifacts")
-    monkeypatch.setattr(f"{settings.PACKAGE}.mlflow_artifacts.root", lambda: folder)
+    monkeypatch.setattr(f"{settings.PACKAGE}.models.mlflow_artifacts.root", lambda: folder)
     return folder / "mlartifacts"
 
 

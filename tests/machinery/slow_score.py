@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from iris_flower_prediction import cli, results
+from iris_flower_prediction import cli
+from iris_flower_prediction.batch import results
 
 SLOWLY = Path(__file__)
 finish = results.PartWriter.finish

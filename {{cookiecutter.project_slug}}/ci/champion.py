@@ -13,8 +13,9 @@ import release
 from container import run
 from program import call
 
-from {{ cookiecutter.__package_name }} import registry, settings
-from {{ cookiecutter.__package_name }}.stores import CHAMPION
+from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models.stores import CHAMPION
 
 
 def promote(engine: str, folder: str) -> None:

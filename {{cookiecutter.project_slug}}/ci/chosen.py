@@ -11,9 +11,10 @@ from pathlib import Path
 
 from program import call
 
-from {{ cookiecutter.__package_name }} import registry, settings
+from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.predict import read_metadata
+from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models.predict import read_metadata
 
 APPROVED = Path("config/model.toml")
 

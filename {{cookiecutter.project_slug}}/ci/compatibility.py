@@ -15,11 +15,11 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+{% if cookiecutter.deployment_flavor != "batch" -%}
+from {{ cookiecutter.__package_name }}.api.openapi import breaking
+{% endif -%}
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-{%- if cookiecutter.deployment_flavor != "batch" %}
-from {{ cookiecutter.__package_name }}.openapi import breaking
-{%- endif %}
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = "src/{{ cookiecutter.__package_name }}"

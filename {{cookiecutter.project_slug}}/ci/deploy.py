@@ -26,7 +26,7 @@ from rollout import replace
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.locks import only_one
+from {{ cookiecutter.__package_name }}.tables.locks import only_one
 
 CACHE = Path.home() / ".cache"
 

@@ -9,9 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from {{ cookiecutter.__package_name }} import cli, registry, settings
+from {{ cookiecutter.__package_name }} import cli, settings
+from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models.stores import Version
 from {{ cookiecutter.__package_name }}.settings import PACKAGE, Settings
-from {{ cookiecutter.__package_name }}.stores import Version
 
 
 def main(argv: list[str]) -> int:

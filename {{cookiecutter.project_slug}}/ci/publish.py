@@ -18,8 +18,8 @@ from program import call
 from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.json_files import write_json
-from {{ cookiecutter.__package_name }}.registry import now
+from {{ cookiecutter.__package_name }}.models.registry import now
+from {{ cookiecutter.__package_name }}.tables.json_files import write_json
 
 # What the pipeline calls itself and this run of it.
 BUILDER, RUN = {{ {"github": '"GITHUB_WORKFLOW_REF", "GITHUB_RUN_ID"', "gitlab": '"CI_PROJECT_URL", "CI_JOB_URL"', "azure": '"BUILD_DEFINITIONNAME", "BUILD_BUILDURI"'}[cookiecutter.ci_provider] }}

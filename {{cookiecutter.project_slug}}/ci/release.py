@@ -14,7 +14,7 @@ from pathlib import Path
 from container import SECONDS, TRANSFER_SECONDS, is_local, pull, run
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.json_files import read_json, write_json
+from {{ cookiecutter.__package_name }}.tables.json_files import read_json, write_json
 
 NAME = "{{ cookiecutter.project_slug }}"
 FILE = "release.json"

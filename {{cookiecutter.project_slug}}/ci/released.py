@@ -15,7 +15,7 @@ from container import run
 from program import call
 from release import Release
 
-from {{ cookiecutter.__package_name }}.json_files import read_json
+from {{ cookiecutter.__package_name }}.tables.json_files import read_json
 
 CLIFF = (".venv-ci/bin/git-cliff", "--config", "ci/cliff.toml")
 

@@ -19,13 +19,14 @@ import gate
 import origin
 from chosen import APPROVED, approved
 
-from {{ cookiecutter.__package_name }} import cli, registry, settings
-from {{ cookiecutter.__package_name }}.databases import has_password, local_path
+from {{ cookiecutter.__package_name }} import cli, settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.masking import hidden
-from {{ cookiecutter.__package_name }}.predict import ContractChangedError
+from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models.predict import ContractChangedError
+from {{ cookiecutter.__package_name }}.models.stores import CHALLENGER, CHAMPION, Version
 from {{ cookiecutter.__package_name }}.settings import Settings
-from {{ cookiecutter.__package_name }}.stores import CHALLENGER, CHAMPION, Version
+from {{ cookiecutter.__package_name }}.tables.databases import has_password, local_path
 
 CHOSEN = str(APPROVED)
 BRANCH = "retrain/model"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from {{ cookiecutter.__package_name }}.api.metrics import DURATIONS
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.metrics import DURATIONS
 from {{ cookiecutter.__package_name }}.settings import Slo
 
 # What clients wait for; health and documentation are not.

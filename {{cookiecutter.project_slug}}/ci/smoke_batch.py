@@ -13,9 +13,9 @@ from pathlib import Path
 from container import LOCKED, run
 from program import call
 
+from {{ cookiecutter.__package_name }}.batch.outputs import MANIFEST
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.json_files import read_json
-from {{ cookiecutter.__package_name }}.outputs import MANIFEST
+from {{ cookiecutter.__package_name }}.tables.json_files import read_json
 
 RUN = "smoke"
 

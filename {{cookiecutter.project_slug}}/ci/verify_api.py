@@ -18,8 +18,8 @@ from release import Release
 from rollout import check, judge
 
 from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.api.openapi import breaking
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.openapi import breaking
 
 # Each connection sends its next request as soon as the last one is answered: connections, seconds,
 # body. It prints how many had which status; those that were too many for its limits wait.

@@ -14,8 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from {{ cookiecutter.__package_name }} import data, registry, settings, train
+from {{ cookiecutter.__package_name }} import data, settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.training import train
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from iris_flower_prediction import auth, cli, settings
+from iris_flower_prediction import cli, settings
+from iris_flower_prediction.api import auth
+from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.problems import Problem
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from iris_flower_prediction.batching import LONGEST_ON_LOOP, Batcher
+from iris_flower_prediction.api.batching import LONGEST_ON_LOOP, Batcher
+from iris_flower_prediction.api.problems import Problem
+from iris_flower_prediction.api.values import Rows
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.problems import Problem
-from iris_flower_prediction.values import Rows
 
 FAST, SLOW = LONGEST_ON_LOOP / 1000, LONGEST_ON_LOOP * 2
 

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from iris_flower_prediction.openapi import breaking, schema
+from iris_flower_prediction.api.openapi import breaking, schema
 from iris_flower_prediction.schema import Column
 
 

@@ -20,10 +20,11 @@ import pyarrow as pa
 import pytest
 from conftest import wait_for
 
-from iris_flower_prediction import cli, client, remote
-from iris_flower_prediction.columns import Column
+from iris_flower_prediction import cli
+from iris_flower_prediction.api import client, remote
+from iris_flower_prediction.api.values import parse
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.values import parse
+from iris_flower_prediction.schema.columns import Column
 
 BAD = "no such value"
 

@@ -379,7 +379,8 @@ def test_clients_that_vanish_leave_nothing_behind(strict, connect):
 
 FILES = """
 import resource, sys
-from {package} import serve, settings
+from {package} import settings
+from {package}.api import serve
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, int(sys.argv[1])))
 serve._allow_files(settings.load())
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -12,14 +12,15 @@ import pytest
 import sqlalchemy as sa
 from conftest import wait_for
 
-from iris_flower_prediction import delivery, kept, migrate
-from iris_flower_prediction.columns import Column
+from iris_flower_prediction.api import delivery, kept
+from iris_flower_prediction.api.delivery import Delivery
+from iris_flower_prediction.api.kept import kept_segments, predictions
+from iris_flower_prediction.api.spool import REFUSED, Spool, sealed
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.databases import connect
-from iris_flower_prediction.delivery import Delivery
-from iris_flower_prediction.kept import kept_segments, predictions
-from iris_flower_prediction.migrate import ensure
-from iris_flower_prediction.spool import REFUSED, Spool, sealed
+from iris_flower_prediction.schema.columns import Column
+from iris_flower_prediction.tables import migrate
+from iris_flower_prediction.tables.databases import connect
+from iris_flower_prediction.tables.migrate import ensure
 
 # A prediction of the contract's target, as it stands in JSON.
 PREDICTION = {
@@ -215,7 +216,7 @@ def test_a_segment_that_was_delivered_before_is_only_removed(spool, deliver, sto
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from iris_flower_prediction.delivery import Delivery
+from iris_flower_prediction.api.delivery import Delivery
 
 def killed(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -304,7 +305,7 @@ def test_a_segment_that_the_database_refuses_is_set_aside(
     rule = "CREATE TRIGGER rule BEFORE INSERT ON predictions WHEN NEW.client = 'nobody' "
     rule += "BEGIN SELECT RAISE(ABORT, 'not for you'); END"
     with connect(database, create=True) as connection:
-        ensure(connection, "kept", database)
+        ensure(connection, "kept", database, CONTRACT.target)
         connection.execute(sa.text(rule))
     for client in ("shop", "nobody", "shop"):
         spool.append(line(client, client=client), 1)
@@ -344,7 +345,7 @@ def test_a_database_of_another_version_is_told_before_there_is_a_segment(
 ):
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
     with connect(database, create=True) as connection:
-        ensure(connection, "kept", database)
+        ensure(connection, "kept", database, CONTRACT.target)
         connection.execute(sa.text("UPDATE alembic_version_kept SET version_num = '0001'"))
     start()
     wait_for(lambda: ("failed", 1) in events)
@@ -388,7 +389,7 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
 def test_stop_keeps_to_its_time(spool, start, database, monkeypatch):
     monkeypatch.setattr(delivery, "DATABASE_SECONDS", 60)
     with connect(database, create=True) as connection:
-        ensure(connection, "kept", database)
+        ensure(connection, "kept", database, CONTRACT.target)
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
         other.execute("BEGIN EXCLUSIVE")
         spool.append(line("a"), 1)

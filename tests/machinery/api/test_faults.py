@@ -21,7 +21,7 @@ from api_process import Clients, example
 from conftest import SECONDS, wait_for
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from iris_flower_prediction import metrics
+from iris_flower_prediction.api import metrics
 
 pytestmark = pytest.mark.slow
 

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 from conftest import wait_for
 
-from iris_flower_prediction import delivery, kept
+from iris_flower_prediction.api import delivery, kept
+from iris_flower_prediction.api.delivery import Delivery
+from iris_flower_prediction.api.kept import predictions
+from iris_flower_prediction.api.spool import REFUSED, Spool, sealed
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.databases import connect
-from iris_flower_prediction.delivery import Delivery
-from iris_flower_prediction.kept import predictions
-from iris_flower_prediction.migrate import ensure
-from iris_flower_prediction.spool import REFUSED, Spool, sealed
+from iris_flower_prediction.tables.databases import connect
+from iris_flower_prediction.tables.migrate import ensure
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,8 @@ KILLS = 30
 WORKERS = """
 import os, random, sys, time
 from pathlib import Path
-from iris_flower_prediction.delivery import Delivery
-from iris_flower_prediction.spool import Spool
+from iris_flower_prediction.api.delivery import Delivery
+from iris_flower_prediction.api.spool import Spool
 
 folder, database, said, record, kills = Path(sys.argv[1]), *sys.argv[2:]
 end = time.monotonic() + 60
@@ -183,7 +183,7 @@ def test_types_arrive_as_they_are(postgresql, tmp_path):
 def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
     empty(postgresql)
     with connect(postgresql) as connection:
-        ensure(connection, "kept", postgresql)
+        ensure(connection, "kept", postgresql, CONTRACT.target)
         connection.execute(sa.text("ALTER TABLE predictions ADD CHECK (client <> 'nobody')"))
     spool = Spool(tmp_path, 1_000_000)
     for client in ("shop", "nobody", "shop\0"):

@@ -23,7 +23,8 @@ from rollout import ASK_MORE
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from iris_flower_prediction import export, model
+from iris_flower_prediction import model
+from iris_flower_prediction.models import export
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from conftest import CHECKOUT
 
-from iris_flower_prediction import openapi
+from iris_flower_prediction.api import openapi
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.schema import Column
 

@@ -11,9 +11,9 @@ from api_process import example
 from conftest import PACKAGE
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-from iris_flower_prediction import mlflow_protocol
+from iris_flower_prediction.api import mlflow_protocol
+from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.problems import Problem
 
 ROWS = 20
 FIRST = CONTRACT.names[0]

@@ -9,8 +9,9 @@ import pytest
 from api_process import Api, Clients, example
 from conftest import PACKAGE, SECONDS, free_port, use, wait_for
 
-from iris_flower_prediction import mlflow_registry, predict, registry, settings
-from iris_flower_prediction.stores import open_store
+from iris_flower_prediction import settings
+from iris_flower_prediction.models import mlflow_store, predict, registry
+from iris_flower_prediction.models.stores import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ def registered(trained, saved, tmp_path_factory):
         for change in ({}, {"self_test": wrong(saved)}, {"numeric_form": ["other"]}):
             folder = tmp_path_factory.mktemp("version") / "model"
             changed(saved, folder, **change)
-            mlflow_registry.register(folder, mlflow_registry.Record(), settings.load())
+            mlflow_store.register(folder, mlflow_store.Record(), settings.load())
     return project
 
 

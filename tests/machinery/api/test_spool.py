@@ -5,15 +5,15 @@ import signal
 
 import pytest
 
-from iris_flower_prediction import spool
+from iris_flower_prediction.api import spool
+from iris_flower_prediction.api.spool import ACTIVE, REFUSED, Spool, sealed
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.spool import ACTIVE, REFUSED, Spool, sealed
 
 LIMIT = 1_000_000
 CHILD = """
 import os, sys
 from pathlib import Path
-from iris_flower_prediction.spool import Spool
+from iris_flower_prediction.api.spool import Spool
 spool = Spool(Path(sys.argv[1]), 1_000_000)
 """
 

@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from iris_flower_prediction import auth, settings, tokens
+from iris_flower_prediction import settings
+from iris_flower_prediction.api import auth, tokens
+from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.problems import Problem
 
 ISSUER, AUDIENCE = "https://login.example.com/", "predictions"
 MAKERS = {

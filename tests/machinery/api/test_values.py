@@ -7,11 +7,11 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from iris_flower_prediction import inference_protocol, mlflow_protocol
-from iris_flower_prediction.arrow import as_batch
-from iris_flower_prediction.problems import Problem
+from iris_flower_prediction.api import inference_protocol, mlflow_protocol
+from iris_flower_prediction.api.problems import Problem
+from iris_flower_prediction.api.values import MOST_VIOLATIONS, encode, read
 from iris_flower_prediction.schema import Column, Contract
-from iris_flower_prediction.values import MOST_VIOLATIONS, encode, read
+from iris_flower_prediction.schema.arrow import as_batch
 
 LOW, HIGH = date(1969, 12, 1), date(2024, 2, 29)
 KINDS = {
@@ -109,7 +109,7 @@ def test_valid_rows_are_the_same_matrix_as_the_batch_job_reads(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_invalid_values_are_the_same_as_the_batch_job_refuses(seed, monkeypatch):
-    monkeypatch.setattr("iris_flower_prediction.values.MOST_VIOLATIONS", 10**6)
+    monkeypatch.setattr("iris_flower_prediction.api.values.MOST_VIOLATIONS", 10**6)
     columns = valid_rows(seed)
     broken = spoil(columns, seed)
     found = violations(CONTRACT, columns)
@@ -155,7 +155,7 @@ def test_a_key_may_be_left_out_but_not_be_anything(type):
 def test_thousands_of_unknown_columns_are_counted_and_only_some_of_them_compared(monkeypatch):
     compared = []
     monkeypatch.setattr(
-        "iris_flower_prediction.values.difflib.get_close_matches",
+        "iris_flower_prediction.api.values.difflib.get_close_matches",
         lambda name, others, *_: compared.append(len(others)) or [],
     )
     found = violations(CONTRACT, {f"X{i}": [] for i in range(5000)})

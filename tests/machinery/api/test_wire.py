@@ -7,11 +7,11 @@ from datetime import date
 import numpy as np
 import pytest
 
-from iris_flower_prediction import wire
-from iris_flower_prediction.problems import Problem
+from iris_flower_prediction.api import wire
+from iris_flower_prediction.api.problems import Problem
+from iris_flower_prediction.api.values import read
+from iris_flower_prediction.api.wire import PredictRequest, parse_json
 from iris_flower_prediction.schema import Column, Contract
-from iris_flower_prediction.values import read
-from iris_flower_prediction.wire import PredictRequest, parse_json
 
 TARGET = Column("TARGET", "float")
 KINDS = [

@@ -23,8 +23,11 @@ from conftest import BAD, PACKAGE, SECONDS, one_sentence, spoil, wait_for
 from orders_table import fill
 from slow_score import SLOWLY
 
-from iris_flower_prediction import arrow, outputs, parts, predict, tables
+from iris_flower_prediction.batch import outputs, parts
 from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.models import predict
+from iris_flower_prediction.schema import arrow
+from iris_flower_prediction.tables import reader
 
 FIRST = CONTRACT.names[0]
 PART = 1000
@@ -68,7 +71,7 @@ def killed(score, parts: int, *words) -> None:
 
 def content(uri) -> dict:
     """Everything a run published but the time and its id."""
-    table = tables.read(str(uri))
+    table = reader.read(str(uri), CONTRACT)
     return table.drop_columns(["predicted_at"]).to_pydict()
 
 
@@ -98,7 +101,7 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert all(row["reason"].startswith("is not") for row in refused)
     assert all(row["source"].endswith("in.csv") for row in refused)
 
-    predictions = tables.read(str(score.predictions / "one"))
+    predictions = reader.read(str(score.predictions / "one"), CONTRACT)
     kept = [number for number in range(2500) if number not in (3, 1700)]
     if not CONTRACT.key:
         assert predictions["row"].to_pylist() == kept
@@ -132,7 +135,7 @@ def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
         done = score(*words)
         assert done.returncode == 0, (words, done.stderr)
         uri = target if "://" in target else str(folder / target)
-        predictions = tables.read(uri)["prediction"].combine_chunks()
+        predictions = reader.read(uri, CONTRACT)["prediction"].combine_chunks()
         # SQLite has neither booleans nor dates: compared is what the values stand for.
         found.append(arrow.encode(CONTRACT.target, predictions)[0])
     assert len(found[0]) == 300
@@ -150,10 +153,10 @@ def test_a_table_in_a_database_is_scored_into_another(score, rows):
     assert "1,500 predicted" in done.stdout
     again = score(*words)
     assert "published already" in again.stdout
-    assert tables.read(f"{url}#predictions").num_rows == 1500
+    assert reader.read(f"{url}#predictions", CONTRACT).num_rows == 1500
     forced = score(*words, "--force")
     assert forced.returncode == 0, forced.stderr
-    assert tables.read(f"{url}#predictions").num_rows == 1500
+    assert reader.read(f"{url}#predictions", CONTRACT).num_rows == 1500
 
 
 def test_the_same_run_again_does_nothing_until_forced(score, rows):

@@ -9,13 +9,15 @@ import pytest
 from conftest import PACKAGE, SECONDS, spoil
 from orders_table import fill
 
-from iris_flower_prediction import tables
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.tables import reader
 
 BY_NUMBER = ("--incremental", "--watermark", "number")
 # The command, which dies between publishing and marking the claim as done.
 KILLED = f"""
 import os, signal, sys
-from {PACKAGE} import cli, ledger
+from {PACKAGE} import cli
+from {PACKAGE}.batch import ledger
 ledger.Ledger.done = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(cli.main())
 """
@@ -42,7 +44,7 @@ def score(project, call, saved):
 
 
 def count(score):
-    return tables.read(str(score.predictions)).num_rows
+    return reader.read(str(score.predictions), CONTRACT).num_rows
 
 
 def ok(done):

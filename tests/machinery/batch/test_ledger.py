@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from iris_flower_prediction import ledger
+from iris_flower_prediction.batch import ledger
 from iris_flower_prediction.errors import ProjectError
 
 

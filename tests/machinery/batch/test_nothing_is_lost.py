@@ -7,8 +7,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from iris_flower_prediction import registry, settings
+from iris_flower_prediction import settings
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.models import registry
 
 
 @pytest.fixture

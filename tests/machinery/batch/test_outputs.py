@@ -8,8 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from iris_flower_prediction import outputs, parts, tables
+from iris_flower_prediction.batch import outputs, parts
+from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.tables import reader
 
 SCHEMA = pa.schema([("row", pa.int64()), ("run_id", pa.string())])
 
@@ -45,7 +47,8 @@ def stored(output):
     uri = str(output)
     if isinstance(output, outputs.FileOutput):
         uri = str(output.file)
-    return sorted(zip(*tables.read(uri).select(SCHEMA.names).to_pydict().values(), strict=True))
+    table = reader.read(uri, CONTRACT).select(SCHEMA.names)
+    return sorted(zip(*table.to_pydict().values(), strict=True))
 
 
 def test_what_was_published_is_there_and_known(output):

@@ -6,9 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import numbered
 
-from iris_flower_prediction import parts, settings, tables
+from iris_flower_prediction import settings
+from iris_flower_prediction.batch import parts
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.tables import reader
 
 COLUMNS = ["A", "B"]
 
@@ -16,7 +18,7 @@ COLUMNS = ["A", "B"]
 def cut(uri, rows):
     """(source, start, rows as text) of every part."""
     found, names = [], []
-    for part in parts.cut(uri, tables.files(uri), COLUMNS, rows):
+    for part in parts.cut(uri, reader.files(uri), COLUMNS, rows):
         batches = list(part.batches())
         assert all(batch.schema.names == COLUMNS for batch in batches)
         values = [tuple(map(str, row.values())) for batch in batches for row in batch.to_pylist()]
@@ -107,15 +109,15 @@ def test_merge_makes_one_file_of_many(tmp_path, suffix):
             out.write_table(numbered(10, first))
     target = tmp_path / f"merged{suffix}"
     parts.merge(paths, target, schema)
-    assert tables.read(str(target)).to_pydict() == numbered(30).to_pydict()
+    assert reader.read(str(target), CONTRACT).to_pydict() == numbered(30).to_pydict()
 
 
 def test_the_example_input_keeps_the_contract():
     uri = settings.load().batch.input
-    names = parts.column_names(uri, tables.files(uri))
+    names = parts.column_names(uri, reader.files(uri))
     for where, found in names.items():
         CONTRACT.require(found, where)
-    found = parts.cut(uri, tables.files(uri), CONTRACT.needed, 1000)
+    found = parts.cut(uri, reader.files(uri), CONTRACT.needed, 1000)
     checked = [CONTRACT.check(batch) for part in found for batch in part.batches()]
     assert sum(len(each.valid) for each in checked) > 0
     assert [each.violations.to_pylist() for each in checked if not each.valid.all()] == []

@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from conftest import wait_for
 from orders_table import fill
 
-from iris_flower_prediction import tables
-from iris_flower_prediction.databases import connect
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.tables import reader
+from iris_flower_prediction.tables.databases import connect
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +35,10 @@ def test_from_table_to_table_by_watermark_exactly_once(postgresql, call, saved, 
     assert "Nothing new" in score()
     fill(postgresql, rows(10), first=1500, number=DECIMAL)
     assert "10 predicted" in score()
-    stored = tables.read(f"{postgresql}#predictions")
+    stored = reader.read(f"{postgresql}#predictions", CONTRACT)
     assert stored.num_rows == 1510
     assert len(set(stored["run_id"].to_pylist())) == 2
-    assert tables.read(f"{postgresql}#score_runs").num_rows == 2
+    assert reader.read(f"{postgresql}#score_runs", CONTRACT).num_rows == 2
     # Another user, as after a password was renewed, has not scored anything less.
     execute(postgresql, "CREATE ROLE another SUPERUSER LOGIN")
     another = sa.make_url(postgresql).set(username="another").render_as_string(False)
@@ -58,14 +59,15 @@ def test_a_run_killed_while_it_publishes_leaves_nothing(postgresql, project, cal
 
     def stored(run_id):
         query = f"SELECT count(*) AS n FROM kept WHERE run_id = '{run_id}'"
-        return tables.read(f"{postgresql}#{query}")["n"][0].as_py()
+        return reader.read(f"{postgresql}#{query}", CONTRACT)["n"][0].as_py()
 
     assert call(*words, "--run-id", "one").returncode == 0
     assert stored("one") == 500
     execute(postgresql, SLEEP)
     process = project.start(*words, "--run-id", "two")
     query = "SELECT max(pid) AS pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-    pid = wait_for(lambda: tables.read(f"{postgresql}#{query}")["pid"][0].as_py(), process)
+    sleeping = f"{postgresql}#{query}"
+    pid = wait_for(lambda: reader.read(sleeping, CONTRACT)["pid"][0].as_py(), process)
     assert stored("two") == 0, "a reader sees nothing of a run that is not whole"
     process.kill()
     process.communicate()

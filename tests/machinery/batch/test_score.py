@@ -8,8 +8,11 @@ import pytest
 from conftest import SECONDS, wait_for
 from slow_score import SLOWLY
 
-from iris_flower_prediction import cli, registry, settings, tables
-from iris_flower_prediction.predict import make_predictions
+from iris_flower_prediction import cli, settings
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.models import registry
+from iris_flower_prediction.models.predict import make_predictions
+from iris_flower_prediction.tables import reader
 
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
 
@@ -17,9 +20,9 @@ CHAMPION = f"models:/{settings.PACKAGE}@champion"
 def test_the_champion_scores_as_it_predicts(copied):
     done = copied.run("score", "--run-id", "first")
     assert done.returncode == 0, done.stderr
-    predictions = tables.read(str(copied.folder / "data/predictions/first"))
+    predictions = reader.read(str(copied.folder / "data/predictions/first"), CONTRACT)
     source = copied.folder / "data/raw/example.csv"
-    rows = tables.read(str(source))
+    rows = reader.read(str(source), CONTRACT)
     assert predictions.num_rows == rows.num_rows
     model = registry.load_model(CHAMPION, settings.load())
     assert predictions["prediction"].to_pylist() == make_predictions(model, rows)

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from iris_flower_prediction import batch, predict, results
-from iris_flower_prediction.arrow import Checked
-from iris_flower_prediction.columns import Column
+from iris_flower_prediction.batch import job, results
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.models import predict
 from iris_flower_prediction.schema import RESERVED
+from iris_flower_prediction.schema.arrow import Checked
+from iris_flower_prediction.schema.columns import Column
 
 
 class Answers:
@@ -99,19 +100,19 @@ def test_predictions_have_the_targets_own_type(saved):
 
 
 def test_run_ids_are_new_each_time_and_fit_the_rule():
-    one, two = batch.new_run_id(), batch.new_run_id()
+    one, two = job.new_run_id(), job.new_run_id()
     assert one != two
-    assert batch.RUN_ID.fullmatch(one)
+    assert job.RUN_ID.fullmatch(one)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "../a", ".a", "a" * 101, "a\n", "ação", "a:b"])
 def test_run_ids_that_are_no_file_names_are_refused(bad):
-    assert not batch.RUN_ID.fullmatch(bad)
+    assert not job.RUN_ID.fullmatch(bad)
 
 
 @pytest.mark.parametrize("good", ["1", "2026-11-22", "daily.2026", "A" * 100])
 def test_run_ids_of_the_users_own(good):
-    assert batch.RUN_ID.fullmatch(good)
+    assert job.RUN_ID.fullmatch(good)
 
 
 def test_without_pyspark_the_spark_engine_is_one_sentence(call, saved, rows, project, monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 from conftest import QUICK, one_sentence, use
 from loopback import git
 
-from iris_flower_prediction import mlflow_registry, registry, settings
-from iris_flower_prediction.stores import Version
+from iris_flower_prediction import settings
+from iris_flower_prediction.models import mlflow_store, registry
+from iris_flower_prediction.models.stores import Version
 
 pytestmark = pytest.mark.slow
 
@@ -100,8 +101,8 @@ def test_what_was_proposed_and_never_merged_is_not_what_has_to_be_beaten(
     config = settings.load()
     of_production = registry.history(config)[0]
     other = {"sha256": "f" * 64}  # as of another file
-    record = mlflow_registry.Record()
-    number = mlflow_registry.register(saved, record, config, more_tags=other)
+    record = mlflow_store.Record()
+    number = mlflow_store.register(saved, record, config, more_tags=other)
     registry.promote(number, "proposed", config)
     monkeypatch.setattr(retrain, "present", lambda: ("models:/any/1", of_production.sha256))
     for _ in range(2):

@@ -5,8 +5,8 @@ import slo
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from slo import Counts
 
+from iris_flower_prediction.api.metrics import DURATIONS
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.metrics import DURATIONS
 from iris_flower_prediction.settings import Slo
 
 OBJECTIVES = Slo(availability=0.99, latency_share=0.9, latency_seconds=0.5)

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from iris_flower_prediction import migrate, production, settings
-from iris_flower_prediction.databases import connect
+from iris_flower_prediction import production, settings
+from iris_flower_prediction.tables import migrate
+from iris_flower_prediction.tables.databases import connect
 
 FILE = "sqlite:///data/a.db"
 # Settings of a production in which nothing is to be found, as far as no server is asked.

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT, SECONDS
 
-from iris_flower_prediction import mlflow_registry, predict, registry, settings
+from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.predict import make_predictions
-from iris_flower_prediction.stores import Reference, open_store, parse
+from iris_flower_prediction.models import mlflow_store, predict, registry
+from iris_flower_prediction.models.predict import make_predictions
+from iris_flower_prediction.models.stores import Reference, open_store, parse
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.slow
 SAVE = """
 import sys
 from pathlib import Path
-from {package} import registry, settings, stores
+from {package} import settings
+from {package}.models import registry, stores
 store = stores.open_store(sys.argv[1], settings.load())
 print("ready", flush=True)
 sys.stdin.readline()
@@ -223,7 +225,7 @@ def test_two_who_tag_a_version_at_once_lose_nothing(place, config, saved):
 def test_concurrent_saves_each_get_a_number_of_their_own(place, config, saved, workshop):
     if place.uri.startswith("models:"):
         # Whoever asks MLflow first makes its tables.
-        mlflow_registry.client(config).search_registered_models()
+        mlflow_store.client(config).search_registered_models()
     savers = [Saver(place, saved, workshop) for _ in range(3)]
     for each in savers:
         each.ready()

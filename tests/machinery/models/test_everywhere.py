@@ -7,9 +7,10 @@ from api_process import Api, example
 from conftest import wait_for
 from real_stores import reachable
 
-from iris_flower_prediction import registry, settings
+from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.predict import make_predictions
+from iris_flower_prediction.models import registry
+from iris_flower_prediction.models.predict import make_predictions
 
 pytestmark = pytest.mark.slow
 

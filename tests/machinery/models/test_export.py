@@ -11,10 +11,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from iris_flower_prediction import export, model, predict
+from iris_flower_prediction import model
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.predict import native, open_model, self_test
+from iris_flower_prediction.models import export, predict
+from iris_flower_prediction.models.predict import native, open_model, self_test
 
 
 class Doubled(TransformerMixin, BaseEstimator):

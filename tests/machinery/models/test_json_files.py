@@ -2,7 +2,7 @@
 
 import pytest
 
-from iris_flower_prediction import json_files
+from iris_flower_prediction.tables import json_files
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from conftest import use
 
-from iris_flower_prediction import registry, settings
+from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.predict import make_predictions
+from iris_flower_prediction.models import registry
+from iris_flower_prediction.models.predict import make_predictions
 
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
 # What somebody writes who knows MLflow and not this project.

@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from iris_flower_prediction import predict
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.models import predict
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 import pytest
 from conftest import use
 
-from iris_flower_prediction import cli, mlflow_registry, registry, settings
+from iris_flower_prediction import cli, settings
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.models import mlflow_store, registry
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +16,8 @@ def registered(trained, saved, tmp_path_factory):
         use(copy.folder, patch)
         config = settings.load()
         for number in (2, 3):
-            record = mlflow_registry.Record({"number": number}, {config.training.metric: number})
-            assert mlflow_registry.register(saved, record, config) == str(number)
+            record = mlflow_store.Record({"number": number}, {config.training.metric: number})
+            assert mlflow_store.register(saved, record, config) == str(number)
         return copy
 
 

@@ -5,9 +5,10 @@ import zipfile
 
 import pytest
 
-from iris_flower_prediction import cli, packaged, predict, registry
+from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.stores import open_store, parse
+from iris_flower_prediction.models import packaged, predict, registry
+from iris_flower_prediction.models.stores import open_store, parse
 
 
 @pytest.mark.parametrize(

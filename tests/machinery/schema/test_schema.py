@@ -7,9 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from iris_flower_prediction import arrow
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.schema import Column, Contract
+from iris_flower_prediction.schema import Column, Contract, arrow
 
 NAN = float("nan")
 TARGET = Column("TARGET", "float")

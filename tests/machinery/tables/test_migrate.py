@@ -11,11 +11,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from conftest import SECONDS
 
-from iris_flower_prediction import migrate
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.databases import connect
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.settings import PACKAGE
+from iris_flower_prediction.tables import migrate
+from iris_flower_prediction.tables.databases import connect
 
 pytestmark = pytest.mark.slow
 
@@ -201,12 +201,12 @@ NEWEST = {kind: migrate.revisions(kind)[-1] for kind in KINDS}
 def tables_of(kind: str) -> sa.MetaData:
     """What the code says of a kind's tables today."""
     if kind == "runs":
-        return importlib.import_module(f"{PACKAGE}.outputs")._runs_table("").metadata
+        return importlib.import_module(f"{PACKAGE}.batch.outputs")._runs_table("").metadata
     if kind == "models":
-        return importlib.import_module(f"{PACKAGE}.sql_store").metadata
+        return importlib.import_module(f"{PACKAGE}.models.sql_store").metadata
     if kind == "kept":
-        return importlib.import_module(f"{PACKAGE}.kept").metadata
-    return importlib.import_module(f"{PACKAGE}.ledger").claims.metadata
+        return importlib.import_module(f"{PACKAGE}.api.kept").metadata
+    return importlib.import_module(f"{PACKAGE}.batch.ledger").claims.metadata
 
 
 def differences(url: str, kind: str) -> list:
@@ -308,7 +308,7 @@ def test_a_table_with_rows_is_not_changed_by_using_it(database, kind):
     age(database, [kind])
     problem = rf"{kind} is at version 0001.*run `python -m \w+ migrate"
     with pytest.raises(ProjectError, match=problem), connect(database) as connection:
-        migrate.ensure(connection, kind, database)
+        migrate.ensure(connection, kind, database, CONTRACT.target)
     assert written(database) == {}
 
 
@@ -321,14 +321,14 @@ def test_a_database_of_newer_code_is_refused(database, kind, call):
         assert done.returncode in (1, 2)
         assert "9999, which this code does not know" in done.stdout + done.stderr
     with pytest.raises(ProjectError, match=r"9999.*newer code"), connect(database) as connection:
-        migrate.ensure(connection, kind, database)
+        migrate.ensure(connection, kind, database, CONTRACT.target)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_empty_database_gets_its_tables_on_first_use(database, kind):
     for _ in range(2):
         with connect(database, create=True) as connection:
-            migrate.ensure(connection, kind, database)
+            migrate.ensure(connection, kind, database, CONTRACT.target)
     assert written(database) == {kind: NEWEST[kind]}
     assert differences(database, kind) == []
 
@@ -392,18 +392,19 @@ def test_another_program_s_table_of_the_same_name_is_left_alone(database, kind):
         connection.execute(sa.text(f"CREATE TABLE {name} (a INTEGER)"))
     problem = rf"has {name} but not .*name another database in {migrate.KINDS[kind].setting}"
     with pytest.raises(ProjectError, match=problem), connect(database) as connection:
-        migrate.ensure(connection, kind, database)
+        migrate.ensure(connection, kind, database, CONTRACT.target)
 
 
 LIGHT = """
 import sys
-from iris_flower_prediction import migrate
-from iris_flower_prediction.databases import connect
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.tables import migrate
+from iris_flower_prediction.tables.databases import connect
 
 url, kind = sys.argv[1:]
 print("sqlalchemy" in sys.modules)
 with connect(url, create=True) as connection:
-    migrate.ensure(connection, kind, url)
+    migrate.ensure(connection, kind, url, CONTRACT.target)
 print("alembic" in sys.modules)
 """
 
@@ -442,7 +443,7 @@ def test_a_user_without_rights_to_change_tables_can_use_them(emptied, call):
     app = emptied.replace("tester@", "app@")
     for kind in KINDS:
         with connect(app) as connection:
-            migrate.ensure(connection, kind, app)
+            migrate.ensure(connection, kind, app, CONTRACT.target)
             for name in migrate.KINDS[kind].tables:
                 connection.execute(sa.insert(FIRST.tables[name]), DATA[name])
                 connection.execute(sa.delete(FIRST.tables[name]))

@@ -5,8 +5,12 @@ import json
 import pytest
 from conftest import QUICK
 
-from iris_flower_prediction import cli, export, registry, settings, tables, train
-from iris_flower_prediction.predict import make_predictions
+from iris_flower_prediction import cli, settings
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.models import export, registry
+from iris_flower_prediction.models.predict import make_predictions
+from iris_flower_prediction.tables import reader
+from iris_flower_prediction.training import train
 
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
 
@@ -26,7 +30,7 @@ def test_train_register_load_predict(untouched):
     """The session's training was `train` on the command line; its champion predicts."""
     model = registry.load_model(CHAMPION, settings.load())
     assert (model.name, str(model.version)) == (settings.PACKAGE, "1")
-    rows = tables.read("data/raw/example.csv")
+    rows = reader.read("data/raw/example.csv", CONTRACT)
     assert len(make_predictions(model, rows)) == rows.num_rows > 0
 
 
@@ -48,7 +52,7 @@ def test_training_leaves_metrics_plots_and_the_split(copied):
     pictures = {path.name for path in copied.folder.glob("mlartifacts/**/*.png")}
     assert "feature_importance.png" in pictures
     assert len(pictures) == 2
-    held = tables.read(f"{config.training.work}/split.parquet")["holdout"].to_pylist()
+    held = reader.read(f"{config.training.work}/split.parquet", CONTRACT)["holdout"].to_pylist()
     assert 0 < sum(held) < len(held)
 
 

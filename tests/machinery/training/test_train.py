@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iris_flower_prediction import model, tables, train
+from iris_flower_prediction import model
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.schema import Column, Contract
+from iris_flower_prediction.tables import reader
+from iris_flower_prediction.training import train
 
 
 def training(config, **changes):
@@ -19,7 +21,7 @@ def training(config, **changes):
 def sides(table, config):
     """The rows held out and those trained on, each by its key, or by its features without one."""
     train.split_table(table, config)
-    stored = tables.read(f"{config.training.work}/split.parquet").to_pandas()
+    stored = reader.read(f"{config.training.work}/split.parquet", CONTRACT).to_pandas()
     names = [CONTRACT.key.name] if CONTRACT.key else CONTRACT.names
     rows = [tuple(row) for row in stored[names].astype(str).to_numpy()]
     marked = list(zip(rows, stored["holdout"], strict=True))

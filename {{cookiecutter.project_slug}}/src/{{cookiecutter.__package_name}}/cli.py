@@ -7,7 +7,6 @@ help comes at once.
 
 import argparse
 import importlib
-import importlib.util
 import logging
 import os
 import sys
@@ -15,23 +14,29 @@ from contextlib import suppress
 
 from .errors import ProjectError, brief
 
-# Command: (module, help). Where the module is not part of this project, neither is the command.
+# Command: (module, help).
 COMMANDS = {
-    "train": ("train", "train, validate, register, and promote if better than the champion"),
-    "score": ("batch", "score a table: read, validate, predict, write"),
-    "serve": ("serve", "answer requests for predictions over HTTP"),
-    "predict": ("client", "ask a running API for the predictions of a csv file"),
-    "history": ("versions", "list the registered versions with their metrics and verdicts"),
-    "promote": ("versions", "make a registered version the champion"),
-    "rollback": ("versions", "put the previous champion back"),
-    "copy": ("versions", "copy a verified model from the registry to a folder"),
-    "api-key": ("auth", "create, list or revoke an API key"),
-    "deliver": ("delivery", "bring kept predictions from the spool to the database"),
-    "follow": ("follow", "keep a folder in step with a model in the registry"),
-    "openapi": ("openapi", "write docs/openapi.json, unless clients would break"),
-    "contract": ("versions", "print the contract as the table of docs/contract.md"),
-    "settings": ("effective", "print the settings and where each came from, or check them"),
-    "migrate": ("migrate", "bring the tables in the databases to the newest version"),
+    "train": ("training.train", "train, validate, register; promote if better than the champion"),
+{%- if cookiecutter.deployment_flavor != "api" %}
+    "score": ("batch.job", "score a table: read, validate, predict, write"),
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "batch" %}
+    "serve": ("api.serve", "answer requests for predictions over HTTP"),
+    "predict": ("api.client", "ask a running API for the predictions of a csv file"),
+{%- endif %}
+    "history": ("models.versions", "list the registered versions with their metrics and verdicts"),
+    "promote": ("models.versions", "make a registered version the champion"),
+    "rollback": ("models.versions", "put the previous champion back"),
+    "copy": ("models.versions", "copy a verified model from the registry to a folder"),
+{%- if cookiecutter.deployment_flavor != "batch" %}
+    "api-key": ("api.auth", "create, list or revoke an API key"),
+    "deliver": ("api.delivery", "bring kept predictions from the spool to the database"),
+    "follow": ("api.follow", "keep a folder in step with a model in the registry"),
+    "openapi": ("api.openapi", "write docs/openapi.json, unless clients would break"),
+{%- endif %}
+    "contract": ("models.versions", "print the contract as the table of docs/contract.md"),
+    "settings": ("production", "print the settings and where each came from, or check them"),
+    "migrate": ("production", "bring the tables in the databases to the newest version"),
 }
 FAILED, INTERRUPTED, UNREAD = 2, 130, 141
 # All that log/ may ever take: this many bytes in each of the current and the older files.
@@ -49,8 +54,6 @@ def parser(command: str | None) -> argparse.ArgumentParser:
     top.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():
-        if importlib.util.find_spec(f"{__package__}.{module}") is None:
-            continue
         whole = f"{summary[0].upper()}{summary[1:]}."
         sub = commands.add_parser(name, help=summary, description=whole)
         if name == command:

@@ -1,8 +1,8 @@
 """Where the training table comes from.
 
 This is one of the three files to change for your own project. Return a DataFrame with the columns
-of ``contract.py`` and the target, one row per example; more columns do no harm. ``tables.read``
-reads parquet, csv and SQL: ``return tables.read("data/raw/flowers.csv").to_pandas()``.
+of ``contract.py`` and the target, one row per example; more columns do no harm. A file
+or a database is read so: ``tables.reader.read("data/raw/flowers.csv", CONTRACT).to_pandas()``.
 """
 
 import pandas as pd

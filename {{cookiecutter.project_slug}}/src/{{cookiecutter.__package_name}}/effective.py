@@ -1,6 +1,5 @@
-"""``settings``: what counts in this environment, and where each value came from."""
+"""What counts in this environment, and where each value came from."""
 
-import argparse
 from collections.abc import Iterator
 
 from pydantic import BaseModel
@@ -10,18 +9,8 @@ from .masking import MASK, SECRET_NAME, hidden
 from .settings import origin
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action", nargs="?", choices=["check"], help="refuse what would not work in production"
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    config, sources = settings.read()
-    if arguments.action == "check":
-        from . import production
-
-        return production.report(config, sources)
+def show(config: BaseModel, sources: list) -> None:
+    """Print every setting, its value and its source."""
     rows = [
         (".".join(path), masked(path, value), place(origin(path, sources)))
         for path, value in leaves(config)
@@ -29,7 +18,6 @@ def run(arguments: argparse.Namespace) -> int:
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
     for key, value, where in rows:
         print(f"{key:{widths[0]}}  {value:{widths[1]}}  {where}")
-    return 0
 
 
 def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ...], object]]:

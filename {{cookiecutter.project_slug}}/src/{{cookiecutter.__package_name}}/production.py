@@ -1,10 +1,11 @@
-"""``settings check``: what of the settings would not work, above all in production.
+"""``settings``, ``settings check`` and ``migrate``: what would not work, above all in production.
 
 What must hold everywhere is checked everywhere: folders, databases, no secrets in config/. What is
 good for a laptop only is refused where ``production = true``. Each finding is a sentence: which
 setting, from where, what is wrong and what to do.
 """
 
+import argparse
 import os
 import socket
 import threading
@@ -13,12 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import migrate, registry, settings, tables
-from .databases import connect, is_database, local_path, redacted, sqlite_file
-from .effective import leaves, masked, place
+from . import settings
+from .contract import CONTRACT
+from .effective import leaves, masked, place, show
 from .errors import brief
+from .models import registry
+from .models.stores import parse
 from .settings import Settings, origin
-from .stores import parse
+from .tables import migrate
+from .tables.databases import connect, is_database, local_path, redacted, sqlite_file
 
 # For all databases and servers together; MLflow takes some of them to begin with.
 SECONDS = 20
@@ -83,6 +87,37 @@ SERVERS = (
     "batch.database",
     "keeping.database",
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    if parser.prog.endswith(" migrate"):
+        help_ = "change nothing; 1 if one is behind"
+        parser.add_argument("--check", action="store_true", help=help_)
+    else:
+        help_ = "refuse what would not work in production"
+        parser.add_argument("action", nargs="?", choices=["check"], help=help_)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "migrate":
+        return migrate_all(settings.load(), arguments.check)
+    config, sources = settings.read()
+    if arguments.action == "check":
+        return report(config, sources)
+    show(config, sources)
+    return 0
+
+
+def migrate_all(config: Settings, only_check: bool) -> int:
+    """Bring every database that a setting names to the newest version, or only look."""
+    databases = migrate.configured(config)
+    if not databases:
+        print("No setting names a database.")
+    current = [
+        migrate.check(url, places) if only_check else migrate.migrate(url, places, CONTRACT.target)
+        for url, places in databases.items()
+    ]
+    return 0 if all(current) else 1
 
 
 def report(config: Settings, sources: list) -> int:
@@ -196,7 +231,9 @@ def _ask(config: Settings, key: str, uri: str) -> str | None:
         if problem := _database(config, key, uri):
             return problem
         if key == "batch.input":
-            tables.sql_columns(uri)
+            from .tables import reader  # here, because an API has no Arrow
+
+            reader.sql_columns(uri)
     elif address.scheme in ("http", "https"):
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname, port), SECONDS / 2).close()

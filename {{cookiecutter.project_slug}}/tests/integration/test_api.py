@@ -12,7 +12,7 @@ import pytest
 from conftest import BAD, CHECKOUT, PACKAGE, SECONDS
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.predict import make_predictions
+from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
 
 class Api:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from conftest import BAD
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.predict import make_predictions
+from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
 ROWS = 100
 FIRST = CONTRACT.names[0]

@@ -6,10 +6,11 @@ import shutil
 import pytest
 from conftest import PACKAGE, SECONDS
 
-from {{ cookiecutter.__package_name }} import registry, settings
+from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.predict import make_predictions
+from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
 # What somebody writes who knows MLflow and not this project.
 PLAIN = """

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT
 
-from {{ cookiecutter.__package_name }} import tables
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.predict import make_predictions
+from {{ cookiecutter.__package_name }}.models.predict import make_predictions
+from {{ cookiecutter.__package_name }}.tables import reader
 
 KNOWN = CHECKOUT / "tests" / "known_answers.csv"
 TARGET = CONTRACT.target.name
@@ -35,7 +35,7 @@ def test_a_row_gets_the_same_prediction_alone(loaded_model, rows):
 def test_known_rows_get_their_answer(loaded_model):
     if not KNOWN.exists():
         pytest.skip(f"put rows with answers that nobody doubts into {KNOWN}")
-    known = tables.read(str(KNOWN)).to_pandas()
+    known = reader.read(str(KNOWN), CONTRACT).to_pandas()
     lacking = {*CONTRACT.names, TARGET} - {*known.columns}
     assert not lacking, f"{KNOWN} lacks {sorted(lacking)}: put rows of yours there, or remove it"
     for number, predicted in enumerate(make_predictions(loaded_model, known)):

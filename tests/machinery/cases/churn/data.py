@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from . import tables
-from .settings import root
+from .contract import CONTRACT
+from .tables.reader import read
 
 
 def load() -> pd.DataFrame:
-    return tables.read(f"{root()}/data/raw/customers.csv").to_pandas()
+    return read("data/raw/customers.csv", CONTRACT).to_pandas()

@@ -1,0 +1,186 @@
+"""Whole tables by URI, whatever form they come in."""
+
+import gzip
+import sqlite3
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import numbered
+
+from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.schema import Column, Contract
+from iris_flower_prediction.tables import databases, reader
+
+
+@pytest.mark.parametrize("name", ["parquet", "csv", "file", "folder", "table", "query"])
+def test_read_gives_the_whole_table(sources, name):
+    table = reader.read(sources[name], CONTRACT)
+    assert table.select(["A", "B", "C"]).to_pydict() == numbered(1000).to_pydict()
+
+
+def test_read_of_a_table_without_rows_has_its_columns(sources):
+    none = sources["table"].replace("#numbers", "#SELECT * FROM numbers WHERE A < 0")
+    empty = reader.read(none, CONTRACT)
+    assert (empty.num_rows, empty.column_names) == (0, ["A", "B", "C"])
+
+
+def test_read_of_a_table_whose_first_values_are_missing(tmp_path):
+    count = reader.SQL_FETCH_ROWS + 1
+    with sqlite3.connect(tmp_path / "one.db") as database:
+        database.execute("CREATE TABLE late (A INTEGER, B REAL)")
+        values = [(n, None if n < count - 1 else 0.5) for n in range(count)]
+        database.executemany("INSERT INTO late VALUES (?, ?)", values)
+    table = reader.read(f"sqlite:///{tmp_path / 'one.db'}#late", CONTRACT)
+    assert table["A"].to_pylist() == list(range(count))
+    assert table["B"].null_count == count - 1
+
+
+def test_a_vanished_input_is_named_and_nothing_is_made_in_its_place(tmp_path):
+    gone = tmp_path / "gone"
+    with pytest.raises(ProjectError, match="gone does not exist"):
+        reader.files(str(gone))
+    with pytest.raises(ProjectError, match="gone"):
+        reader.sql_columns(f"sqlite:///{gone / 'x.db'}#numbers")
+    assert not gone.exists()
+
+
+def test_codes_of_a_csv_file_keep_their_zeros(tmp_path):
+    columns = (Column("CODE", "category", allowed=("01", "02")), Column("A", "integer"))
+    contract = Contract("1.0.0", columns, Column("Y", "float"), Column("ID", "text"))
+    (tmp_path / "x.csv").write_text("ID,CODE,A,Y,MORE\n0017,01,5,1.5,7\n0018,02,,NaN,\n", "utf-8")
+    found = reader.read(str(tmp_path / "x.csv"), contract).to_pylist()
+    assert found[0] == {"ID": "0017", "CODE": "01", "A": 5, "Y": 1.5, "MORE": 7}
+    assert found[1]["A"] is None
+
+
+def test_a_folder_of_datasets_is_read_like_one_of_files(tmp_path):
+    (tmp_path / "day.parquet").mkdir()
+    pq.write_table(pa.table({"A": [1]}), tmp_path / "day.parquet" / "part-0.parquet")
+    assert reader.read(str(tmp_path), CONTRACT).num_rows == 1
+
+
+def test_a_date_of_a_csv_file_is_the_one_that_is_written(tmp_path):
+    contract = Contract("1.0.0", (Column("DAY", "date"),), Column("Y", "float"))
+    text = "2024-01-01T23:30:00-05:00"
+    (tmp_path / "x.csv").write_text(f"DAY,Y\n{text},1\n", "utf-8")
+    assert reader.read(str(tmp_path / "x.csv"), contract)["DAY"].to_pylist() == [text]
+
+
+def test_a_folder_without_tables_is_named(tmp_path):
+    with pytest.raises(ProjectError, match="holds no file"):
+        reader.files(str(tmp_path))
+
+
+def test_the_end_of_a_name_may_be_in_capitals_and_csv_be_compressed(tmp_path):
+    (tmp_path / "a.CSV").write_text("A\n1\n", "utf-8")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"A\n2\n", mtime=0))
+    pq.write_table(pa.table({"A": [3]}), tmp_path / "c.Parquet")
+    assert sorted(reader.read(str(tmp_path), CONTRACT)["A"].to_pylist()) == [1, 2, 3]
+    assert reader.read(str(tmp_path / "b.csv.gz"), CONTRACT)["A"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "b.xlsx", "c.csv.zip", "csv", "sub/d.json"])
+def test_a_file_that_would_be_left_out_is_named(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.csv").write_text("A\n1\n", "utf-8")
+    (tmp_path / name).write_text("?", "utf-8")
+    with pytest.raises(ProjectError, match=f"{name} cannot be read: give a file that ends in"):
+        reader.files(str(tmp_path))
+    with pytest.raises(ProjectError, match=f"{name} cannot be read"):
+        reader.files(str(tmp_path / name))
+    (tmp_path / name).rename(tmp_path / "_left_out")
+    assert reader.files(str(tmp_path)) == [tmp_path / "a.csv"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_in_a_folder_are_followed_or_named(tmp_path):
+    inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
+    for folder, value in ((inbox, 1), (elsewhere, 2)):
+        folder.mkdir()
+        (folder / "a.csv").write_text(f"A\n{value}\n", "utf-8")
+    (inbox / "more").symlink_to(elsewhere)
+    assert reader.read(str(inbox), CONTRACT)["A"].to_pylist() == [1, 2]
+    (inbox / "gone.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ProjectError, match=r"gone\.csv cannot be read"):
+        reader.files(str(inbox))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.parquet", b"no parquet"),
+        ("a.csv", b"A\n1,2\n"),
+        ("a.csv.gz", gzip.compress(b"A", mtime=0)[:9]),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ProjectError, match=f"{name} cannot be read as"):
+        reader.read(str(tmp_path), CONTRACT)
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("sqlite:///{folder}/one.db", "behind a #"),
+        ("sqlite:///{folder}/one.db#nowhere", "no such table: nowhere"),
+        ("sqlite:///{folder}/one.db#SELECT nowhere FROM numbers", "no such column: nowhere"),
+        ("oracel://host/db#numbers", "oracel"),
+        ("://#numbers", "SQLAlchemy URL"),
+    ],
+)
+def test_a_bad_database_url_is_an_error_in_one_sentence(sources, tmp_path, uri, sentence):
+    with pytest.raises(ProjectError, match=sentence) as caught:
+        reader.sql_columns(uri.replace("{folder}", str(tmp_path)))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_passwords_are_never_shown():
+    uri = "postgresql+psycopg://reader:se%23cret@localhost:1/db#numbers"
+    assert "cret" not in reader.redacted(uri)
+    with pytest.raises(ProjectError) as caught:
+        reader.sql_columns(uri)
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql+pg8000://reader:pa@cret@localhost/db#numbers",
+        "postgresql+pg8000://reader@localhost/db?password=cret#numbers",
+        "mssql+pyodbc:///?odbc_connect=UID%3Dreader%3BPWD%3Dcret#numbers",
+        "postgresql+pg8000://reader:pa#cret@localhost/db",
+    ],
+)
+def test_no_way_to_give_a_password_shows_it(uri):
+    for show in (reader.redacted, databases.identity):
+        try:
+            assert "cret" not in show(uri)
+        except ProjectError as error:
+            assert str(error) == "postgresql+pg8000://… is not a SQLAlchemy URL."
+    assert databases.has_password(uri) or "pa#" in uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "same"),
+    [
+        ("postgresql+pg8000://one:a@host:5432/shop#t", "postgresql://two@host:5432/shop#t"),
+        ("postgresql://host/shop?user=one&password=a&x=1#t", "postgresql://host/shop?x=1#t"),
+        (
+            "mssql+pyodbc:///?odbc_connect=SERVER%3Dh%3BUID%3Done%3BPWD%3Da#t",
+            "mssql+pyodbc:///?odbc_connect=SERVER%3Dh%3BUID%3Dtwo%3BPWD%3Db#t",
+        ),
+        ("sqlite:////data/shop.db#t", "sqlite:////data/shop.db#t"),
+    ],
+)
+def test_a_database_is_the_same_whoever_asks_it(uri, same):
+    assert databases.identity(uri) == databases.identity(same)
+
+
+@pytest.mark.parametrize("other", ["//other/shop#t", "//host/shop#u", "//host/shop2#t"])
+def test_another_table_is_another(other):
+    known = databases.identity("postgresql://host/shop#t")
+    assert databases.identity(f"postgresql:{other}") != known

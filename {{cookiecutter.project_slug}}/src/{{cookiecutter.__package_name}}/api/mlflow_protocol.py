@@ -1,0 +1,84 @@
+"""POST /invocations: what MLflow's own server takes, and with it SageMaker and Azure ML.
+
+JSON with ``dataframe_split``, ``dataframe_records``, ``instances`` or ``inputs``, or CSV with a
+line of names. As there, columns that the model does not take are left out.
+"""
+
+import csv
+import io
+from collections import Counter
+from typing import Any
+
+from ..schema import Contract
+from .problems import Problem
+from .values import Rows, parse, read, violated, violation
+from .wire import parse_json
+
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+LARGEST_CELL = 100_000
+
+
+def rows(contract: Contract, kind: str, body: bytes, most_rows: int) -> Rows:
+    """The rows of a body of the media type ``kind``.
+
+    :raises Problem: 400, 415, 422.
+    """
+    if kind == "text/csv":
+        return read(contract, _from_csv(contract, body), most_rows, strict=False)
+    if kind != "application/json":
+        raise Problem(415, "media_type", "send application/json or text/csv.")
+    content = parse_json(body, nan=True)
+    forms = [form for form in FORMS if isinstance(content, dict) and form in content]
+    if len(forms) != 1:
+        reason = f"is missing: send one of {', '.join(FORMS)}"
+        raise violated([violation(None, None, None, reason)])
+    return read(contract, _columns(contract, forms[0], content[forms[0]]), most_rows, strict=False)
+
+
+def _columns(contract: Contract, form: str, data: Any) -> Any:
+    """Columns of any of the forms; what fits none of them is left to ``read`` to refuse."""
+    if form == "dataframe_split":
+        if not isinstance(data, dict) or not isinstance(data.get("data"), list):
+            raise violated([violation(form, None, None, "has no list named data")])
+        return _from_lists(data.get("columns", contract.names), data["data"])
+    if isinstance(data, list) and all(isinstance(row, dict) for row in data):
+        names = dict.fromkeys(name for row in data for name in row) or contract.names
+        # Of other names only the name counts: a row each of its own would fill the memory.
+        needed = contract.needed
+        return {name: [row.get(name) for row in data] if name in needed else [] for name in names}
+    if isinstance(data, list):
+        return _from_lists(contract.names, data)
+    if isinstance(data, dict):
+        return {name: v if isinstance(v, list) else [v] for name, v in data.items()}
+    return data
+
+
+def _from_lists(names: Any, lists: list) -> dict:
+    """Columns of rows whose values stand in the order of ``names``."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise violated([violation("columns", None, None, "is no list of names")])
+    [(name, times)] = Counter(names).most_common(1) or [("", 0)]
+    if times > 1:
+        raise violated([violation(name, None, None, "is there twice")])
+    for index, row in enumerate(lists):
+        if not isinstance(row, list) or len(row) != len(names):
+            raise violated([violation("data", index, row, f"is no list of {len(names)} values")])
+    return {name: [row[at] for row in lists] for at, name in enumerate(names)}
+
+
+def _from_csv(contract: Contract, body: bytes) -> dict:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Problem(400, "malformed", "the body is not UTF-8.") from None
+    csv.field_size_limit(LARGEST_CELL)
+    try:
+        header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
+    except csv.Error as error:
+        raise Problem(400, "malformed", f"the body cannot be read as csv: {error}.") from None
+    columns = _from_lists(header, lines)
+    known = {column.name: column for column in contract.columns}
+    return {
+        name: [parse(known[name], cell) if name in known else cell for cell in cells]
+        for name, cells in columns.items()
+    }

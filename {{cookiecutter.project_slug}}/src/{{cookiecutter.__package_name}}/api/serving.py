@@ -1,0 +1,133 @@
+"""The model that an API serves: verified, tested by itself, and replaced while requests go on.
+
+The API reads a model from a folder alone; what is in a registry is copied to one by follow.py. When
+the folder holds another model, that is loaded beside the one that serves, and takes its place if
+it passes; if it does not, the old one goes on.
+"""
+
+import gc
+import logging
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from ..contract import CONTRACT
+from ..errors import brief
+from ..models.predict import Model, current, open_model, self_test
+
+log = logging.getLogger(__name__)
+TIMED_ROWS, TIMES = 100, 3
+# Seconds; no need to time it again.
+CLEARLY_SLOW = 0.1
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that passed its checks, and what a row costs it."""
+
+    model: Model
+    seconds_per_call: float
+    seconds_per_row: float
+
+    def seconds(self, rows: int) -> float:
+        """What a call with so many rows takes, about."""
+        return self.seconds_per_call + rows * self.seconds_per_row
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def version(self) -> str:
+        return self.model.version
+
+    def codes(self, matrix: np.ndarray):
+        """Predictions in numeric form and their probabilities or None, both of shape (rows,)."""
+        return self.model.codes(matrix)
+
+    def describe(self) -> dict:
+        """What GET /model answers."""
+        known = self.model.metadata
+        return {
+            "name": self.name,
+            "version": self.version,
+            "alias": known.get("alias"),
+            "sha256": known["sha256"],
+            "artifact": known["artifact"],
+            "estimator": known.get("estimator"),
+            "trained_at": known.get("trained_at"),
+            "metrics": known.get("metrics", {}),
+            "contract": CONTRACT.describe(),
+        }
+
+    @property
+    def trained(self) -> float | None:
+        """When it was trained, in seconds since 1970."""
+        at = self.model.metadata.get("trained_at")
+        return datetime.fromisoformat(at).timestamp() if at else None
+
+
+class Shelf:
+    """The folder a model is read from, and the model that was read last and passed."""
+
+    def __init__(self, folder: Path, allow_pickle: bool = False) -> None:
+        self.folder, self.allow_pickle = folder, allow_pickle
+        self._seen = self._look()
+        self.served = self._load(self._seen)
+
+    def refresh(self) -> bool | None:
+        """Load what has changed: True if it serves now, False if it failed, None if nothing has.
+
+        What failed is tried again when it changes again. Takes as long as loading does; the model
+        that serves goes on meanwhile.
+        """
+        try:
+            found = self._look()
+            if found == self._seen:
+                return None
+            self._seen = found
+            self.served = served = self._load(found)
+        except Exception as error:  # whatever a damaged model makes its runtime raise
+            log.error("The model in %s is not used: %s", self.folder, brief(error))
+            return False
+        log.info("Version %s of %s serves.", served.version, served.name)
+        settle()
+        return True
+
+    def _look(self) -> tuple:
+        """What tells one content of the folder from another."""
+        folder = current(self.folder)
+        files = sorted(path for path in folder.glob("*") if path.is_file())
+        stats = [(path.name, path.stat()) for path in files]
+        return folder, *(
+            (name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats
+        )
+
+    def _load(self, found: tuple) -> Served:
+        model = open_model(found[0], allow_pickle=self.allow_pickle)
+        self_test(model)
+        known = np.asarray(model.metadata["self_test"]["rows"], np.float32)
+        rows = np.resize(known, (TIMED_ROWS, len(CONTRACT.columns)))
+        one, many = (_seconds(model, rows[:count]) for count in (1, TIMED_ROWS))
+        return Served(model, one, max(0.0, many - one) / TIMED_ROWS)
+
+
+def _seconds(model: Model, rows: np.ndarray) -> float:
+    """What a call takes: the least of a few times, as other processes only add to it."""
+    times = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        model.codes(rows)
+        times.append(time.perf_counter() - began)
+        if times[-1] > CLEARLY_SLOW:
+            break
+    return min(times)
+
+
+def settle() -> None:
+    """What is alive now stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,219 @@
+"""The batch job: one run, or the runs that an incremental call needs.
+
+A run has an id. The same id again does nothing once its predictions are published; a run that was
+killed goes on where it stopped; two processes never work on the same run.
+"""
+
+import argparse
+import json
+import logging
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import settings
+from ..errors import ProjectError
+from ..models import registry
+from ..settings import Settings
+from ..tables import reader
+from ..tables.databases import identity, local_path
+from ..tables.json_files import read_json
+from ..tables.locks import only_one
+from . import parts
+from .outputs import open_output
+from .parts import Window
+from .scoring import PLAN, Run, owner, rejected_file
+
+log = logging.getLogger(__name__)
+NOT_SHOWN = ("source", "model_version", "run_id", "predicted_at")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score, with which model, and where to put it."""
+
+    input: str
+    output: str
+    model: str
+    format: str = "parquet"
+    run_id: str | None = None
+    force: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    where = "parquet or csv file, folder of them, or SQLAlchemy URL#TABLE"
+    add("--input", type=_given, metavar="URI", help=f"{where} or URL#QUERY (default: batch.input)")
+    add("--output", type=_given, metavar="URI", help=f"{where} (default: batch.output)")
+    add(
+        "--model",
+        type=_given,
+        metavar="URI",
+        help="a version in a store, or a folder (default: models.uri)",
+    )
+    add("--format", choices=["parquet", "csv"], default="parquet", help="of the files in a folder")
+    add(
+        "--run-id",
+        type=_given,
+        metavar="ID",
+        help="the same id again does nothing (default: a new one)",
+    )
+    add("--engine", choices=["local", "spark"], help="what scores (default: batch.engine)")
+    add("--master", type=_given, metavar="URL", help="of Spark (default: batch.master)")
+    add("--force", action="store_true", help="repeat a run that was published already")
+    add("--incremental", action="store_true", help="only files or rows not scored before")
+    add("--show", type=int, default=0, metavar="N", help="print the first N predictions")
+    add("--watermark", metavar="COLUMN", help="of a table: rows beyond its last value are new")
+
+
+def _given(text: str) -> str:
+    """An option's value; an empty one, from a variable that is not set, is no default."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = _engine(settings.load(), arguments)
+    request = Request(
+        settings.absolute(arguments.input or config.batch.input, Path.cwd()),
+        settings.absolute(arguments.output or config.batch.output, Path.cwd()),
+        registry.typed(arguments.model) if arguments.model else config.models.uri,
+        arguments.format,
+        arguments.run_id,
+        arguments.force,
+    )
+    if arguments.show and (arguments.incremental or local_path(request.output) is None):
+        raise ProjectError("--show goes with one run that writes files.")
+    if arguments.incremental:
+        score_new(request, arguments.watermark, config)
+    elif arguments.watermark:
+        raise ProjectError("--watermark goes with --incremental.")
+    else:
+        manifest = score(request, config)
+        if arguments.show:
+            show(manifest, arguments.show)
+    return 0
+
+
+def _engine(config: Settings, arguments: argparse.Namespace) -> Settings:
+    """The settings with the engine of the command line."""
+    chosen = {"engine": arguments.engine, "master": arguments.master}
+    given = {name: value for name, value in chosen.items() if value}
+    batch = config.batch.model_copy(update=given)
+    if arguments.master and batch.engine != "spark":
+        raise ProjectError("--master goes with --engine spark.")
+    return config.model_copy(update={"batch": batch})
+
+
+def score_new(request: Request, column: str | None, config: Settings) -> None:
+    """Score what was not scored before, in one run, or in two where one was interrupted."""
+    from .incremental import work
+
+    if request.run_id or request.force:
+        raise ProjectError("--incremental chooses its own run ids: leave --run-id and --force out.")
+    if reader.format_of(Path(request.output)):
+        raise ProjectError("--incremental adds to its output: give a folder or a table.")
+    output = open_output(request.output, request.format, Path(config.batch.work))
+    found = work(
+        request.input,
+        column,
+        config.batch.database,
+        new_run_id(),
+        lambda run_id: output.published(run_id) is not None,
+    )
+    for run_id, paths, window in found:
+        score(replace(request, run_id=run_id), config, paths, window)
+
+
+def show(manifest: dict, count: int) -> None:
+    """Print the first predictions of a run that wrote files."""
+    output = open_output(manifest["output"], "parquet", Path())
+    for row in parts.head(output.path(manifest["run_id"]), count):
+        shown = {name: value for name, value in row.items() if name not in NOT_SHOWN}
+        print("    " + "  ".join(f"{name} {value}" for name, value in shown.items()))
+
+
+def score(
+    request: Request,
+    config: Settings,
+    paths: list[Path] | None = None,
+    window: Window | None = None,
+) -> dict:
+    """One run from input to published predictions; returns its manifest.
+
+    :param paths: the input's files to score, all of them if None.
+    :raises ProjectError: nothing was published; the same run can be started again.
+    """
+    work = Path(config.batch.work)
+    output = open_output(request.output, request.format, work)
+    run_id = request.run_id or _unfinished(output, request, work) or new_run_id()
+    if not RUN_ID.fullmatch(run_id):
+        problem = "use at most 100 letters, digits, dots and hyphens, a letter or digit first"
+        raise ProjectError(f"run id {run_id[:100]!r}: {problem}.")
+    with only_one(run_id, work, f"run {run_id}"):
+        published = output.published(run_id)
+        if published and published["input"]["uri"] != identity(request.input):
+            taken = f"run id {run_id} is taken, by {published['input']['uri']}"
+            raise ProjectError(f"{taken}: choose another.")
+        if published and not request.force:
+            print(f"Run {run_id} was published already; --force repeats it.")
+            return published
+        paths = reader.files(request.input) if paths is None else paths
+        _keep_apart(paths, local_path(request.output))
+        rejected = rejected_file(config, run_id)
+        if rejected.exists() and read_json(owner(rejected)) not in (None, {"output": str(output)}):
+            raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
+        model = registry.load_model(request.model, config)
+        try:
+            run = Run(run_id, request.input, output, request.model, model, config, paths, window)
+            manifest = run.execute()
+        except OSError as error:
+            raise ProjectError(f"{error}. Run {run_id} goes on when started again.") from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"run {run_id} goes on when started again") from None
+    _report(manifest)
+    return manifest
+
+
+def _report(manifest: dict) -> None:
+    rows, timings = manifest["rows"], manifest["timings"]
+    log.info("run: %s", json.dumps(manifest))
+    print(
+        f"Run {manifest['run_id']}: {rows['read']:,} rows read, {rows['predicted']:,} predicted, "
+        f"{rows['rejected']:,} rejected in {timings['seconds']:.1f} s with "
+        f"{manifest['model']['name']} version {manifest['model']['version']}\n"
+        f"  predictions: {manifest['output']}"
+        + (f"\n  rejected:    {manifest['rejected']}" if manifest["rejected"] else "")
+    )
+
+
+def new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _keep_apart(paths: list[Path], output: Path | None) -> None:
+    """Refuse an output that would replace its own input, or be read as input the next time."""
+    for path in paths:
+        if output and (output == path or output in path.parents):
+            raise ProjectError(f"{path} is both input and output: choose another output.")
+
+
+def _unfinished(output, request: Request, work: Path) -> str | None:
+    """The id of a run over the same input that was killed: the same command finishes it."""
+    for file in sorted(output.staging.glob(f"*/{PLAN}")):
+        plan = read_json(file)
+        same = (identity(request.input), str(output))
+        if plan and (plan["input"], plan["output"]) == same:
+            run_id = file.parent.name
+            if not output.published(run_id):
+                return run_id
+            # It was killed after it was published, or is being repeated by another process.
+            with suppress(ProjectError), only_one(run_id, work, run_id):
+                shutil.rmtree(file.parent, ignore_errors=True)
+    return None

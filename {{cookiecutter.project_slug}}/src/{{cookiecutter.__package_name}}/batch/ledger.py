@@ -1,0 +1,112 @@
+"""What incremental scoring has scored already: claims in the predictions database.
+
+A run claims its files, or its window of rows, before it scores them, and marks the claim as done
+after its output was published. After a crash the claim is still open, and the next call finishes
+that very run under the same id, so every file and row is scored exactly once.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Boolean, Column, MetaData, String, Table, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ..errors import ProjectError
+from ..tables.databases import connect
+from ..tables.migrate import ensure
+from .parts import Window
+
+# Types of a watermark that JSON lacks, each read back from its text.
+TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}
+claims = Table(
+    "score_claims",
+    MetaData(),
+    Column("source", String(1000), primary_key=True),
+    # A file, or the value of the watermark column after which a window begins.
+    Column("item", String(1000), primary_key=True),
+    Column("until", String(1000)),
+    Column("run_id", String(200), nullable=False),
+    Column("done", Boolean, nullable=False),
+)
+
+
+class Ledger:
+    """The claims on one source, an input's ``databases.identity``, in the database at ``uri``."""
+
+    def __init__(self, uri: str, source: str) -> None:
+        self.uri, self.source = uri, source
+        with connect(uri, create=True) as connection:
+            ensure(connection, "claims", uri)
+
+    def items(self) -> set[str]:
+        """The files that were claimed so far, done or not."""
+        return {row.item for row in self._rows()}
+
+    def unfinished(self) -> tuple[str, list[str], Any] | None:
+        """Run id, items and end of the window (None for files) of a claim that was not finished."""
+        rows = [row for row in self._rows() if not row.done]
+        if not rows:
+            return None
+        run_id = rows[0].run_id
+        items = sorted(row.item for row in rows if row.run_id == run_id)
+        return run_id, items, rows[0].until
+
+    def watermark(self) -> Any:
+        """The end of the last window that was scored, None before the first."""
+        ends = [_value(row.until) for row in self._rows() if row.until is not None]
+        return max(ends, default=None)
+
+    def claim(self, run_id: str, items: Iterable[str], until: str | None = None) -> None:
+        """:raises ProjectError: somebody else has claimed one of the items in the meantime."""
+        rows = [
+            {"source": self.source, "item": item, "until": until, "run_id": run_id, "done": False}
+            for item in items
+        ]
+        with connect(self.uri) as connection:
+            try:
+                connection.execute(insert(claims), rows)
+            except IntegrityError:
+                problem = f"another incremental run is scoring {self.source}."
+                raise ProjectError(problem) from None
+
+    def done(self, run_id: str) -> None:
+        with connect(self.uri) as connection:
+            connection.execute(update(claims).where(self._of(run_id)).values(done=True))
+
+    def release(self, run_id: str, items: list[str]) -> None:
+        """Give back what was claimed and cannot be scored now."""
+        those = self._of(run_id) & claims.c.item.in_(items)
+        with connect(self.uri) as connection:
+            connection.execute(delete(claims).where(those))
+
+    def _of(self, run_id: str):
+        return (claims.c.source == self.source) & (claims.c.run_id == run_id)
+
+    def _rows(self) -> list:
+        with connect(self.uri) as connection:
+            query = select(claims).where(claims.c.source == self.source)
+            return list(connection.execute(query))
+
+
+def window(column: str, item: str, until: str) -> Window:
+    """The window of rows that a claim stands for."""
+    return Window(column, _value(item), _value(until))
+
+
+def text(value: Any) -> str:
+    """A watermark's value as text that keeps its type.
+
+    :raises ProjectError: it is of no type that can be written down.
+    """
+    kind = type(value).__name__
+    if kind not in TYPES and not isinstance(value, int | float | str | None):
+        raise ProjectError(f"a watermark of type {kind} cannot be kept: choose another column.")
+    return json.dumps([kind, str(value) if kind in TYPES else value])
+
+
+def _value(stored: str) -> Any:
+    kind, value = json.loads(stored)
+    return TYPES[kind](value) if kind in TYPES else value

@@ -1,0 +1,234 @@
+"""From a fitted estimator to the serving artifact.
+
+The estimator is exported to ONNX and the export is compared with it: labels and probabilities of a
+classifier, values of a regressor. Where there is no exporter, or the two disagree too often, the
+estimator's skops file is served instead; cloudpickle is the last resort, and only where the
+settings allow it.
+"""
+
+import hashlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract import CONTRACT
+from ..errors import ProjectError, brief
+from ..settings import PACKAGE, Settings, Training
+from .predict import OTHER_PROBABILITY, Scores, native, open_model, write_metadata
+
+DRAWN_ROWS = 10_000
+MISSING = 0.1
+# A class is judged by itself where that many rows are of it: one of 200 is no more than the default
+# of training.max_label_disagreement.
+CLASS_ROWS = 200
+# Drawn rows that are kept with the model and their answers, for whoever loads it to compare: so
+# many as they come, and so many with a missing value.
+SELF_TEST_ROWS = 5
+# Two classes whose probabilities differ by less are a tie; either answer is right.
+TIE = 1e-6
+# Regression: a value that is farther off is another one, in standard deviations of the target.
+OTHER_VALUE = 0.01
+log = logging.getLogger(__name__)
+
+
+def save(
+    estimator: Any,
+    folder: Path,
+    training: np.ndarray,
+    target: np.ndarray,
+    holdout: np.ndarray,
+    config: Settings,
+) -> dict:
+    """Write the serving artifact and its metadata to ``folder``, and return the metadata.
+
+    :param training: float32 (rows, columns); its ranges stand in where the contract has none.
+    :param target: codes (rows,) of the training rows.
+    :param holdout: float32 (rows, columns), rows the estimator was not fitted on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = draw(training, config.training.seed)
+    fitted = {"drawn": _answers(estimator, drawn)}
+    disagreement: dict[str, dict[str, float]] = {}
+    try:
+        content = _to_onnx(estimator, training)
+        metadata = _write(estimator, folder, "model.onnx", content)
+        exported, deviation = open_model(folder), float(np.std(target))
+        fitted["holdout"] = native(estimator)(holdout)
+        for name, rows in (("holdout", holdout), ("drawn", drawn)):
+            disagreement[name] = compare(exported.run(rows), fitted[name], deviation)
+        why = _too_much(disagreement, config.training)
+    except Exception as error:  # an exporter may fail in any way; the estimator itself still serves
+        why = f"it cannot be exported to ONNX: {brief(error.__cause__ or error)}"
+    if why:
+        log.info("the estimator itself is served, because %s", why)
+        (folder / "model.onnx").unlink(missing_ok=True)
+        metadata = _write_native(estimator, folder, config.models.allow_pickle)
+    else:
+        (folder / "native.skops").write_bytes(_to_skops(estimator) or b"")
+    metadata |= {"disagreement": disagreement, "fallback": why}
+    gaps = np.isnan(drawn).any(axis=1)
+    rows = np.concatenate([drawn[:SELF_TEST_ROWS], drawn[gaps][:SELF_TEST_ROWS]])
+    labels, probabilities = open_model(folder, allow_pickle=config.models.allow_pickle).run(rows)
+    metadata["self_test"] = {
+        "rows": rows.tolist(),
+        "labels": labels.tolist(),
+        "probabilities": None if probabilities is None else probabilities.tolist(),
+    }
+    write_metadata(folder, metadata)
+    return metadata
+
+
+def _worst(disagreement: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The larger share of each kind that ``compare`` found."""
+    worst: dict[str, float] = {}
+    for shares in disagreement.values():
+        for what, share in shares.items():
+            worst[what] = max(share, worst.get(what, 0))
+    return worst
+
+
+def told(disagreement: dict[str, dict[str, float]]) -> str:
+    """What ``compare`` found, in words; empty where nothing differs."""
+    worst = _worst(disagreement)
+    found = [f"other {what} for {100 * share:.2g} %" for what, share in worst.items() if share]
+    return f"{' and '.join(found)} of the rows" if found else ""
+
+
+def _too_much(disagreement: dict[str, dict[str, float]], config: Training) -> str | None:
+    """Why the estimator is served instead of its export, if it has to be."""
+    most = {
+        "labels": config.max_label_disagreement,
+        "probabilities": config.max_score_disagreement,
+        "values": config.max_score_disagreement,
+    }
+    if any(share > most[what] for what, share in _worst(disagreement).items()):
+        limits = "training.max_label_disagreement and max_score_disagreement"
+        return f"its export to ONNX gives {told(disagreement)}, more than {limits} allow"
+    return None
+
+
+def draw(training: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of float32 drawn evenly from the contract's ranges, shape (DRAWN_ROWS, columns).
+
+    Where a column may be missing, MISSING of its values are.
+    """
+    random = np.random.default_rng(seed)
+    drawn = np.empty((DRAWN_ROWS, len(CONTRACT.columns)), np.float32)
+    for index, column in enumerate(CONTRACT.columns):
+        low, high = column.drawn_from
+        known = training[~np.isnan(training[:, index]), index]
+        known = known if len(known) else np.zeros(1)
+        low = known.min() if low is None else low
+        high = known.max() if high is None else high
+        values = random.uniform(low, high, DRAWN_ROWS)
+        drawn[:, index] = values if column.type == "float" else values.round()
+        if column.nullable:
+            drawn[random.random(DRAWN_ROWS) < MISSING, index] = np.nan
+    return drawn
+
+
+def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
+    """What the estimator gives the drawn rows.
+
+    :raises ProjectError: the contract allows what the estimator does not, such as a gap.
+    """
+    gaps = [column.name for column in CONTRACT.columns if column.nullable]
+    try:
+        return native(estimator)(drawn)
+    except ValueError as error:
+        advice = (
+            f"on missing values, which the contract allows in {', '.join(gaps)}"
+            f" ({brief(error)}): impute them in its pipeline in model.py"
+            if gaps
+            else f"on values that the contract allows ({brief(error)}): choose another in model.py"
+        )
+        raise ProjectError(f"the estimator fails {advice}.") from error
+
+
+def compare(served: Scores, fitted: Scores, deviation: float) -> dict[str, float]:
+    """Shares of rows, from 0 to 1, on which an export answers otherwise than its estimator.
+
+    Of a regression ``values``, those that differ by more than OTHER_VALUE. Of a classification
+    ``labels``, ties aside, the largest share of any class, and ``probabilities``, rows where that
+    of some class differs by more than OTHER_PROBABILITY.
+
+    :param deviation: standard deviation of the target, in its unit.
+    """
+    (labels, scores), (expected, probabilities) = served, fitted
+    if CONTRACT.target.type in ("float", "integer", "date"):
+        # Of a target that never changes float32 still differs in the last digit.
+        relative = 0 if deviation else 1e-6
+        same = np.isclose(labels, expected, rtol=relative, atol=OTHER_VALUE * deviation)
+        return {"values": float(np.mean(~same))}
+    other = labels != expected
+    # Not every classifier goes by its probabilities: those of SGDClassifier may all be 0 or 1.
+    if probabilities is not None and (expected == probabilities.argmax(axis=1)).all():
+        top = np.sort(probabilities, axis=1)[:, -2:]
+        other &= top[:, -1] - top[:, 0] > TIE
+    # Else a rare class could be lost in the others.
+    classes = (other[expected == each] for each in np.unique(expected))
+    frequent = [rows for rows in classes if len(rows) >= CLASS_ROWS]
+    found = {"labels": float(max(np.mean(rows) for rows in (other, *frequent)))}
+    if probabilities is not None:
+        same = np.isclose(scores, probabilities, rtol=0, atol=OTHER_PROBABILITY)
+        found["probabilities"] = float(np.mean(~same.all(axis=1)))
+    return found
+
+
+def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:
+    from skl2onnx import to_onnx
+    from sklearn.base import is_classifier
+
+    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return to_onnx(estimator, training[:1], options=options).SerializeToString()
+
+
+def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
+    if content := _to_skops(estimator):
+        metadata = _write(estimator, folder, "model.skops", content)
+        try:
+            open_model(folder)
+            return metadata
+        except Exception as error:  # what skops writes, such as a lambda, it need not read again
+            log.warning("skops cannot open the estimator again: %s", brief(error))
+            (folder / "model.skops").unlink()
+    if not allow_pickle:
+        raise ProjectError(
+            f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded "
+            "(the log says why): move functions of yours to classes in model.py, choose another "
+            "estimator, or set models.allow_pickle = true."
+        )
+    import cloudpickle
+
+    log.warning("The model is saved with cloudpickle: load it only where you trust its origin.")
+    return _write(estimator, folder, "model.pkl", cloudpickle.dumps(estimator))
+
+
+def _to_skops(estimator: Any) -> bytes | None:
+    """The estimator as skops keeps it, or None where skops cannot."""
+    import skops.io
+
+    try:
+        return skops.io.dumps(estimator)
+    except Exception as error:
+        log.warning("skops cannot keep the estimator: %s", error)
+        return None
+
+
+def _write(estimator: Any, folder: Path, artifact: str, content: bytes) -> dict:
+    (folder / artifact).write_bytes(content)
+    metadata = {
+        "name": PACKAGE,
+        "artifact": artifact,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "probabilities": hasattr(estimator, "predict_proba"),
+        "contract": CONTRACT.version,
+        "numeric_form": CONTRACT.numeric_form,
+    }
+    write_metadata(folder, metadata)
+    return metadata

@@ -1,0 +1,17 @@
+"""``project:FOLDER``, where MLflow keeps artifacts by default: a folder of this project.
+
+MLflow makes every plain path absolute before it stores it, and a project that was moved or copied
+would no longer find its models, or worse, would find those of the original.
+"""
+
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from ..settings import root
+
+
+class ProjectArtifactRepository(LocalArtifactRepository):
+    """Found by MLflow through the entry point in pyproject.toml."""
+
+    def __init__(self, artifact_uri: str, *args, **options) -> None:
+        folder = root() / artifact_uri.removeprefix("project:")
+        super().__init__(str(folder), *args, **options)

@@ -1,0 +1,273 @@
+"""From a verified serving artifact to predictions: the one path that every flavor uses.
+
+A saved model is a folder: the artifact (``model.onnx``, or ``model.skops`` for an estimator that
+cannot be exported) and ``metadata.json``, which records the artifact's SHA-256. Nothing is
+deserialized before its digest was checked.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract import CONTRACT
+from ..errors import ProjectError, brief
+from ..settings import PACKAGE
+
+METADATA, CURRENT = "metadata.json", "current.json"
+RECORDED = {
+    "name": str,
+    "artifact": str,
+    "sha256": str,
+    "contract": str,
+    "numeric_form": list,
+    "probabilities": bool,
+}
+# A probability that is farther off is another one.
+OTHER_PROBABILITY = 0.02
+# Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
+Scores = tuple[np.ndarray, np.ndarray | None]
+
+
+class ContractChangedError(ProjectError):
+    """The model was trained on other columns than contract.py now has."""
+
+
+class Model:
+    """A model as it serves, with the interface of ``mlflow.pyfunc.PythonModel``."""
+
+    def __init__(self, metadata: dict, run: Callable[[np.ndarray], Scores]) -> None:
+        self.metadata = metadata
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        return self.metadata["name"]
+
+    @property
+    def version(self) -> str:
+        """The registry's version, or the start of the digest for a model outside a registry."""
+        return self.metadata.get("version") or self.metadata["sha256"][:12]
+
+    # Without type hints, from which MLflow would derive a signature; the contract gives it one.
+    def predict(self, context, model_input, params=None):
+        return make_predictions(self, model_input)
+
+    def score(self, matrix: np.ndarray) -> Scores:
+        """Predictions in the target's own values, and the probability of each, both (rows,).
+
+        ``matrix`` is float32 of shape (rows, columns), as the contract encodes it; the second
+        part is None for a model without probabilities.
+
+        :raises ProjectError: a prediction is not finite, which the target's type cannot say.
+        """
+        labels, probability = self.codes(matrix)
+        values, finite = in_own_values(labels)
+        if values.dtype.kind != "f" and not finite.all():
+            raise ProjectError(f"row {np.argmin(finite)}: the prediction is not finite.")
+        return values, probability
+
+    def codes(self, matrix: np.ndarray) -> Scores:
+        """As ``score``, with the predictions in the target's numeric form, NaN for none."""
+        if not len(matrix):
+            return np.empty(0), None
+        labels, probabilities = self.run(matrix)
+        if probabilities is None:
+            return labels, None
+        # Training has seen every class, so that a class's code is its place.
+        probability = probabilities[np.arange(len(labels)), labels.astype(np.intp)]
+        # An export names some class where its estimator would have refused a missing value.
+        known = ~np.isnan(probability)
+        return labels if known.all() else np.where(known, labels, np.nan), probability
+
+
+def in_own_values(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions in the target's own values, and which of them are finite, both (rows,).
+
+    Of a float the others stay what they are; another type has no value for them.
+    """
+    finite = np.isfinite(codes)
+    whole = CONTRACT.target.type == "float" or finite.all()
+    return CONTRACT.target.decode(codes if whole else np.where(finite, codes, 0)), finite
+
+
+def make_predictions(loaded_model: Model, data: Any) -> list:
+    """The predictions for ``data``, one for each row.
+
+    :param data: a mapping of column to values, a DataFrame, or an Arrow table or batch.
+    :raises ProjectError: a column is missing or a value breaks the contract.
+    """
+    matrix = CONTRACT.encode(data)
+    return loaded_model.score(matrix)[0].tolist()
+
+
+def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = False) -> Model:
+    """Verify the model in ``folder`` and make it ready to predict.
+
+    :param expected: the SHA-256 a registry recorded; the folder's own record must hold as well.
+    :raises ProjectError: no model there, changed or cut short, of another contract, or not to be
+        trusted.
+    """
+    metadata = read_metadata(folder)
+    file = folder / metadata["artifact"]
+    content = file.read_bytes() if file.is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != metadata["sha256"] or (expected and found != expected):
+        raise ProjectError(
+            f"{file} is not the file that was saved (SHA-256 {found[:12]}…, recorded "
+            f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
+        )
+    other = _major(metadata["contract"]) != _major(CONTRACT.version)
+    if other or metadata["numeric_form"] != CONTRACT.numeric_form:
+        raise ContractChangedError(
+            f"{folder} was trained on contract {metadata['contract']}, whose columns are not "
+            f"those of contract {CONTRACT.version} in contract.py: train again."
+        )
+    load = LOADERS[file.name]
+    if load is _pickle and not allow_pickle:
+        raise ProjectError(f"{file} has to be unpickled; models.allow_pickle = true allows it.")
+    try:
+        run = load(content)
+        return Model(metadata, run if metadata["probabilities"] else _labels_only(run))
+    except ProjectError:
+        raise
+    except Exception as error:
+        raise ProjectError(f"{file} cannot be opened: {brief(error)}.") from error
+
+
+def current(folder: Path) -> Path:
+    """The model's own folder: of one that ``follow`` keeps in step, the copy that is current."""
+    try:
+        return folder / json.loads((folder / CURRENT).read_text("utf-8"))["folder"]
+    except (FileNotFoundError, NotADirectoryError):
+        return folder
+    except (KeyError, TypeError, ValueError):
+        raise ProjectError(f"{folder / CURRENT} is damaged: remove it.") from None
+
+
+def self_test(model: Model) -> None:
+    """Let the model answer the rows that it answered when it was saved.
+
+    :raises ProjectError: it answers otherwise here, or was saved without such rows.
+    """
+    known = model.metadata.get("self_test")
+    if not known:
+        raise ProjectError(f"{model.name} was saved without a self-test: train again.")
+    labels, probabilities = model.run(np.asarray(known["rows"], np.float32))
+    same = np.allclose(labels, known["labels"], rtol=1e-4, atol=1e-6, equal_nan=True)
+    expected = known.get("probabilities")
+    if same and expected is not None:
+        same = np.shape(probabilities) == np.shape(expected) and np.allclose(
+            probabilities, expected, rtol=0, atol=OTHER_PROBABILITY, equal_nan=True
+        )
+    if not same:
+        raise ProjectError(
+            f"{model.name} version {model.version} answers its self-test otherwise than when it "
+            f"was saved (labels {labels.tolist()} and {known['labels']}): train again on this "
+            "platform."
+        )
+
+
+def read_metadata(folder: Path) -> dict:
+    try:
+        metadata = json.loads((folder / METADATA).read_text("utf-8"))
+        whole = all(isinstance(metadata[key], kind) for key, kind in RECORDED.items())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ProjectError(f"{folder} holds no model: there is no {METADATA} in it.") from None
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole or metadata["artifact"] not in LOADERS:
+        raise ProjectError(f"{folder / METADATA} is damaged: save the model again.")
+    return metadata
+
+
+def write_metadata(folder: Path, metadata: dict) -> None:
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+
+
+def _onnx(content: bytes) -> Callable[[np.ndarray], Scores]:
+    # From its import on, onnxruntime would report how it is used to its makers.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Callers run batches in parallel; a pool of threads inside each call would only get in the way.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(matrix: np.ndarray) -> Scores:
+        labels, *probabilities = session.run(None, {name: matrix})
+        return labels.ravel(), probabilities[0] if probabilities else None
+
+    return run
+
+
+def _skops(content: bytes) -> Callable[[np.ndarray], Scores]:
+    for module in ("skops", "sklearn"):
+        if importlib.util.find_spec(module) is None:
+            raise ProjectError(
+                f"this model is served by scikit-learn and {module} is not installed: "
+                "install requirements-train.txt."
+            )
+    import skops.io
+
+    types = skops.io.get_untrusted_types(data=content)
+    foreign = [name for name in types if not _trusted(name)]
+    if foreign:
+        raise ProjectError(f"the model holds types that are not trusted: {', '.join(foreign)}.")
+    return native(skops.io.loads(content, trusted=types))
+
+
+def _trusted(name: str) -> bool:
+    """Whether a skops file may name it: what model.py defines, and scikit-learn's classes.
+
+    A function is not trusted, wherever it comes from: called with arguments of the file's choice it
+    could run anything. skops itself knows which of numpy's and scipy's are harmless.
+    """
+    module, _, attribute = name.rpartition(".")
+    if module == f"{PACKAGE}.model" or name == "numpy.dtype":
+        return True
+    if not module.startswith("sklearn."):
+        return False
+    try:
+        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+    except ImportError:
+        return False
+
+
+def _pickle(content: bytes) -> Callable[[np.ndarray], Scores]:
+    import cloudpickle
+
+    return native(cloudpickle.loads(content))
+
+
+def native(estimator: Any) -> Callable[[np.ndarray], Scores]:
+    """The same interface over a fitted scikit-learn estimator."""
+    with_probabilities = hasattr(estimator, "predict_proba")
+
+    def run(matrix: np.ndarray) -> Scores:
+        labels = np.asarray(estimator.predict(matrix)).ravel()
+        return labels, estimator.predict_proba(matrix) if with_probabilities else None
+
+    return run
+
+
+def _labels_only(run: Callable[[np.ndarray], Scores]) -> Callable[[np.ndarray], Scores]:
+    """Without what an export gives as probabilities and its estimator does not call so."""
+    return lambda matrix: (run(matrix)[0], None)
+
+
+def _major(version: str) -> str:
+    """The part of a contract's version that is raised when a column changes its meaning."""
+    return version.partition(".")[0]
+
+
+LOADERS = {"model.onnx": _onnx, "model.skops": _skops, "model.pkl": _pickle}

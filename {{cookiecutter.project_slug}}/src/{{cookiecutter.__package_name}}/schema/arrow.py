@@ -1,0 +1,198 @@
+"""Arrow tables and batches under a contract: what their columns may arrive as, read and checked.
+
+The batch job and training read tables this way. The API reads JSON (values.py) and does without
+Arrow; both ask the same ``Column.judge``.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import ProjectError
+from .columns import DATE, Column, Violations, found
+
+TYPES = {
+    "float": pa.float64(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "category": pa.string(),
+    "date": pa.date32(),
+    "text": pa.string(),
+}
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+TEXTS = (pa.types.is_string, pa.types.is_large_string)
+# What a column may arrive as, besides text and null.
+SOURCES: dict[str, tuple[Callable, ...]] = {
+    "float": NUMBERS,
+    "integer": NUMBERS,
+    # pandas keeps 0 and 1 with gaps as floats.
+    "boolean": (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
+    "category": (*NUMBERS, pa.types.is_boolean),
+    "date": (pa.types.is_date, pa.types.is_timestamp),
+    "text": (*NUMBERS, pa.types.is_temporal, pa.types.is_boolean),
+}
+VIOLATIONS = pa.schema(
+    [("row", pa.int64()), ("column", pa.string()), ("value", pa.string()), ("reason", pa.string())]
+)
+
+
+class Checked:
+    """A batch after validation.
+
+    ``matrix`` is float32 of shape (rows, columns), ``valid`` a boolean mask of shape (rows,),
+    ``keys`` the rows' keys or None.
+    """
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix = matrix
+        self.valid = np.ones(len(matrix), bool)
+        self.keys: pa.Array | None = None
+        self._found: list[pa.Table] = []
+
+    def reject(self, rows: np.ndarray, column: str, values: pa.Array, reason: str) -> None:
+        """Mark rows as invalid; ``values`` are those of ``column``, of all rows."""
+        self.valid[rows] = False
+        count = len(rows)
+        try:
+            shown = values.take(pa.array(rows)).cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            shown = pa.array([repr(values[row].as_py()) for row in rows.tolist()])
+        columns = [pa.array(rows), [column] * count, shown, [reason] * count]
+        self._found.append(pa.table(columns, schema=VIOLATIONS))
+
+    @property
+    def violations(self) -> pa.Table:
+        """One line per bad value, with the schema VIOLATIONS; rows counted within the batch."""
+        if not self._found:
+            return VIOLATIONS.empty_table()
+        order = [("row", "ascending"), ("column", "ascending")]
+        return pa.concat_tables(self._found).sort_by(order)
+
+
+def check(contract, batch: pa.RecordBatch) -> Checked:
+    """Validate and encode a batch in one pass over its columns."""
+    checked = Checked(np.empty((batch.num_rows, len(contract.columns)), np.float32))
+    for index, column in enumerate(contract.columns):
+        values = batch.column(column.name)
+        codes, violations = encode(column, values)
+        with np.errstate(over="ignore"):
+            checked.matrix[:, index] = codes
+        for rows, reason in violations:
+            checked.reject(rows, column.name, values, reason)
+    if contract.key and contract.key.name in batch.schema.names:
+        checked.keys = _check_keys(contract.key, batch.column(contract.key.name), checked)
+    return checked
+
+
+def _check_keys(key: Column, values: pa.Array, checked: Checked) -> pa.Array:
+    keys, _ = read(key, values, arrow_type(key))
+    for rows, reason in found(mask(keys.is_null()), f"is missing or not of type {key.type}"):
+        checked.reject(rows, key.name, values, reason)
+    return keys
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """The type of the column's values in a table."""
+    return pa.int64() if column.numbered else TYPES[column.type]
+
+
+def encode(column: Column, values: pa.Array) -> tuple[np.ndarray, Violations]:
+    """The numeric form of ``values``, float64 of shape (rows,), and what breaks the contract."""
+    codes, unreadable = _codes(column, values)
+    low, high = column.bounds
+    whole = column.type not in ("integer", "boolean") or any(
+        fits(values.type) for fits in (pa.types.is_integer, pa.types.is_boolean)
+    )
+    # NaN fails the comparison, so that where it holds nothing is missing or unreadable.
+    if whole and len(codes) and codes.min() >= low and codes.max() <= high:
+        return codes, []
+    return codes, column.judge(codes, unreadable)
+
+
+def _codes(column: Column, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Numeric form, NaN where missing or unreadable; mask of the unreadable."""
+    if column.type != "category":
+        # Whole numbers and 0/1 are judged as numbers, so that 5.5 and 2 are not cut to fit.
+        number = column.type == "integer" or any(fits(values.type) for fits in NUMBERS)
+        kind = pa.float64() if number else arrow_type(column)
+        typed, unreadable = read(column, values, kind)
+        return _floats(typed), unreadable
+    kind = pa.float64() if column.numbered else pa.string()
+    typed, unreadable = read(column, values, kind)
+    codes = _floats(pc.index_in(typed, value_set=pa.array(column.allowed).cast(kind)))
+    return codes, unreadable | (np.isnan(codes) & ~mask(typed.is_null(nan_is_null=True)))
+
+
+def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
+    """``values`` as ``kind``, null where missing or unreadable; mask of the unreadable.
+
+    One value that cannot be read does not spoil the others.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if values.type == kind and kind == pa.float64():
+        return values, np.False_
+    if any(is_text(values.type) for is_text in TEXTS):
+        values = pc.utf8_trim_whitespace(values)
+        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
+        if kind == pa.date32():
+            values = pc.replace_substring_regex(values, f"^{DATE}$", r"\1")
+    elif not any(fits(values.type) for fits in (pa.types.is_null, *SOURCES[column.type])):
+        return pa.nulls(len(values), kind), mask(values.is_valid())
+    try:
+        # A time of day is cut off a date; anything else must convert without loss.
+        return values.cast(kind, safe=column.type not in ("date", "float")), np.False_
+    except pa.ArrowInvalid:
+        typed = pa.array([_cast(value, kind) for value in values], kind)
+        return typed, mask(pc.and_(typed.is_null(), values.is_valid()))
+
+
+def _floats(values: pa.Array) -> np.ndarray:
+    """float64 of shape (rows,), without a copy where Arrow allows; null becomes NaN."""
+    if pa.types.is_date(values.type):
+        values = values.cast(pa.int32())
+    if values.type != pa.float64():
+        values = values.cast(pa.float64())
+    return values.to_numpy(zero_copy_only=False)
+
+
+def mask(values: pa.Array) -> np.ndarray:
+    return values.to_numpy(zero_copy_only=False)
+
+
+def _cast(value: pa.Scalar, kind: pa.DataType) -> Any:
+    try:
+        return value.cast(kind).as_py()
+    except (pa.ArrowInvalid, OverflowError):  # Arrow knows years that Python does not
+        return None
+
+
+def as_batch(data: Any) -> pa.RecordBatch:
+    """One Arrow batch from a table, a batch, a DataFrame or a mapping of column to values.
+
+    :raises ProjectError: it is none of these, or its columns differ in length.
+    """
+    if isinstance(data, pa.RecordBatch):
+        return data
+    if not isinstance(data, pa.Table):
+        try:
+            columns = [(str(name), array(values)) for name, values in data.items()]
+        except (AttributeError, TypeError):
+            raise ProjectError("data: give a mapping of column to values, or a table.") from None
+        if len({len(values) for _, values in columns}) > 1:
+            sizes = ", ".join(f"{name} {len(values)}" for name, values in columns)
+            raise ProjectError(f"data: the columns differ in length: {sizes}.")
+        data = pa.table([values for _, values in columns], [name for name, _ in columns])
+    batches = data.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], data.schema)
+
+
+def array(values: Iterable) -> pa.Array:
+    """An Arrow array of Python values; of mixed types it is text, which validation then judges."""
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,147 @@
+"""What a contract is made of, and what it does with a table: validate it, and make it numbers.
+
+A batch of rows becomes one float32 matrix of shape (rows, columns), whatever the columns are: each
+has a numeric form, see columns.py.
+"""
+
+import difflib
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from ..errors import ProjectError
+from .columns import Column
+
+# What else stands in predictions and rejected rows; a key of that name would replace it.
+OF_PREDICTIONS = ("prediction", "probability", "model_version", "run_id", "predicted_at")
+RESERVED = {"source", "row", *OF_PREDICTIONS, "column", "value", "reason"}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The columns a model takes, the target it predicts, and the version of this agreement.
+
+    ``key`` names the column that identifies a row; predictions carry it, the model never sees it.
+    """
+
+    version: str
+    columns: tuple[Column, ...]
+    target: Column
+    key: Column | None = None
+
+    def __post_init__(self) -> None:
+        names = [*self.names, self.target.name, *([self.key.name] if self.key else [])]
+        texts = [column.name for column in (*self.columns, self.target) if column.type == "text"]
+        if texts:
+            raise ProjectError(f"contract: {', '.join(texts)}: only a key may be text.")
+        if self.key and (
+            self.key.type not in ("integer", "text") or self.key.drawn_from != (None, None)
+        ):
+            raise ProjectError(
+                f"contract: {self.key.name}: a key is an integer or a text, any of them."
+            )
+        if self.key and self.key.name.casefold() in RESERVED:
+            raise ProjectError(
+                f"contract: {self.key.name}: predictions have a column of this name themselves: "
+                "name the key otherwise, here, in data.py and in what is scored."
+            )
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ProjectError(f"contract: {', '.join(twice)} is named twice.")
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns that a prediction reads: the key if there is one, and the features."""
+        return (*((self.key,) if self.key else ()), *self.columns)
+
+    @property
+    def needed(self) -> list[str]:
+        """The names of ``inputs``."""
+        return [column.name for column in self.inputs]
+
+    def require(self, names: list[str], where: str) -> None:
+        """Refuse a table that lacks a column, and say which name was probably meant."""
+        missing = [name for name in self.needed if name not in names]
+        if missing:
+            others = {name.casefold(): name for name in names if name not in self.needed}
+            near = difflib.get_close_matches(missing[0].casefold(), others, 1, 0.7)
+            hint = f" (is {others[near[0]]} meant to be {missing[0]}?)" if near else ""
+            raise ProjectError(f"{where}: column {', '.join(missing)} is missing{hint}.")
+        twice = [name for name in self.needed if names.count(name) > 1]
+        if twice:
+            raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
+
+    def check(self, batch):
+        """Validate and encode an Arrow batch: an ``arrow.Checked``."""
+        # Imported here: an API has no Arrow, and needs none.
+        from . import arrow
+
+        return arrow.check(self, batch)
+
+    def encode(self, data: Any) -> np.ndarray:
+        """The float32 matrix of shape (rows, columns); otherwise as ``checked``."""
+        return self.checked(data).matrix
+
+    def checked(self, data: Any):
+        """An ``arrow.Checked`` without violations; a row that breaks the contract is an error.
+
+        ``data`` is an Arrow table or batch, a pandas DataFrame, or a mapping of column to values.
+        """
+        from .arrow import as_batch
+
+        batch = as_batch(data)
+        replace(self, key=None).require(batch.schema.names, "data")
+        checked = self.check(batch)
+        if not checked.valid.all():
+            first = checked.violations.slice(0, 1).to_pylist()[0]
+            more = checked.violations.num_rows - 1
+            raise ProjectError(
+                f"data: row {first['row']}, column {first['column']}: {first['value']} "
+                f"{first['reason']}" + (f" (and {more} more)." if more else ".")
+            )
+        return checked
+
+    @property
+    def numeric_form(self) -> list[list]:
+        """What fixes the meaning of the matrix; a model only fits code with the same one."""
+        return [
+            [column.name, column.type, list(column.allowed), column.unit, column.nullable]
+            for column in (*self.columns, self.target)
+        ]
+
+    def describe(self) -> dict:
+        """The contract as plain JSON values."""
+        columns = [_plain(asdict(column)) for column in self.columns]
+        target = _plain(asdict(self.target))
+        key = _plain(asdict(self.key)) if self.key else None
+        return {"version": self.version, "key": key, "columns": columns, "target": target}
+
+    def markdown(self) -> str:
+        """The contract as the table of docs/contract.md."""
+        rows = [
+            "| column | type | unit | values | missing | meaning |",
+            "|---|---|---|---|---|---|",
+        ]
+        roles = {id(self.key): " (key)", id(self.target): " (target)"}
+        for column in (*self.inputs, self.target):
+            name = column.name + roles.get(id(column), "")
+            cells = (name, column.type, column.unit, column.range, column.description)
+            missing = "yes" if column.nullable else "no"
+            rows.append("| " + " | ".join([*cells[:4], missing, cells[4]]) + " |")
+        return "\n".join(rows)
+
+
+def _plain(values: dict) -> dict:
+    return {name: _json(value) for name, value in values.items() if value not in (None, "", ())}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,135 @@
+"""Databases by SQLAlchemy URL, and which URIs name one."""
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ProjectError, brief
+from ..masking import SECRET_NAME, hidden
+from ..settings import absolute
+
+# Schemes of URIs: of cloud storage, and of all that is no database.
+CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
+ELSEWHERE = {*CLOUD, "file", "http", "https"}
+# Who asks, among the options of a URL, and in a connection string of ODBC, percent-encoded.
+WHO = re.compile(rf"(?i)^user|^uid$|{SECRET_NAME.pattern}")
+SQLITE = re.compile(r"sqlite(?:\+\w+)?:///([^?#]+)")
+OF_ODBC = re.compile(r"(?i)(uid|pwd)(=|%3d).*?(?=;|%3b|&|$)")
+
+
+def local_path(uri: str) -> Path | None:
+    """The path a URI names, or None for a database."""
+    return None if "://" in uri and not uri.startswith("file:") else Path(absolute(uri, Path.cwd()))
+
+
+def is_database(uri: str) -> bool:
+    return "://" in uri and uri.partition("://")[0] not in ELSEWHERE
+
+
+def has_password(uri: str) -> bool:
+    return is_database(uri) and hidden(uri) != uri
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database; None if it is in memory, or another one."""
+    found = SQLITE.match(uri)
+    return Path(found[1]) if found else None
+
+
+@contextmanager
+def connect(uri: str, create: bool = False, seconds: float | None = None):
+    """A transaction on the database of a URI; its errors name the URI without the password.
+
+    :param create: whether a SQLite file that is not there is made.
+    :param seconds: as for ``engine``.
+    """
+    opened = engine(uri, create, seconds)
+    try:
+        with transaction(opened, uri) as connection:
+            yield connection
+    finally:
+        opened.dispose()
+
+
+def exists(uri: str) -> bool:
+    """Whether the file of a SQLite database is there; other databases are taken to be."""
+    file = sqlite_file(uri)
+    return file is None or file.exists()
+
+
+def engine(uri: str, create: bool = False, seconds: float | None = None):
+    """What opens connections to the database of a URI, and keeps one open where it is no file.
+
+    :param seconds: to wait for a lock of SQLite or an answer of pg8000; None: as the driver does.
+    :raises ProjectError: there is no such file, or no such driver.
+    """
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = uri.partition("#")[0]
+    options = {"poolclass": NullPool} if url.startswith("sqlite:///") else {"pool_pre_ping": True}
+    file = sqlite_file(url)
+    if file and create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not exists(uri):
+        raise ProjectError(f"{redacted(uri)}: there is no database {file}.")
+    if seconds is not None and url.startswith(("sqlite:", "postgresql+pg8000:")):
+        options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it
+    try:
+        return create_engine(parsed(uri), **options)
+    except (ModuleNotFoundError, SQLAlchemyError) as error:
+        raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+
+
+@contextmanager
+def transaction(opened, uri: str):
+    """A transaction on an engine; its errors name the URI without the password."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with opened.begin() as connection:
+            yield connection
+    except (ModuleNotFoundError, SQLAlchemyError) as error:
+        raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+
+
+def redacted(uri: str) -> str:
+    """The URI without its secrets, for messages and manifests.
+
+    :raises ProjectError: it is no URL.
+    """
+    if local_path(uri) is not None:
+        return uri
+    _, mark, what = uri.partition("#")
+    return hidden(str(parsed(uri))) + mark + what
+
+
+def identity(uri: str) -> str:
+    """What a URI names, whoever asks by whichever driver: without user, password and secrets.
+
+    :raises ProjectError: it is no URL.
+    """
+    if local_path(uri) is not None:
+        return uri
+    from sqlalchemy.engine import URL
+
+    url, (_, mark, what) = parsed(uri), uri.partition("#")
+    query = {name: text for name, text in url.query.items() if not WHO.search(name)}
+    host = (url.host or "").rpartition("@")[2] or None  # before it, the end of an odd password
+    where = (host, url.port, url.database, query)
+    named = URL.create(url.get_backend_name(), None, None, *where)
+    return OF_ODBC.sub("", str(named)) + mark + what
+
+
+def parsed(uri: str):
+    """The database's URL in a URI.
+
+    :raises ProjectError: it is none.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(uri.partition("#")[0])
+    except (ArgumentError, ValueError):
+        raise ProjectError(f"{uri.partition('://')[0]}://… is not a SQLAlchemy URL.") from None

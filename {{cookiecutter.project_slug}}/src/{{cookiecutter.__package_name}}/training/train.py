@@ -1,0 +1,254 @@
+"""The training pipeline: data, split, select, optimise, validate, register, compare, promote.
+
+What is validated, compared and promoted is the serving artifact itself, not the estimator it was
+made from.
+"""
+
+import argparse
+import hashlib
+import logging
+import math
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.base import is_classifier
+from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
+from tqdm import tqdm
+
+from .. import data, model, settings
+from ..contract import CONTRACT
+from ..errors import ProjectError
+from ..models import export, mlflow_store, registry
+from ..models.predict import ContractChangedError, Model, open_model, write_metadata
+from ..schema import arrow
+from ..settings import Settings, Training
+from ..tables.locks import only_one
+from . import plots
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features, float32 (rows, columns), and target codes, float64 (rows,), of both sides."""
+
+    training: np.ndarray
+    target: np.ndarray
+    holdout: np.ndarray
+    holdout_target: np.ndarray
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The winner, refitted on all training rows, and every candidate's cross-validated score."""
+
+    name: str
+    params: dict[str, Any]
+    estimator: Any
+    scores: dict[str, float]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="promote even where the champion is not beaten"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = settings.load()
+    with only_one("training", Path(config.training.work), "a training"):
+        return train(config, arguments.force)
+
+
+def train(config: Settings, force: bool = False) -> int:
+    """The whole pipeline; returns 0, or 1 for a model that must not serve."""
+    table = data.load()
+    split = split_table(table, config)
+    _require_classes(split.target)
+    registry.find(registry.CHAMPION, config)  # one that is down shall not waste the training
+    chosen = select(split, config.training)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        metadata = export.save(
+            chosen.estimator, folder, split.training, split.target, split.holdout, config
+        )
+        candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
+        metrics = measure(candidate, split)
+        trained = {"trained_at": registry.now(), "estimator": chosen.name, "metrics": metrics}
+        write_metadata(folder, metadata | trained)
+        problems = shortfalls(metrics, config.training)
+        if chosen.name == model.BASELINE:
+            problems.append("no candidate beats the baseline")
+        record = mlflow_store.Record(
+            params={"estimator": chosen.name, "rows": len(table), **chosen.params},
+            metrics=metrics
+            | {f"cv_{name}": score for name, score in chosen.scores.items()}
+            | {
+                f"disagreement_{rows}_{what}": share
+                for rows, shares in metadata["disagreement"].items()
+                for what, share in shares.items()
+            },
+            files=plots.draw(candidate, split, Path(temporary), config.training),
+        )
+        version = mlflow_store.register(folder, record, config)
+    print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
+    if metadata["fallback"]:
+        print(f"  slower than ONNX would be: {metadata['fallback']}")
+    elif differs := export.told(metadata["disagreement"]):
+        print(f"  which gives {differs} than the estimator")
+    for name, value in metrics.items():
+        print(f"  {name:<18}{value:.4f}")
+    return decide(version, problems, metrics, split, config, force)
+
+
+def split_table(table: pd.DataFrame, config: Settings) -> Split:
+    """Split by a hash of each row's key, or of its features where the contract names no key.
+
+    A row falls on the same side in every training, however the table grows, so a champion is
+    never compared on rows it was fitted on. The sides are stored in ``training.work``.
+    """
+    target = CONTRACT.target
+    lacking = [name for name in (*CONTRACT.needed, target.name) if name not in table]
+    if lacking:
+        raise ProjectError(f"data.load() returns no column {', '.join(lacking)}; see contract.py.")
+    checked = CONTRACT.checked(table)
+    features = checked.matrix
+    batch = arrow.as_batch(table[[target.name]])
+    codes, wrong = arrow.encode(target, batch.column(0))
+    if wrong or np.isnan(codes).any():
+        row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
+        raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")
+    held = np.array([_share(key, config.training.seed) for key in _keys(checked)])
+    held = held < config.training.holdout_share
+    if held.all() or not held.any():
+        raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
+    folder = Path(config.training.work)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.assign(holdout=held).to_parquet(folder / "split.parquet", index=False)
+    return Split(features[~held], codes[~held], features[held], codes[held])
+
+
+def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
+    """What tells rows apart, the same whichever type a table holds a key in."""
+    if checked.keys is None:
+        return map(np.ndarray.tobytes, checked.matrix)
+    return checked.keys.cast(pa.string()).to_pylist()
+
+
+def _require_classes(codes: np.ndarray) -> None:
+    """:raises ProjectError: no row to train on is of some class that the contract allows."""
+    target = CONTRACT.target
+    if target.type not in ("category", "boolean"):
+        return
+    every = np.arange(target.bounds[1] + 1)
+    if len(lacking := np.setdiff1d(every, codes)):
+        names = ", ".join(map(str, target.decode(lacking)))
+        raise ProjectError(
+            f"data.load(): no row to train on has {target.name} {names}: bring some, or take it "
+            "out of contract.py."
+        )
+
+
+def _share(key: str | bytes, seed: int) -> float:
+    """An even number in [0, 1) that depends on the key and the seed alone."""
+    content = key.encode() if isinstance(key, str) else key
+    digest = hashlib.blake2b(content, digest_size=8, salt=seed.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def select(split: Split, config: Training) -> Chosen:
+    """Search every candidate's space with cross-validation, and take the best."""
+    searches = {}
+    candidates = model.build(config.seed)
+    for name, (estimator, space) in tqdm(candidates.items(), "Candidates", disable=None):
+        folds = (StratifiedKFold if is_classifier(estimator) else KFold)(
+            config.folds, shuffle=True, random_state=config.seed
+        )
+        tries = min(config.searches, math.prod(map(len, space.values())))
+        search = RandomizedSearchCV(
+            estimator,
+            space,
+            n_iter=tries,
+            scoring=model.SCORING,
+            cv=folds,
+            random_state=config.seed,
+            error_score="raise",
+        )
+        searches[name] = search.fit(split.training, split.target)
+        log.info("%s: %s %.4f", name, model.SCORING, search.best_score_)
+    best = max(searches, key=lambda name: searches[name].best_score_)
+    scores = {name: float(search.best_score_) for name, search in searches.items()}
+    return Chosen(best, searches[best].best_params_, searches[best].best_estimator_, scores)
+
+
+def measure(served: Model, split: Split) -> dict[str, float]:
+    """Metrics of a serving artifact on the held-out rows."""
+    labels, probabilities = served.run(split.holdout)
+    return model.evaluate(split.holdout_target, labels, probabilities)
+
+
+def decide(
+    version: str, problems: list[str], metrics: dict, split: Split, config: Settings, force: bool
+) -> int:
+    """Reject, promote or keep: what becomes of a new version, recorded with its reason."""
+    if problems:
+        verdict, reason = "rejected", "; ".join(problems)
+    else:
+        registry.set_challenger(version, config)
+        better, reason = compare(metrics, split, config)
+        verdict = "promoted" if better or force else "kept as challenger"
+    if verdict == "promoted":
+        registry.promote(version, reason, config)
+    else:
+        registry.set_verdict(version, verdict, reason, config)
+    log.info("version %s %s: %s", version, verdict, reason)
+    print(f"{verdict.capitalize()}: {reason}.")
+    return 1 if problems else 0
+
+
+def shortfalls(metrics: dict[str, float], config: Training) -> list[str]:
+    """The thresholds of the settings that the metrics miss, a phrase for each."""
+    unknown = {*config.minimum, *config.maximum} - set(metrics)
+    if unknown:
+        raise ProjectError(
+            f"training: evaluate() returns no {', '.join(sorted(unknown))}, only "
+            f"{', '.join(metrics)}."
+        )
+    low = [
+        f"{name} {metrics[name]:.4f} is below the minimum {bound:g}"
+        for name, bound in config.minimum.items()
+        if not metrics[name] >= bound
+    ]
+    high = [
+        f"{name} {metrics[name]:.4f} is above the maximum {bound:g}"
+        for name, bound in config.maximum.items()
+        if not metrics[name] <= bound
+    ]
+    return low + high
+
+
+def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[bool, str]:
+    """Whether the challenger beats the champion on the same held-out rows, and why."""
+    if registry.find(registry.CHAMPION, config) is None:
+        return True, "there is no champion yet"
+    try:
+        champion = registry.load_model(f"{registry.TRAINED}@{registry.CHAMPION}", config)
+    except ContractChangedError:
+        return True, "the champion was trained on another contract"
+    except ProjectError as error:
+        return False, f"the champion cannot be compared: {error} Promote with --force"
+    name = config.training.metric
+    old, new = measure(champion, split)[name], metrics[name]
+    gain = new - old if name in config.training.minimum else old - new
+    better = gain > config.training.margin
+    verb = "beats" if better else "does not beat"
+    return better, (
+        f"{name} {new:.4f} {verb} the champion's {old:.4f} (version {champion.version}) "
+        f"by more than {config.training.margin:g}"
+    )
