@@ -11,7 +11,7 @@ from conftest import PACKAGE, SECONDS, free_port, use, wait_for
 
 from iris_flower_prediction import settings
 from iris_flower_prediction.models import mlflow_store, predict, registry
-from iris_flower_prediction.models.stores import open_store
+from iris_flower_prediction.models.registry import open_store
 
 pytestmark = pytest.mark.slow
 

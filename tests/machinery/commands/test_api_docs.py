@@ -7,7 +7,7 @@ from conftest import CHECKOUT, PACKAGE
 from iris_flower_prediction.settings import Api
 
 PAGE = (CHECKOUT / "docs" / "api.md").read_text("utf-8")
-SOURCES = {path.name: path.read_text("utf-8") for path in CHECKOUT.glob(f"src/{PACKAGE}/*.py")}
+SOURCES = {path.name: path.read_text("utf-8") for path in CHECKOUT.glob(f"src/{PACKAGE}/api/*.py")}
 
 
 def rows(heading: str) -> list[list[str]]:

@@ -17,7 +17,8 @@ from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import mlflow_store, predict, registry
 from iris_flower_prediction.models.predict import make_predictions
-from iris_flower_prediction.models.stores import Reference, open_store, parse
+from iris_flower_prediction.models.registry import open_store
+from iris_flower_prediction.models.stores import Reference, parse
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +27,8 @@ SAVE = """
 import sys
 from pathlib import Path
 from {package} import settings
-from {package}.models import registry, stores
-store = stores.open_store(sys.argv[1], settings.load())
+from {package}.models import registry
+store = registry.open_store(sys.argv[1], settings.load())
 print("ready", flush=True)
 sys.stdin.readline()
 print(store.save(Path(sys.argv[2]), {{}}))

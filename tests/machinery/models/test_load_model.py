@@ -72,7 +72,7 @@ def test_plain_mlflow_loads_it_in_another_process(copied, examples):
 
 def test_the_code_that_is_kept_with_a_model_is_complete_and_no_more(copied, tmp_path):
     [code] = copied.folder.glob("mlartifacts/models/*/artifacts/code")
-    kept = {path.stem for path in (code / settings.PACKAGE).iterdir()}
+    kept = {path.stem for path in (code / settings.PACKAGE).rglob("*")}
     assert {"contract", "predict", "mlflow_model"} <= kept
     assert not kept & {"train", "registry", "cli", "__pycache__"}
     script = tmp_path / "alone.py"

@@ -8,7 +8,8 @@ import pytest
 from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import packaged, predict, registry
-from iris_flower_prediction.models.stores import open_store, parse
+from iris_flower_prediction.models.registry import open_store
+from iris_flower_prediction.models.stores import parse
 
 
 @pytest.mark.parametrize(

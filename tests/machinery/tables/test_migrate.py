@@ -227,7 +227,7 @@ def test_the_revisions_are_one_chain_that_the_names_of_the_files_tell(kind):
     assert migrate.revisions(kind) == expected
     before = None
     for file in sorted((migrate.FOLDER / kind).glob("[0-9]*.py")):
-        revision = importlib.import_module(f"{PACKAGE}.migrations.{kind}.{file.stem}")
+        revision = importlib.import_module(f"{PACKAGE}.tables.migrations.{kind}.{file.stem}")
         assert (revision.revision, revision.down_revision) == (file.name[:4], before)
         before = revision.revision
 
