@@ -64,6 +64,7 @@ docs/contract.md
 docs/databases.md
 docs/decisions.md
 docs/environments.md
+docs/glossary.md
 docs/governance.md
 docs/models.md
 log/.gitkeep

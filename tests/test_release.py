@@ -43,7 +43,7 @@ ENTRYPOINT ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
 NEXT = """
 FROM {image}
 LABEL org.opencontainers.image.revision={revision}
-COPY predict.py /app/src/{package}/predict.py
+COPY predict.py /app/src/{package}/models/predict.py
 """
 DEPLOY = (".venv/bin/python", "-u", "ci/deploy.py", ENGINE, "build/release")
 LINE = "        labels, probabilities = self.run(matrix)\n"
@@ -176,7 +176,7 @@ class World:
         commit_nothing(self.project)
         folder = self.project.path / "build/next"
         folder.mkdir(parents=True, exist_ok=True)
-        text = self.project.text(f"src/{package}/predict.py")
+        text = self.project.text(f"src/{package}/models/predict.py")
         assert LINE in text
         (folder / "predict.py").write_text(text.replace(LINE, change.get("by", LINE)), "utf-8")
         image = f"{before['repository']}@{before['digest']}"

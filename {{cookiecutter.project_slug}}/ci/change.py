@@ -1,4 +1,4 @@
-"""A change that a pipeline proposes: a commit on a branch of its own, and a request to merge it.
+"""A change that a workflow proposes: a commit on a branch of its own, and a request to merge it.
 
 Neither the branch that is checked out nor what is staged is touched.
 """
@@ -11,7 +11,7 @@ import forge
 import http_json
 import origin
 
-AUTHOR = "{{ cookiecutter.project_slug }} pipeline"
+AUTHOR = "{{ cookiecutter.project_slug }} workflow"
 EMAIL = "{{ cookiecutter.author_email }}"
 
 

@@ -40,7 +40,7 @@ def url() -> str:
 
 
 def without_password(address: str) -> str:
-    """An address on the web without what a pipeline's checkout may have put before the host."""
+    """An address on the web without what a workflow's checkout may have put before the host."""
     return re.sub(r"^(https?://)[^@/]*@", r"\1", address)
 
 

@@ -10,7 +10,7 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 def call(work: Callable[..., None], usage: str, argv: list[str]) -> int:
     """The exit code of ``work`` with the words of the command line, which ``usage`` names.
 
-    0; 1 if it fails, with a sentence; 2 for other words than those. A pipeline that is cancelled
+    0; 1 if it fails, with a sentence; 2 for other words than those. A workflow that is cancelled
     sends SIGTERM: then, as with Ctrl-C, what was begun is taken back.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -21,7 +21,7 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models.registry import now
 from {{ cookiecutter.__package_name }}.tables.json_files import write_json
 
-# What the pipeline calls itself and this run of it.
+# What the workflow calls itself and this run of it.
 BUILDER, RUN = {{ {"github": '"GITHUB_WORKFLOW_REF", "GITHUB_RUN_ID"', "gitlab": '"CI_PROJECT_URL", "CI_JOB_URL"', "azure": '"BUILD_DEFINITIONNAME", "BUILD_BUILDURI"'}[cookiecutter.ci_provider] }}
 PREDICATE = "https://slsa.dev/provenance/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"

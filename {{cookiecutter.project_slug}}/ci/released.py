@@ -1,6 +1,6 @@
 """Give a release its tag, and write down what changed since the last one.
 
-``python ci/released.py FOLDER`` leaves ``notes.md`` in FOLDER, and in a pipeline a release on the
+``python ci/released.py FOLDER`` leaves ``notes.md`` in FOLDER, and in a workflow a release on the
 provider's page; elsewhere the tag is only in this checkout. A release that has a tag keeps it.
 """
 

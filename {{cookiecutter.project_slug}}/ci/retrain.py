@@ -146,7 +146,7 @@ def key(name: str) -> str:
 def reason() -> str:
     """Why an alert asked for it, as code: nothing in it is a command or a link to anybody.
 
-    Whoever sends it may name variables that a pipeline puts in; secrets are taken out again.
+    Whoever sends it may name variables that a workflow puts in; secrets are taken out again.
     """
     text = os.environ.get("REASON", "")
     for name, value in os.environ.items():

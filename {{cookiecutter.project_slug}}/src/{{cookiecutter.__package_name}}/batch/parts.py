@@ -1,6 +1,6 @@
 """Tables in parts, read and written in record batches, so that memory stays bounded.
 
-An input is a URI as ``tables.py`` reads it, and the files that belong to it, none for a database.
+An input is a URI as ``reader.py`` reads it, and the files that belong to it, none for a database.
 """
 
 import hashlib
