@@ -96,6 +96,13 @@ def test_the_image_holds_no_rights_no_compiler_and_no_training_packages(serving)
 
 
 @SERVING
+def test_the_image_checks_its_settings_without_what_only_training_has(project, serving):
+    command = ("exec", serving[0], "python", "-m", project.package, "settings", "check")
+    done = attempt(ENGINE, *command, cwd="/")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+@SERVING
 @pytest.mark.usefixtures("project")
 def test_the_image_says_what_it_is():
     found = configuration(IMAGE)["Config"]

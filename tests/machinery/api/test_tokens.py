@@ -498,7 +498,8 @@ def test_a_document_that_drips_is_given_up(monkeypatch):
 def test_without_tokens_their_library_is_not_loaded(project):
     script = project.folder / "libraries.py"
     script.write_text(
-        f"import sys\nfrom {settings.PACKAGE} import auth, settings\n"
+        f"import sys\nfrom {settings.PACKAGE} import settings\n"
+        f"from {settings.PACKAGE}.api import auth\n"
         "auth.Authenticator(settings.Authentication(keys='none.json'))\n"
         "print('jwt' in sys.modules, 'cryptography' in sys.modules)\n",
         "utf-8",

@@ -12,9 +12,9 @@ from iris_flower_prediction.batch import job, results
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import predict
-from iris_flower_prediction.schema import RESERVED
 from iris_flower_prediction.schema.arrow import Checked
 from iris_flower_prediction.schema.columns import Column
+from iris_flower_prediction.schema.contract import RESERVED
 
 
 class Answers:

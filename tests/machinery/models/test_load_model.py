@@ -33,7 +33,7 @@ import importlib, sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-for name in ("mlflow_model", "arrow", "model"):
+for name in ("models.mlflow_model", "schema.arrow", "model"):
     module = importlib.import_module("{package}." + name)
 print(Path(module.__file__).parents[1])
 """
