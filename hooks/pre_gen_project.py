@@ -29,42 +29,41 @@ WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 DEPENDENCIES = frozenset(
     """
     aiohappyeyeballs aiohttp aiosignal alembic annotated_doc annotated_types antlr4
-    antlr4_python3_runtime anyio argon2 argon2_cffi argon2_cffi_bindings arrow asn1crypto
-    asttokens async_lru attr attrs aws_xray_sdk babel beautifulsoup4 bleach blinker boto3
-    botocore brotli bs4 cachetools certifi cffi cfgv cfn_lint cfnlint charset_normalizer click
-    cloudpickle comm contourpy coverage cryptography cycler databricks databricks_sdk dateutil
-    debugpy defusedxml distlib docker dotenv editables execnet executing fastapi fastapi_offline
-    fastjsonschema filelock flask flask_cors flask_wtf flatbuffers fonttools fqdn frozenlist
-    gevent geventhttpclient git gitdb gitpython google google_auth googleapis_common_protos
-    graphene graphql graphql_core graphql_relay greenlet grpc grpc_status grpcio grpcio_status
-    gunicorn h11 harfile hatchling httpcore httpcore2 httptools httpx httpx2 huey hypothesis
-    hypothesis_graphql identify idna importlib_metadata iniconfig ipykernel ipykernel_launcher
-    ipython ipython_pygments_lexers isoduration isympy itsdangerous jedi jinja2 jmespath joblib
-    joserfc json5 jsonpatch jsonpatch_cli jsonpath_ng jsonpointer jsonschema jsonschema_path
-    jsonschema_rs jsonschema_specifications jupyter jupyter_builder jupyter_client jupyter_core
-    jupyter_events jupyter_lsp jupyter_server jupyter_server_terminals jupyterlab
-    jupyterlab_pygments jupyterlab_server jwt kiwisolver lark lazy_object_proxy mako markdown_it
-    markdown_it_py markupsafe matplotlib matplotlib_inline mdurl mistune ml_dtypes mlflow
-    mlflow_skinny mlflow_tracing moto mpl_toolkits mpmath msgspec multidict narwhals nbclient
+    antlr4_python3_runtime anyio argon2 argon2_cffi argon2_cffi_bindings arrow asn1crypto asttokens
+    async_lru attr attrs aws_xray_sdk babel beautifulsoup4 bleach blinker boto3 botocore brotli bs4
+    cachetools certifi cffi cfgv cfn_lint cfnlint charset_normalizer click cloudpickle comm
+    contourpy coverage cryptography cycler databricks databricks_sdk dateutil debugpy defusedxml
+    distlib docker dotenv editables execnet executing fastapi fastapi_offline fastjsonschema
+    filelock flask flask_cors flask_wtf flatbuffers fonttools fqdn frozenlist gevent
+    geventhttpclient git gitdb gitpython google google_auth googleapis_common_protos graphene
+    graphql graphql_core graphql_relay greenlet grimp grpc grpc_status grpcio grpcio_status gunicorn
+    h11 harfile hatchling httpcore httpcore2 httptools httpx httpx2 huey hypothesis
+    hypothesis_graphql identify idna import_linter importlib_metadata importlinter iniconfig
+    ipykernel ipykernel_launcher ipython ipython_pygments_lexers isoduration isympy itsdangerous
+    jedi jinja2 jmespath joblib joserfc json5 jsonpatch jsonpatch_cli jsonpath_ng jsonpointer
+    jsonschema jsonschema_path jsonschema_rs jsonschema_specifications jupyter jupyter_builder
+    jupyter_client jupyter_core jupyter_events jupyter_lsp jupyter_server jupyter_server_terminals
+    jupyterlab jupyterlab_pygments jupyterlab_server jwt kiwisolver lark lazy_object_proxy mako
+    markdown_it markdown_it_py markupsafe matplotlib matplotlib_inline mdurl mistune ml_dtypes
+    mlflow mlflow_skinny mlflow_tracing moto mpl_toolkits mpmath msgspec multidict narwhals nbclient
     nbconvert nbformat nbmake nest_asyncio2 networkx nodeenv notebook_shim numpy obstore onnx
     onnxruntime openapi_schema_validator openapi_spec_validator opentelemetry opentelemetry_api
     opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions outcome overrides
     packaging pandas pandocfilters parso pathable pathspec pexpect pg8000 pil pillow pip
     pkg_resources platformdirs pluggy pre_commit prettytable prometheus_client prompt_toolkit
     propcache protobuf psutil ptyprocess pure_eval py py4j py_partiql_parser pyarrow pyasn1
-    pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pylab
-    pyparsing pyrate_limiter pysocks pyspark pytest pytest_cov pytest_xdist python_dateutil
-    python_discovery python_dotenv python_json_logger python_rapidjson pythonjsonlogger pytz
-    pyyaml pyzmq rapidjson referencing regex requests responses rfc3339_validator
-    rfc3986_validator rfc3987_syntax rich rpds rpds_py ruff s3transfer schemathesis scikit_learn
-    scipy scramp selenium send2trash setuptools six skl2onnx sklearn skops smmap sniffio socks
-    sockshandler sortedcontainers soupsieve sqlalchemy sqlparse stack_data starlette sympy
-    terminado threadpoolctl tinycss2 tomlkit tornado tqdm traitlets trio trio_websocket
-    tritonclient tritonclientutils tritongrpcclient tritonhttpclient tritonshmutils
-    trove_classifiers truststore typing_extensions typing_inspection tzdata uri_template urllib3
-    uv uvicorn uvloop virtualenv wcwidth webcolors webencodings websocket websocket_client
-    werkzeug wheel wrapt wsproto wtforms xdist xmltodict yaml yarl zipp zmq zope zope_event
-    zope_interface zstandard
+    pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pygments pyjwt pylab pyparsing
+    pyrate_limiter pysocks pyspark pytest pytest_cov pytest_xdist python_dateutil python_discovery
+    python_dotenv python_json_logger python_rapidjson pythonjsonlogger pytz pyyaml pyzmq rapidjson
+    referencing regex requests responses rfc3339_validator rfc3986_validator rfc3987_syntax rich
+    rpds rpds_py ruff s3transfer schemathesis scikit_learn scipy scramp selenium send2trash
+    setuptools six skl2onnx sklearn skops smmap sniffio socks sockshandler sortedcontainers
+    soupsieve sqlalchemy sqlparse stack_data starlette sympy terminado threadpoolctl tinycss2
+    tomlkit tornado tqdm traitlets trio trio_websocket tritonclient tritonclientutils
+    tritongrpcclient tritonhttpclient tritonshmutils trove_classifiers truststore typing_extensions
+    typing_inspection tzdata uri_template urllib3 uv uvicorn uvloop virtualenv wcwidth webcolors
+    webencodings websocket websocket_client werkzeug wheel wrapt wsproto wtforms xdist xmltodict
+    yaml yarl zipp zmq zope zope_event zope_interface zstandard
     """.split()
 )
 OWN_FOLDERS = frozenset(
