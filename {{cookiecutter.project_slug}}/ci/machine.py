@@ -48,7 +48,10 @@ except OSError as error:
 EXAMPLE = """
 import json
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
-from {{ cookiecutter.__package_name }}.api.openapi import example_of
+try:
+    from {{ cookiecutter.__package_name }}.api.openapi import example_of
+except ModuleNotFoundError:  # a version from before the rooms
+    from {{ cookiecutter.__package_name }}.openapi import example_of
 print(json.dumps({"data": {column.name: [example_of(column)] for column in CONTRACT.columns}}))
 """
 TELL = """

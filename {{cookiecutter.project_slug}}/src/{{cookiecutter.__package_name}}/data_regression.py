@@ -2,7 +2,8 @@
 
 This is one of the three files to change for your own project. Return a DataFrame with the columns
 of ``contract.py`` and the target, one row per example; more columns do no harm. A file
-or a database is read so: ``tables.reader.read("data/raw/patients.csv", CONTRACT).to_pandas()``.
+or a table of a database is read so, after ``from .tables.reader import read``:
+``read("data/raw/patients.csv", CONTRACT).to_pandas()``.
 """
 
 import pandas as pd

@@ -15,10 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import settings
-from .contract import CONTRACT
 from .effective import leaves, masked, place, show
 from .errors import brief
-from .models import registry
 from .models.stores import parse
 from .settings import Settings, origin
 from .tables import migrate
@@ -90,7 +88,7 @@ SERVERS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    if parser.prog.endswith(" migrate"):
+    if parser.prog.split()[-1] == "migrate":
         help_ = "change nothing; 1 if one is behind"
         parser.add_argument("--check", action="store_true", help=help_)
     else:
@@ -110,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def migrate_all(config: Settings, only_check: bool) -> int:
     """Bring every database that a setting names to the newest version, or only look."""
+    from .contract import CONTRACT  # here, so that `settings` goes on when it is broken
+
     databases = migrate.configured(config)
     if not databases:
         print("No setting names a database.")
@@ -238,6 +238,8 @@ def _ask(config: Settings, key: str, uri: str) -> str | None:
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname, port), SECONDS / 2).close()
     if key == "models.uri" and _in_service(config, uri):
+        from .models import registry  # here, because it takes the contract
+
         registry.identify(uri, config)
     return None
 

@@ -1,4 +1,4 @@
-"""``follow``: keep a folder in step with a model in a registry.
+"""``follow``: keep a folder in step with a model in a store.
 
 The folder gets a verified copy of the model, and another one when the alias moves. A file names
 the copy that is current; it is replaced in one step, so that a reader never sees half a model. The

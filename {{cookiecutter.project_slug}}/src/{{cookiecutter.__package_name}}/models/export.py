@@ -200,8 +200,8 @@ def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
     if not allow_pickle:
         raise ProjectError(
             f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded "
-            "(the log says why): move functions of yours to classes in model.py, choose another "
-            "estimator, or set models.allow_pickle = true."
+            "(the log says why): move your own functions, and classes of other modules, to "
+            "classes in model.py, choose another estimator, or set models.allow_pickle = true."
         )
     import cloudpickle
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from modulefinder import ModuleFinder
 from pathlib import Path
 
 from ..contract import CONTRACT
@@ -35,8 +34,6 @@ from {package}.models.mlflow_model import RegisteredModel
 
 set_model(RegisteredModel())
 """
-# What that imports, and what predictions and a skops file import later.
-LOADED = ("models.mlflow_model", "schema.arrow", "model")
 
 
 @dataclass(frozen=True)
@@ -298,27 +295,10 @@ def _log_model(folder: Path, artifact: str):
             name="model",
             python_model=str(loader),
             artifacts={"model": str(folder)},
-            code_paths=[str(_code(Path(temporary)))],
+            code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
             signature=ModelSignature(*_signature()),
         )
-
-
-def _code(folder: Path) -> Path:
-    """Copy the modules that loading and predicting import, directly or not; returns the package.
-
-    A server takes each file by a request of its own; the whole package would be ten times as many.
-    """
-    here = Path(__file__).parents[1]
-    finder = ModuleFinder([])  # which so finds nothing but what is in this package
-    finder.load_package(PACKAGE, str(here))
-    for name in LOADED:
-        finder.import_hook(f"{PACKAGE}.{name}")
-    for module in finder.modules.values():
-        target = folder / Path(module.__file__).relative_to(here.parent)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(module.__file__, target)
-    return folder / PACKAGE
 
 
 def _signature():

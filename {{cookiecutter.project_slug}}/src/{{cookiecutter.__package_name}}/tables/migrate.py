@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ProjectError
-from ..schema import Column
 from ..settings import PACKAGE, Settings
 from .databases import connect, is_database, redacted, sqlite_file
 
@@ -69,10 +68,10 @@ def configured(config: Settings) -> dict[str, list[Place]]:
     return found
 
 
-def ensure(connection, kind: str, uri: str, target: Column | None = None) -> None:
+def ensure(connection, kind: str, uri: str, target=None) -> None:
     """Make the tables of a kind if there are none; must come first in its transaction.
 
-    :param target: whose type kept predictions have; the other kinds do without.
+    :param target: the contract's, whose type kept predictions have; other kinds do without.
     :raises ProjectError: they are there, but of an older or a newer version than this code.
     """
     found = version(connection, kind, uri)
@@ -146,7 +145,7 @@ def check(url: str, places: list[Place]) -> bool:
     return not any(problem(place.kind, found[place]) for place in places)
 
 
-def migrate(url: str, places: list[Place], target: Column) -> bool:
+def migrate(url: str, places: list[Place], target) -> bool:
     """Bring one database to the newest version, in one transaction; print what was done."""
     seconds = LOCK_SECONDS if sqlite_file(url) else MIGRATION_SECONDS
     before = {}
@@ -184,7 +183,7 @@ def _lock(connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
 
 
-def _upgrade(connection, kind: str, uri: str, found: str | None, target: Column | None) -> None:
+def _upgrade(connection, kind: str, uri: str, found: str | None, target) -> None:
     """Run the revisions after ``found``, and write down each one."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext

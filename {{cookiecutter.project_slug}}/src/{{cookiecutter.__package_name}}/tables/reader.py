@@ -2,7 +2,7 @@
 
 A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files, or
 a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
-``postgresql://host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
+``postgresql+pg8000://host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
 import re
