@@ -72,7 +72,8 @@ def test_plain_mlflow_loads_it_in_another_process(copied, examples):
 
 def test_the_code_that_is_kept_with_a_model_loads_it_without_the_project(copied, tmp_path):
     [code] = copied.folder.glob("mlartifacts/models/*/artifacts/code")
-    assert {"contract.py", "model.py"} <= {path.name for path in (code / settings.PACKAGE).iterdir()}
+    names = {path.name for path in (code / settings.PACKAGE).iterdir()}
+    assert {"contract.py", "model.py"} <= names
     assert list(code.rglob("__pycache__")) == []
     script = tmp_path / "alone.py"
     script.write_text(ALONE.format(package=settings.PACKAGE), "utf-8")
