@@ -1,9 +1,9 @@
 """Where the training table comes from.
 
 This is one of the three files to change for your own project. Return a DataFrame with the columns
-of ``contract.py`` and the target, one row per example; more columns do no harm. A file
-or a table of a database is read so, after ``from .tables.reader import read``:
-``read("data/raw/patients.csv", CONTRACT).to_pandas()``.
+of ``contract.py`` and the target, one row per example; more columns do no harm. A file or a table
+of a database is read by ``read("data/raw/patients.csv", CONTRACT).to_pandas()``, after
+``from .tables.reader import read``.
 """
 
 import pandas as pd

@@ -88,12 +88,11 @@ SERVERS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     if parser.prog.split()[-1] == "migrate":
-        help_ = "change nothing; 1 if one is behind"
-        parser.add_argument("--check", action="store_true", help=help_)
+        add("--check", action="store_true", help="change nothing; 1 if one is behind")
     else:
-        help_ = "refuse what would not work in production"
-        parser.add_argument("action", nargs="?", choices=["check"], help=help_)
+        add("action", nargs="?", choices=["check"], help="refuse what would not work in production")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def migrate_all(config: Settings, only_check: bool) -> int:
     """Bring every database that a setting names to the newest version, or only look."""
-    from .contract import CONTRACT  # here, so that `settings` goes on when it is broken
+    from .contract import CONTRACT  # here, so that `settings` works without it
 
     databases = migrate.configured(config)
     if not databases:
@@ -238,7 +237,7 @@ def _ask(config: Settings, key: str, uri: str) -> str | None:
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname, port), SECONDS / 2).close()
     if key == "models.uri" and _in_service(config, uri):
-        from .models import registry  # here, because it takes the contract
+        from .models import registry  # here, for the same reason as CONTRACT
 
         registry.identify(uri, config)
     return None

@@ -175,7 +175,7 @@ class Slo(Section):
 
     # Share of the answers that are none of 5xx.
     availability: float = Field(0.999, gt=0, lt=1)
-    # Share of the answers within so many seconds, an edge of the histogram in metrics.py.
+    # Share of the answers within so many seconds, an edge of the histogram in api/metrics.py.
     latency_share: float = Field(0.99, gt=0, lt=1)
     latency_seconds: float = Field(0.5, gt=0, le=10)
 {%- endif %}

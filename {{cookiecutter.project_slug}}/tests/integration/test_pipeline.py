@@ -14,7 +14,6 @@ def test_training_registers_and_promotes_the_first_model(trained):
 def test_it_leaves_plots_and_the_split(trained):
     pictures = {path.name for path in trained.folder.glob("mlartifacts/**/*.png")}
     assert "feature_importance.png" in pictures and len(pictures) == 2
-    held_out = reader.read(str(trained.folder / "data/processed/split.parquet"), CONTRACT)[
-        "holdout"
-    ]
+    split = reader.read(str(trained.folder / "data/processed/split.parquet"), CONTRACT)
+    held_out = split["holdout"]
     assert 0 < sum(held_out.to_pylist()) < len(held_out)

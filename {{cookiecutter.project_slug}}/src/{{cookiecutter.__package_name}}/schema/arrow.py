@@ -1,7 +1,7 @@
 """Arrow tables and batches under a contract: what their columns may arrive as, read and checked.
 
-The batch job and training read tables this way. The API reads JSON (values.py) and does without
-Arrow; both ask the same ``Column.judge``.
+Whole tables and the batch job's parts come this way. JSON does without Arrow, and asks the same
+``Column.judge``.
 """
 
 from collections.abc import Callable, Iterable
