@@ -114,8 +114,8 @@ def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp
 def test_the_training_image_trains_and_scores(project, inside):
     build = (ENGINE, "build", "--target", "train", "--tag", f"{project.path.name}-train", ".")
     run(*build, cwd=project.path)
-    registry = ("-e", "MODELS__TRACKING_URI=sqlite:///data/mlflow.db")
-    registry += ("-e", "MODELS__ARTIFACTS=project:data/mlartifacts")
+    registry = ("-e", "APP__MODELS__TRACKING_URI=sqlite:///data/mlflow.db")
+    registry += ("-e", "APP__MODELS__ARTIFACTS=project:data/mlartifacts")
     train = {"image": f"{project.path.name}-train", "options": registry}
     assert "Promoted: there is no champion yet" in inside("train", **train)
     assert "150 predicted, 0 rejected" in inside("score", **train)
@@ -124,7 +124,11 @@ def test_the_training_image_trains_and_scores(project, inside):
 def test_a_model_that_could_not_be_exported_has_what_it_needs_in_its_image(project, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(WITHOUT_EXPORT.format(package=project.package), "utf-8")
-    apart = ("env", "MODELS__TRACKING_URI=sqlite:///native.db", "MODELS__ARTIFACTS=project:native")
+    apart = (
+        "env",
+        "APP__MODELS__TRACKING_URI=sqlite:///native.db",
+        "APP__MODELS__ARTIFACTS=project:native",
+    )
     project.run(*apart, str(project.path / ".venv/bin/python"), str(script))
     champion, name = f"MODEL=models:/{project.package}@champion", "iris-without-export"
     project.run(*apart, "make", "image", champion, f"IMAGE={name}", f"ENGINE={ENGINE}")

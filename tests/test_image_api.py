@@ -124,7 +124,7 @@ print(urllib.request.urlopen(request, timeout=30).read().decode())
 def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp_path):
     champion, image = f"MODEL=models:/{project.package}@champion", "iris-with-its-model-served"
     project.run("make", "image", champion, f"IMAGE={image}", f"ENGINE={ENGINE}")
-    assert "MODELS__URI=/app/model" in configuration(image)["Config"]["Env"]
+    assert "APP__MODELS__URI=/app/model" in configuration(image)["Config"]["Env"]
     body, expected = examples(project)
     name = f"baked-{os.getpid()}"
     start = (ENGINE, "run", "--detach", "--name", name, *LOCKED_DOWN, "--network=none")
@@ -157,7 +157,7 @@ def test_both_images_hold_the_same_files(install):
     serve, score = configuration(name), configuration(f"{name}-score")
     assert serve["RootFS"]["Layers"][: len(score["RootFS"]["Layers"])] == score["RootFS"]["Layers"]
     assert (serve["Config"]["Cmd"], score["Config"]["Cmd"]) == (["serve"], ["score"])
-    assert "MODELS__URI=/app/model" in serve["Config"]["Env"]
+    assert "APP__MODELS__URI=/app/model" in serve["Config"]["Env"]
     assert not score["Config"].get("ExposedPorts")
     offered = run(ENGINE, "run", "--rm", "--network=none", f"{name}-score", "--help", cwd="/")
     assert "score" in offered

@@ -78,10 +78,7 @@ src/{package}/__main__.py
 src/{package}/cli.py
 src/{package}/contract.py
 src/{package}/data.py
-src/{package}/effective.py
-src/{package}/environment.py
 src/{package}/errors.py
-src/{package}/masking.py
 src/{package}/model.py
 src/{package}/models/__init__.py
 src/{package}/models/export.py

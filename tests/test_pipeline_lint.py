@@ -249,7 +249,7 @@ def on_this_machine(node, project):
 def test_gitlab_runs_the_pipeline_of_a_change(checkout, node, audit):
     project = checkout(deployment_flavor="batch")
     # Trained and tested faster than anybody would: how good it is, is asked elsewhere.
-    variables = {"TRAINING__SEARCHES": "1", "PYTEST_ADDOPTS": "-k contract"}
+    variables = {"APP__TRAINING__SEARCHES": "1", "PYTEST_ADDOPTS": "-k contract"}
     variables |= {"UV_CACHE_DIR": run("uv", "cache", "dir", cwd=project.path).strip()}
     variables |= {"ENGINE": ENGINE, "IMAGE": "iris-gitlab", "PYTHON": sys.executable}
     done = gitlab(

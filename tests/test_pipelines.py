@@ -29,8 +29,8 @@ EXPRESSIONS = {
     "${{ github.actor }}": "somebody",
     "${{ github.token }}": "a token",
     "$(System.AccessToken)": "a token",
-    "${{ vars.MODELS__ARTIFACTS }}": "",
-    "${{ secrets.MODELS__TRACKING_URI }}": "",
+    "${{ vars.APP__MODELS__ARTIFACTS }}": "",
+    "${{ secrets.APP__MODELS__TRACKING_URI }}": "",
 }
 # Nobody's: drawn for this test, in parts, so that no scan takes them for somebody's.
 KEY_ID = "AKIA" + "QWB5PDKHX6" + "PYGPAN"
@@ -216,7 +216,7 @@ def execute(project, script, audit, **variables):
     more = {"AUDIT": audit, "ENGINE": ENGINE, "IMAGE": "iris-change", "CI": "true", **variables}
     more |= {"GITHUB_STEP_SUMMARY": str(project.path / "summary.md"), "PYTHON": sys.executable}
     # Trained faster than anybody would: how good it is, is asked elsewhere.
-    more |= {"TRAINING__SEARCHES": "1"}
+    more |= {"APP__TRAINING__SEARCHES": "1"}
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
         cwd=project.path,
@@ -281,7 +281,7 @@ def test_what_is_broken_on_purpose_is_red_at_its_stage(checkout, audit):
     assert "B011" in red("lint")
     test.unlink()
     never = json.dumps({"f1_macro": 1.5})
-    assert "below the minimum 1.5" in red("gate", TRAINING__MINIMUM=never)
+    assert "below the minimum 1.5" in red("gate", APP__TRAINING__MINIMUM=never)
     contract = package / "contract.py"
     contract.write_text(contract.read_text("utf-8").replace("maximum=15", "maximum=7"), "utf-8")
     assert "breaking: column PETAL_LENGTH has a lower maximum" in red("compatibility")

@@ -98,15 +98,15 @@ class World:
     def __init__(self, project, variables, ports):
         self.project, self.variables, self.ports = project, variables, ports
         # A pipeline's own variables, so that its steps take seconds.
-        self.fast = {"ROLLOUT__CANARY_SECONDS": "4", "ROLLOUT__CANARY_REQUESTS": "40"}
-        self.fast |= {"ROLLOUT__LOAD_SECONDS": "3"}
+        self.fast = {"APP__ROLLOUT__CANARY_SECONDS": "4", "APP__ROLLOUT__CANARY_REQUESTS": "40"}
+        self.fast |= {"APP__ROLLOUT__LOAD_SECONDS": "3"}
         # In so few requests a pause of this machine is more than one in a hundred.
-        self.fast |= {"SLO__LATENCY_SHARE": "0.9"}
+        self.fast |= {"APP__SLO__LATENCY_SHARE": "0.9"}
 
     def known(self, environment):
         """The variables of the jobs of an environment."""
         known = {"ENVIRONMENT": environment, "CI": "", **self.variables, **self.fast}
-        return known | {"ROLLOUT__PUBLISH": f"127.0.0.1:{self.ports[environment]}"}
+        return known | {"APP__ROLLOUT__PUBLISH": f"127.0.0.1:{self.ports[environment]}"}
 
     def do(self, script, environment, **more):
         """The finished process of a script in the jobs of an environment."""
@@ -332,7 +332,7 @@ def test_a_version_with_other_predictions_is_refused_unless_that_is_meant(world)
     before, tags = world.release, world.tags()
     world.next_release(by=OTHERWISE)
     said = world.red("make deploy", "prod")
-    assert "of the predictions changed, 10.00% may: ROLLOUT__MAX_CHANGED_SHARE" in said
+    assert "of the predictions changed, 10.00% may: APP__ROLLOUT__MAX_CHANGED_SHARE" in said
     assert world.tags()["prod"] == tags["prod"]
     write(world, before)
 
@@ -349,7 +349,7 @@ def test_a_rollout_that_is_cancelled_is_taken_back(world, body):
         known = [each for _, each, _ in scripts(world.project, "github", "prod")]
         [script] = [each for each in known if "make deploy" in each]
         command = ["bash", "-e", "-c", script]
-        process = world.begin("prod", command, ROLLOUT__CANARY_SECONDS="60")
+        process = world.begin("prod", command, APP__ROLLOUT__CANARY_SECONDS="60")
         wait_for(lambda: len(of_prod()) == 3, 600, lambda: process.communicate()[0])
         time.sleep(10)
         process.terminate()  # of what was started, as a provider's agent does
@@ -371,7 +371,7 @@ def test_a_rollout_that_died_is_taken_back_or_begun_anew_and_no_request_is_lost(
     before = world.release
     after = world.next_release()
     with Clients(world.ports["prod"], world.key(), body) as clients:
-        process = world.begin("prod", DEPLOY, ROLLOUT__CANARY_SECONDS="60")
+        process = world.begin("prod", DEPLOY, APP__ROLLOUT__CANARY_SECONDS="60")
         wait_for(lambda: len(of_prod()) == 3, 600, lambda: str(of_prod()))
         time.sleep(10)
         process.kill()
@@ -379,7 +379,7 @@ def test_a_rollout_that_died_is_taken_back_or_begun_anew_and_no_request_is_lost(
         assert len(of_prod()) == 3
         assert f"@{before['digest']}" in world.green("make rollback", "prod")
         assert len(of_prod()) == 2
-        process = world.begin("prod", DEPLOY, ROLLOUT__CANARY_SECONDS="60")
+        process = world.begin("prod", DEPLOY, APP__ROLLOUT__CANARY_SECONDS="60")
         wait_for(lambda: len(of_prod()) == 3, 600, lambda: str(of_prod()))
         time.sleep(10)
         assert "is at work in another process" in world.red("make rollback", "prod")
@@ -447,5 +447,5 @@ def test_what_is_missing_or_wrong_is_told_in_a_sentence(world):
     ready = (world.ports["prod"], "/health/ready")
     wait_for(lambda: status(*ready) == 200, 120, lambda: str(status(*ready)))
     world.project.run("git", "checkout", "ci/proxy/haproxy.cfg")
-    said = world.red("make deploy", "prod", SLO__LATENCY_SECONDS="0.4")
+    said = world.red("make deploy", "prod", APP__SLO__LATENCY_SECONDS="0.4")
     assert "slo.latency_seconds = 0.4: choose one of 0.001" in said

@@ -61,9 +61,9 @@ class Ours(Peer):
     def settings(self, start: Start) -> dict[str, str]:
         return {
             "PYTHONPATH": "src",
-            "AUTHENTICATION__REQUIRED": "true",
-            "API__WORKERS": str(start.workers),
-            "API__ACCESS_LOG": str(start.access_log).lower(),
+            "APP__AUTHENTICATION__REQUIRED": "true",
+            "APP__API__WORKERS": str(start.workers),
+            "APP__API__ACCESS_LOG": str(start.access_log).lower(),
         }
 
     @functools.cached_property

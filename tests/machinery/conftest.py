@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from iris_flower_prediction import cli, data, environment, model, settings
+from iris_flower_prediction import cli, data, model, settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import export
 from iris_flower_prediction.schema.arrow import as_batch, encode
@@ -36,7 +37,7 @@ CHECKOUT = Path(settings.__file__).resolve().parents[2]
 PACKAGE = settings.PACKAGE
 sys.path.insert(0, str(CHECKOUT / "ci"))
 # Training of the tests: the same pipeline with fewer tries.
-QUICK = {"TRAINING__FOLDS": "2", "TRAINING__SEARCHES": "1"}
+QUICK = {"APP__TRAINING__FOLDS": "2", "APP__TRAINING__SEARCHES": "1"}
 # Longer than anything takes on a machine that is busy with something else, too.
 SECONDS = 300
 # What no feature of any contract may hold.
@@ -55,10 +56,7 @@ PG_CTL = shutil.which("pg_ctl") or (str(SERVERS[-1]) if SERVERS else None)
 
 
 def is_setting(name: str) -> bool:
-    own = [field.upper() for field in settings.Settings.model_fields]
-    stem = name.upper().removesuffix(environment.FILE)
-    sections = tuple(f"{field}__" for field in own)
-    return stem in {*VARIABLES, *own} or stem.startswith(sections)
+    return name in VARIABLES or name.startswith(settings.PREFIX)
 
 
 class Project:
@@ -72,7 +70,7 @@ class Project:
     def start(self, *words: object, **options) -> subprocess.Popen:
         """``python -m <package> WORDS``, or a script if the first word ends in .py.
 
-        Upper-case options are settings, such as TRAINING__FOLDS=2; others are Popen's.
+        Upper-case options are settings, such as APP__TRAINING__FOLDS=2; others are Popen's.
         """
         chosen = {name: str(options.pop(name)) for name in list(options) if name.isupper()}
         kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
@@ -182,9 +180,10 @@ def use(folder: Path, monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch):
     """Settings in the developer's own shell have no say in the tests."""
-    for name in filter(is_setting, list(os.environ)):
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(environment, "SECRETS", Path("/nowhere"))
+    variables = {name: text for name, text in os.environ.items() if not is_setting(name)}
+    monkeypatch.setattr(settings, "SECRETS", "/nowhere")
+    with mock.patch.dict(os.environ, variables, clear=True):  # .env joins it
+        yield
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ class Mirror:
         self._runs = itertools.count()
 
     def run_score(self, source: Path | str, *words: object, **settings) -> CompletedProcess:
-        settings = {"BATCH__MAX_REJECTED_SHARE": 1} | settings
+        settings = {"APP__BATCH__MAX_REJECTED_SHARE": 1} | settings
         return self.project.run(
             "score", "--model", self.model, "--input", source, *words, **settings
         )

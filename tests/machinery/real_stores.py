@@ -126,7 +126,7 @@ def s3_place(s3_port) -> Place:
     uri = f"s3://{BUCKET}/{secrets.token_hex(4)}/champions"
     variables = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
-        "MODELS__ALLOW_HTTP": "true",
+        "APP__MODELS__ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "somebody",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1",
@@ -166,7 +166,7 @@ def azure_place(azure_port) -> Place:
         "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
         "AZURE_STORAGE_ACCOUNT_KEY": KEY,
         "AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{azure_port}/{ACCOUNT}",
-        "MODELS__ALLOW_HTTP": "true",
+        "APP__MODELS__ALLOW_HTTP": "true",
     }
     return Place(uri, lambda: tamper_objects(uri), variables)
 
@@ -221,7 +221,10 @@ def google_place(google_port) -> Place:
     uri = f"gs://{BUCKET}/{secrets.token_hex(4)}/champions"
     nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
     account = nobody | {"gcs_base_url": f"http://127.0.0.1:{google_port}", "disable_oauth": True}
-    variables = {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account), "MODELS__ALLOW_HTTP": "true"}
+    variables = {
+        "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account),
+        "APP__MODELS__ALLOW_HTTP": "true",
+    }
     return Place(uri, lambda: tamper_objects(uri), variables)
 
 
@@ -250,7 +253,7 @@ def postgres_place(postgresql) -> Place:
 
 
 def registered(tracking: str, files: Path) -> Place:
-    variables = {"MODELS__TRACKING_URI": tracking}
+    variables = {"APP__MODELS__TRACKING_URI": tracking}
     name = f"m{secrets.token_hex(4)}"
     return Place(f"models:/{name}", lambda: damage(files.rglob("model.*")), variables)
 

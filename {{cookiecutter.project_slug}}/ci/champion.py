@@ -36,7 +36,7 @@ def promote(engine: str, folder: str) -> None:
     registry.promote(known[0].number, reason, config)
     print(f"Version {known[0].number} is the champion: model {deployed.model[:12]}.")
     if config.models.tracking_uri.startswith("sqlite:"):
-        print("That is known on this machine alone: set MODELS__TRACKING_URI to a server.")
+        print("That is known on this machine alone: set APP__MODELS__TRACKING_URI to a server.")
 
 
 def take_out(engine: str, image: str, folder: Path) -> None:

@@ -77,7 +77,7 @@ def compare(job: Job, old: Release, new: Release, config: Settings) -> None:
     if share > config.rollout.max_changed_share:
         raise ProjectError(
             f"{share:.2%} of the predictions changed, {config.rollout.max_changed_share:.2%} may: "
-            "ROLLOUT__MAX_CHANGED_SHARE says, for once or in config/, that this is meant."
+            "APP__ROLLOUT__MAX_CHANGED_SHARE says, for once or in config/, that this is meant."
         )
 
 
@@ -89,8 +89,8 @@ def changes(job: Job, old: Release, new: Release, folder: str, config: Settings)
         return json.loads(job.python(new.image, DIFFER, *words))
     except ProjectError as problem:
         raise OldVersionError(
-            f"the old version cannot be compared; ROLLOUT__MAX_CHANGED_SHARE=1 replaces it all the "
-            f"same. {problem}"
+            f"the old version cannot be compared; APP__ROLLOUT__MAX_CHANGED_SHARE=1 replaces it "
+            f"all the same. {problem}"
         ) from None
 
 

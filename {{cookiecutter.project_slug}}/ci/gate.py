@@ -23,9 +23,9 @@ def main(argv: list[str]) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.environ |= {
-        "MODELS__TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "MODELS__ARTIFACTS": f"{folder}/mlartifacts",
-        "TRAINING__WORK": str(folder),
+        "APP__MODELS__TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "APP__MODELS__ARTIFACTS": f"{folder}/mlartifacts",
+        "APP__TRAINING__WORK": str(folder),
     }
     code = cli.main(["train"])
     if code not in (0, 1):

@@ -27,7 +27,7 @@ class Job:
 
     def score(self, image: str, output: str, run_id: str) -> dict:
         """The manifest of a run that writes to a folder of the volume and nowhere else."""
-        aside = {"BATCH__REJECTED": f"{output}/rejected", "BATCH__WORK": f"{output}/work"}
+        aside = {"APP__BATCH__REJECTED": f"{output}/rejected", "APP__BATCH__WORK": f"{output}/work"}
         options = [word for name, value in aside.items() for word in ("--env", f"{name}={value}")]
         words = ("score", "--output", output, "--run-id", run_id)
         sample = self._sample(image)

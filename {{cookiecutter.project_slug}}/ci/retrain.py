@@ -20,8 +20,7 @@ import origin
 from chosen import APPROVED, approved
 
 from {{ cookiecutter.__package_name }} import cli, settings
-from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.masking import hidden
+from {{ cookiecutter.__package_name }}.errors import ProjectError, hidden
 from {{ cookiecutter.__package_name }}.models import registry
 from {{ cookiecutter.__package_name }}.models.predict import ContractChangedError
 from {{ cookiecutter.__package_name }}.models.stores import CHALLENGER, CHAMPION, Version
@@ -77,8 +76,8 @@ def lasting_store(config: Settings) -> str:
     if alone and not store:
         raise ProjectError(
             "the registry is a folder of this machine, where no release would find the model: set "
-            "MODELS__TRACKING_URI and MODELS__ARTIFACTS to one that lasts, or MODELS_STORE to a "
-            "store such as s3://bucket/models."
+            "APP__MODELS__TRACKING_URI and APP__MODELS__ARTIFACTS to one that lasts, or "
+            "MODELS_STORE to a store such as s3://bucket/models."
         )
     return store
 

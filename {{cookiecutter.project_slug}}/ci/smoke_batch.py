@@ -28,7 +28,7 @@ def score(engine: str, image: str, model: str) -> None:
         data = Path(folder, "data").resolve()
         shutil.copytree("data/raw", data / "raw")
         mounts = ("-v", f"{Path(model).resolve()}:/app/model:ro", "-v", f"{data}:/app/data")
-        where = ("--user", str(os.getuid()), "--env", "MODELS__URI=/app/model")
+        where = ("--user", str(os.getuid()), "--env", "APP__MODELS__URI=/app/model")
         words = ("--input", "data/raw/example.csv", "--output", "data/out", "--run-id", RUN)
         print(run(engine, "run", "--rm", *LOCKED, *where, *mounts, image, "score", *words), end="")
         manifest = read_json(data / "out" / RUN / MANIFEST) or {"rows": {}}

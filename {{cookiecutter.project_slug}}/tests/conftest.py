@@ -27,9 +27,8 @@ MOST_ROWS = 1000
 BAD = "not a value"
 
 # Settings in the developer's own shell have no say in the tests.
-SETTINGS = {"ENVIRONMENT", "SECRETS_DIR", *map(str.upper, settings.Settings.model_fields)}
 for variable in list(os.environ):
-    if variable.partition("__")[0].removesuffix("_FILE") in SETTINGS:
+    if variable.startswith(settings.PREFIX) or variable in {"ENVIRONMENT", "SECRETS_DIR"}:
         del os.environ[variable]
 
 
@@ -37,10 +36,10 @@ def quick() -> dict[str, str]:
     """Settings of a training with few tries, in which no threshold is missed for that."""
     training, far = settings.load().training, 1e9
     return {
-        "TRAINING__FOLDS": "2",
-        "TRAINING__SEARCHES": "1",
-        "TRAINING__MINIMUM": json.dumps(dict.fromkeys(training.minimum, -far)),
-        "TRAINING__MAXIMUM": json.dumps(dict.fromkeys(training.maximum, far)),
+        "APP__TRAINING__FOLDS": "2",
+        "APP__TRAINING__SEARCHES": "1",
+        "APP__TRAINING__MINIMUM": json.dumps(dict.fromkeys(training.minimum, -far)),
+        "APP__TRAINING__MAXIMUM": json.dumps(dict.fromkeys(training.maximum, far)),
     }
 
 
@@ -55,7 +54,7 @@ class Project:
         (folder / "data" / "raw").symlink_to(CHECKOUT / "data" / "raw", target_is_directory=True)
 
     def start(self, *words: object, **chosen: object) -> subprocess.Popen:
-        """``python WORDS``; ``chosen`` are variables, such as TRAINING__FOLDS=2."""
+        """``python WORDS``; ``chosen`` are variables, such as APP__TRAINING__FOLDS=2."""
         variables = {name: str(value) for name, value in chosen.items()}
         return subprocess.Popen(
             [sys.executable, *map(str, words)],

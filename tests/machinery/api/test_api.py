@@ -156,7 +156,7 @@ def test_the_two_ways_of_reading_agree(api, examples):
 
 
 def test_limits(serve):
-    api = serve(API__MAX_ROWS=3, API__MAX_BODY_BYTES=1000)
+    api = serve(APP__API__MAX_ROWS=3, APP__API__MAX_BODY_BYTES=1000)
     assert api.post("/predict", example(3)).status == 200
     assert problem(api.post("/predict", example(4)), 422, "too_many_rows")["most_rows"] == 3
     problem(api.post("/predict", b" " * 2000), 413, "body_size")
@@ -245,7 +245,7 @@ def test_metrics_count_what_happened(serve, champion):
 
 
 def test_metrics_on_a_port_of_their_own(serve):
-    api = serve(API__METRICS_PORT=(port := free_port()))
+    api = serve(APP__API__METRICS_PORT=(port := free_port()))
     problem(api.get("/metrics"), 404, "path")
     own, api.port = api.port, port
     assert wait_for(lambda: "http_requests_total" in api.get("/metrics").body.decode())
@@ -263,17 +263,17 @@ def test_metrics_of_all_workers_are_added_up(serve):
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        ({"API__PORT": "0"}, "api.port"),
-        ({"API__HOST": "192.0.2.1"}, "cannot be listened on"),
-        ({"AUTHENTICATION__REQUIRED": "true"}, "api-key create"),
-        ({"MODELS__URI": "nowhere"}, "holds no model"),
-        ({"MODELS__URI": "models:/nothing@champion"}, "`train` makes it"),
+        ({"APP__API__PORT": "0"}, "api.port"),
+        ({"APP__API__HOST": "192.0.2.1"}, "cannot be listened on"),
+        ({"APP__AUTHENTICATION__REQUIRED": "true"}, "api-key create"),
+        ({"APP__MODELS__URI": "nowhere"}, "holds no model"),
+        ({"APP__MODELS__URI": "models:/nothing@champion"}, "`train` makes it"),
         ({"ENVIRONMENT": "prod"}, "api-key create"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_one_sentence(project, champion, chosen, sentence):
-    model = {} if "MODELS__URI" in chosen else {"MODELS__URI": champion}
-    done = project.run("serve", **(model | {"API__PORT": free_port()} | chosen))
+    model = {} if "APP__MODELS__URI" in chosen else {"APP__MODELS__URI": champion}
+    done = project.run("serve", **(model | {"APP__API__PORT": free_port()} | chosen))
     assert done.returncode == 2
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1

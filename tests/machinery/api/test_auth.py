@@ -311,7 +311,7 @@ def test_names_hold_letters_digits_hyphens_and_underscores(file, name):
 @pytest.fixture
 def command(folder, file, capsys, monkeypatch):
     """command(*words) -> exit code, stdout, stderr of `api-key` about ``file``."""
-    monkeypatch.setenv("AUTHENTICATION__KEYS", str(file))
+    monkeypatch.setenv("APP__AUTHENTICATION__KEYS", str(file))
 
     def run(*words):
         code = cli.main(["api-key", *words])

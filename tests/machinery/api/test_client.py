@@ -243,7 +243,7 @@ def test_every_row_gets_its_prediction_in_batches(api, ask, write):
 
 def test_the_standard_output_and_the_url_of_the_settings(api, call, write):
     file = write(3)
-    done = call("predict", file, API__PORT=api.server_address[1])
+    done = call("predict", file, APP__API__PORT=api.server_address[1])
     assert done.returncode == 0
     require_whole(list(csv.DictReader(done.stdout.splitlines(keepends=True))), file)
 

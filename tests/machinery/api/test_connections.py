@@ -21,13 +21,13 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 SECONDS, KEEP_ALIVE, IN_FLIGHT, CONNECTIONS = 2.0, 5.0, 4, 40
 HEADER_BYTES, BODY_BYTES = 2_048, 100_000
 LIMITS = {
-    "API__HEADER_SECONDS": SECONDS,
-    "API__BODY_SECONDS": SECONDS,
-    "API__KEEP_ALIVE_SECONDS": KEEP_ALIVE,
-    "API__MAX_IN_FLIGHT": IN_FLIGHT,
-    "API__MAX_CONNECTIONS": CONNECTIONS,
-    "API__MAX_HEADER_BYTES": HEADER_BYTES,
-    "API__MAX_BODY_BYTES": BODY_BYTES,
+    "APP__API__HEADER_SECONDS": SECONDS,
+    "APP__API__BODY_SECONDS": SECONDS,
+    "APP__API__KEEP_ALIVE_SECONDS": KEEP_ALIVE,
+    "APP__API__MAX_IN_FLIGHT": IN_FLIGHT,
+    "APP__API__MAX_CONNECTIONS": CONNECTIONS,
+    "APP__API__MAX_HEADER_BYTES": HEADER_BYTES,
+    "APP__API__MAX_BODY_BYTES": BODY_BYTES,
 }
 # A busy machine may be this late.
 SLACK = 10.0
@@ -390,7 +390,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 def test_connections_have_as_many_open_files_as_they_need(project):
     script = project.folder / "files.py"
     script.write_text(FILES.format(package=PACKAGE), "utf-8")
-    done = project.run(script, 4096, API__MAX_CONNECTIONS=500)
+    done = project.run(script, 4096, APP__API__MAX_CONNECTIONS=500)
     assert done.stdout == "1256\n", done.stderr
-    done = project.run(script, 1000, API__MAX_CONNECTIONS=500)
+    done = project.run(script, 1000, APP__API__MAX_CONNECTIONS=500)
     assert "api.max_connections = 500 needs 1256 open files" in done.stderr

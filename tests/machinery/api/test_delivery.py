@@ -127,7 +127,7 @@ def test_what_a_killed_api_has_left_is_delivered_by_hand(folder, database, store
     killed = Spool(folder, 10_000_000)
     killed.append(line("last"), 1)
     killed._lock.release()  # as the system does
-    done = call("deliver", KEEPING__SPOOL=folder, KEEPING__DATABASE=database)
+    done = call("deliver", APP__KEEPING__SPOOL=folder, APP__KEEPING__DATABASE=database)
     assert (done.returncode, done.stdout) == (0, "Nothing waits.\n"), done.stderr
     assert counted(stored) == {"last": 1}
     killed._closed = True

@@ -116,7 +116,7 @@ def test_a_prediction_is_made_on_the_page(serve, browser):
 
 def test_the_page_asks_for_a_key_where_one_is_needed(serve, project, browser):
     key = project.run("api-key", "create", "browser").stdout.split()[-1]
-    api = serve(AUTHENTICATION__REQUIRED="true")
+    api = serve(APP__AUTHENTICATION__REQUIRED="true")
     page = Page(browser, api.url)
     status, body = page.try_prediction()
     assert (status, body["code"]) == (401, "authentication")

@@ -106,8 +106,8 @@ def test_a_worker_is_replaced_while_the_issuer_of_tokens_is_away(project, serve)
     key = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": "one", "alg": "RS256"}
     file = project.folder / "jwks.json"
     file.write_text(json.dumps({"keys": [key]}), "utf-8")
-    issuer = {"AUTHENTICATION__ISSUER": "https://login.example.com"}
-    issuer |= {"AUTHENTICATION__AUDIENCE": "flowers", "AUTHENTICATION__JWKS": file}
+    issuer = {"APP__AUTHENTICATION__ISSUER": "https://login.example.com"}
+    issuer |= {"APP__AUTHENTICATION__AUDIENCE": "flowers", "APP__AUTHENTICATION__JWKS": file}
     api = serve("--workers", 2, **issuer)
     before = workers(api)
     file.unlink()
@@ -220,7 +220,7 @@ def fill(folder: Path) -> Path:
 
 def test_a_full_disk_costs_the_record_not_the_answer(small_disk, serve, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(small_disk / "tmp"))
-    api = serve(KEEPING__SPOOL=small_disk / "spool")
+    api = serve(APP__KEEPING__SPOOL=small_disk / "spool")
     with Clients(api) as clients:
         clients.wait_for_more()
         filler = fill(small_disk)
@@ -235,7 +235,7 @@ def test_a_full_disk_costs_the_record_not_the_answer(small_disk, serve, monkeypa
     assert not_kept == before, "once there is room everything is kept again"
     assert api.stop() == 0
     # What it had no time for at its end.
-    assert api.project.run("deliver", KEEPING__SPOOL=small_disk / "spool").returncode == 0
+    assert api.project.run("deliver", APP__KEEPING__SPOOL=small_disk / "spool").returncode == 0
     found = kept(api.project)
     assert set(found.values()) == {1}
     assert len(found) + not_kept == len(clients.answered)

@@ -48,7 +48,7 @@ def test_every_answer_is_as_described(serve, project, tmp_path, key):
     if key != "no key needed":
         made = project.run("api-key", "create", "fuzz").stdout.split()[-1]
         headers = ["--header", f"X-API-Key: {made}"] if key == "with a key" else []
-    api = serve(AUTHENTICATION__REQUIRED=str(key != "no key needed"))
+    api = serve(APP__AUTHENTICATION__REQUIRED=str(key != "no key needed"))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/openapi.json"),
@@ -267,7 +267,11 @@ def answered(port: int, sent: bytes) -> bytes:
 
 
 def test_what_is_no_http_harms_nobody(serve, source):
-    seconds = {"API__HEADER_SECONDS": 0.5, "API__BODY_SECONDS": 0.5, "API__KEEP_ALIVE_SECONDS": 0.5}
+    seconds = {
+        "APP__API__HEADER_SECONDS": 0.5,
+        "APP__API__BODY_SECONDS": 0.5,
+        "APP__API__KEEP_ALIVE_SECONDS": 0.5,
+    }
     api = serve(**seconds)
     assert answered(api.port, REQUEST).startswith(b"HTTP/1.1 200 OK\r\n")
     sent = [*NO_HTTP, *(odd_bytes(source, REQUEST) for _ in range(CONNECTIONS))]

@@ -75,7 +75,7 @@ def memory(process: psutil.Process) -> int:
 def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers):
     """Connections ask again at once: twice as many as may be in flight are twice the load."""
     limit = 8
-    api = serve("--workers", workers, API__MAX_IN_FLIGHT=limit, KEEPING__SPOOL_MB=2000)
+    api = serve("--workers", workers, APP__API__MAX_IN_FLIGHT=limit, APP__KEEPING__SPOOL_MB=2000)
     put_load(api, request(200), limit, 1)
     wait_for(lambda: api.metrics().get("predictions_kept_total"))  # all has been used once
     with ThreadPoolExecutor() as thread:
@@ -101,7 +101,7 @@ def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers)
 
 
 def test_who_is_shed_is_told_when_to_try_again(serve_slowly):
-    api = serve_slowly(1, API__MAX_IN_FLIGHT=1)
+    api = serve_slowly(1, APP__API__MAX_IN_FLIGHT=1)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: api.post("/predict", example()), range(4)))
     shed = [answer for answer in found if answer.status == 503]
@@ -112,7 +112,7 @@ def test_who_is_shed_is_told_when_to_try_again(serve_slowly):
 
 def test_a_busy_client_is_slowed_down_and_others_are_not(serve):
     rate = 20
-    api = serve(API__REQUESTS_PER_SECOND=rate)
+    api = serve(APP__API__REQUESTS_PER_SECOND=rate)
     busy, found = put_load(api, request(), 4, 4), []
     print(f"{rate} requests a second: {busy}")
     assert set(busy.statuses) == {200, 429} and busy.lost == 0
@@ -129,7 +129,7 @@ def test_a_busy_client_is_slowed_down_and_others_are_not(serve):
 def test_the_rate_is_that_of_each_client(project, serve):
     secrets = [key(project, name) for name in ("busy", "calm")]
     rate = 5
-    api = serve(API__REQUESTS_PER_SECOND=rate, AUTHENTICATION__REQUIRED="true")
+    api = serve(APP__API__REQUESTS_PER_SECOND=rate, APP__AUTHENTICATION__REQUIRED="true")
     busy = put_load(api, request(1, f"Authorization: Bearer {secrets[0]}"), 2, 3)
     calm = [
         api.post("/predict", example(), Authorization=f"Bearer {secrets[1]}").status
@@ -141,7 +141,7 @@ def test_the_rate_is_that_of_each_client(project, serve):
 
 def test_a_rollout_that_asks_too_fast_waits(serve):
     rate = 5
-    api = serve(API__REQUESTS_PER_SECOND=rate)
+    api = serve(APP__API__REQUESTS_PER_SECOND=rate)
     words = (ASK_MORE.replace("8000", str(api.port)), str(4 * rate), json.dumps(example()))
     subprocess.run([sys.executable, "-c", *words], check=True, timeout=SECONDS_TO_WAIT)
     wait_for(lambda: answered(api, 200) == 4 * rate, api.process)
@@ -217,7 +217,7 @@ def test_a_slow_model_answers_many_requests_at_once(serve_slowly):
 
 
 def test_a_model_that_takes_too_long_is_not_waited_for(serve_slowly):
-    api = serve_slowly(5, API__PREDICTION_SECONDS=0.4)
+    api = serve_slowly(5, APP__API__PREDICTION_SECONDS=0.4)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda _: api.post("/predict", example()), range(8)))
@@ -239,7 +239,7 @@ def test_requests_that_a_slow_model_has_begun_are_answered_at_the_end(serve_slow
 
 
 def test_a_head_that_waits_for_earlier_answers_is_not_late(serve_slowly):
-    api = serve_slowly(2, API__HEADER_SECONDS=1)
+    api = serve_slowly(2, APP__API__HEADER_SECONDS=1)
     with socket.create_connection(("127.0.0.1", api.port), 30) as client:
         client.sendall(2 * request() + request()[:20])
         time.sleep(0.5)
@@ -251,7 +251,7 @@ def test_a_head_that_waits_for_earlier_answers_is_not_late(serve_slowly):
 
 
 def test_the_end_does_not_wait_for_a_model_that_hangs(serve_slowly):
-    api = serve_slowly(600, API__SHUTDOWN_SECONDS=1, API__PREDICTION_SECONDS=600)
+    api = serve_slowly(600, APP__API__SHUTDOWN_SECONDS=1, APP__API__PREDICTION_SECONDS=600)
     with ThreadPoolExecutor() as thread:
         asked = thread.submit(api.post, "/predict", example())
         wait_for(lambda: api.metrics()["http_requests_in_flight"] >= 2)

@@ -16,7 +16,7 @@ from iris_flower_prediction.models.registry import open_store
 pytestmark = pytest.mark.slow
 
 CHAMPION = f"models:/{PACKAGE}@champion"
-QUICKLY = {"API__RELOAD_SECONDS": "0.2"}
+QUICKLY = {"APP__API__RELOAD_SECONDS": "0.2"}
 LOADED = 'model_reloads_total{outcome="loaded"}'
 FAILED = LOADED.replace("loaded", "failed")
 UP = "model_source_up"
@@ -116,9 +116,9 @@ def test_broken_versions_leave_the_old_one(copy):
     assert api.stop() == 0
 
     set_champion("3")
-    refused = copy.run("serve", "--model", CHAMPION, API__PORT=free_port())
+    refused = copy.run("serve", "--model", CHAMPION, APP__API__PORT=free_port())
     assert refused.returncode == 2 and "self-test" in refused.stderr
-    again = serve(copy, API__START_FROM_COPY="true")
+    again = serve(copy, APP__API__START_FROM_COPY="true")
     assert version(again) == "1"
     promote("2")
     wait_for(lambda: version(again) == "2")
@@ -167,11 +167,11 @@ def test_a_start_without_the_registry(copy):
     database.rename(away)
     database.mkdir()
     began = time.monotonic()
-    refused = copy.run("serve", "--model", CHAMPION, API__PORT=free_port())
+    refused = copy.run("serve", "--model", CHAMPION, APP__API__PORT=free_port())
     print(f"refused after {time.monotonic() - began:.0f} s")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert len([line for line in refused.stderr.splitlines() if line.startswith("error:")]) == 1
-    api = serve(copy, API__START_FROM_COPY="true")
+    api = serve(copy, APP__API__START_FROM_COPY="true")
     assert version(api) == "1" and wait_for(lambda: api.metrics().get(UP) == 0)
     assert "last copy" in api.output.read_text()
     database.rmdir()

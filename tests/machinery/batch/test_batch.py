@@ -39,7 +39,7 @@ def score(project, call, saved):
 
     It runs in this process; score.run makes a real one, and score.start one that takes its time.
     """
-    small = {"BATCH__PART_ROWS": PART}
+    small = {"APP__BATCH__PART_ROWS": PART}
 
     def run(*words, **options):
         return call("score", "--model", saved, *words, **small | options)
@@ -212,11 +212,11 @@ def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, r
     source = score.folder / "in.csv"
     pyarrow.csv.write_csv(spoil(rows(100), 1, 2, 3, 4, 5), source)
     words = ["--input", "in.csv", "--run-id", "one"]
-    said = one_sentence(score(*words, BATCH__MAX_REJECTED_SHARE=0.04))
+    said = one_sentence(score(*words, APP__BATCH__MAX_REJECTED_SHARE=0.04))
     assert "5 of 100" in said
     assert nothing_published(score)
     assert pyarrow.csv.read_csv(score.rejected / "one.csv").num_rows == 5
-    assert score(*words, BATCH__MAX_REJECTED_SHARE=0.05).returncode == 0
+    assert score(*words, APP__BATCH__MAX_REJECTED_SHARE=0.05).returncode == 0
     pyarrow.csv.write_csv(rows(100), source)
     assert score(*words, "--force").returncode == 0
     assert not (score.rejected / "one.csv").exists()

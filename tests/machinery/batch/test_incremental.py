@@ -128,8 +128,8 @@ def test_a_published_file_that_was_taken_away_is_not_scored_again(score, rows):
 def test_a_claim_that_was_refused_is_finished_where_nothing_is_left_of_it(score, rows):
     arrived(score, spoil(rows(10), 0))
     words = ("--input", "in", "--incremental", "--output", "sqlite:///out.db#scores")
-    assert score(*words, BATCH__MAX_REJECTED_SHARE="0").returncode == 2
-    said = ok(score(*words, BATCH__MAX_REJECTED_SHARE="0.5", BATCH__WORK="elsewhere"))
+    assert score(*words, APP__BATCH__MAX_REJECTED_SHARE="0").returncode == 2
+    said = ok(score(*words, APP__BATCH__MAX_REJECTED_SHARE="0.5", APP__BATCH__WORK="elsewhere"))
     assert "9 predicted, 1 rejected" in said
 
 

@@ -70,7 +70,7 @@ def test_ctrl_c_is_130_and_a_word(project, saved, rows):
     words = (SLOWLY, "score", "--input", "many.csv", "--model", saved, "--run-id", "slow")
     # A job in the background of a shell inherits an ignored SIGINT.
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = project.start(*words, BATCH__PART_ROWS=1000, preexec_fn=listening)
+    process = project.start(*words, APP__BATCH__PART_ROWS=1000, preexec_fn=listening)
     staging = project.folder / "data/predictions/.staging/slow"
     wait_for(lambda: list(staging.glob("part-*.json")), process)
     process.send_signal(signal.SIGINT)

@@ -151,7 +151,7 @@ def test_an_integer_key_is_kept_to_the_last_digit(mirror, renamed):
     table = pa.table({"ID": pa.array([2**53 + 1, None])} | values)
     pq.write_table(table, folder / "b.parquet")
     words = ["score", "--model", mirror.model, "--input", folder, "--run-id", "one"]
-    done = project.run(*words, "--output", "out.parquet", BATCH__MAX_REJECTED_SHARE=1)
+    done = project.run(*words, "--output", "out.parquet", APP__BATCH__MAX_REJECTED_SHARE=1)
     assert done.returncode == 0, done.stderr
     found = pq.read_table(project.folder / "out.parquet")
     assert found["ID"].to_pylist() == [2**53 + 1, 2**63 - 1, -1, 7, 2**53 + 1]

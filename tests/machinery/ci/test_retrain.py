@@ -66,7 +66,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     assert chosen["metrics"][metric] == model.metadata["metrics"][metric]
 
     # Before it is merged, another one takes its place.
-    assert retrain(TRAINING__SEED="1").returncode == 0
+    assert retrain(APP__TRAINING__SEED="1").returncode == 0
     [renewed] = hub.changes()
     assert renewed["title"] == "Retrained model, version 2"
     assert "The reason" not in renewed["body"]
@@ -76,7 +76,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     # Merged, it is what has to be beaten.
     git(pushed.folder, "pull", "--quiet", str(hub.bare), BRANCH)
     before = hub.branch(BRANCH)
-    assert retrain(TRAINING__SEED="1").returncode == 0
+    assert retrain(APP__TRAINING__SEED="1").returncode == 0
     assert "does not beat the champion's" in report(pushed)
     assert "No change is proposed" in report(pushed)
     assert (hub.branch(BRANCH), hub.changes()) == (before, [renewed])
@@ -157,7 +157,7 @@ def test_a_reason_stays_what_it_is(given, told, monkeypatch):
     import retrain
 
     monkeypatch.setenv("JOB_TOKEN", "hidden-token-of-a-job")
-    monkeypatch.setenv("MODELS__TRACKING_URI", "postgresql://u:p@ss/registry")
+    monkeypatch.setenv("APP__MODELS__TRACKING_URI", "postgresql://u:p@ss/registry")
     monkeypatch.setitem(os.environ, "REASON", given)
     text = retrain.reason()
     assert text.partition("asked:\n\n    ")[2].startswith(told)

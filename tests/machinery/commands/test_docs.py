@@ -57,7 +57,7 @@ def test_the_settings_of_no_section_are_there_with_their_defaults():
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_names_a_setting_that_does_not_exist(name):
     dotted = rf"`({'|'.join(SECTIONS)})\.(?!py\b|md\b|json\b|yml\b)(\w+)"
-    variable = rf"\b({'|'.join(SECTIONS).upper()})__([A-Z_]+?)(?:_FILE)?\b"
+    variable = rf"\bAPP__({'|'.join(SECTIONS).upper()})__([A-Z_]+)\b"
     named = [*re.findall(dotted, PAGES[name]), *re.findall(variable, PAGES[name])]
     assert not {f"{section}.{key}".lower() for section, key in named} - KEYS
 

@@ -1,39 +1,36 @@
-"""`settings check`: each thing that would not work is one sentence, and nothing else is."""
+"""`settings` shows every setting and no secret; its check, what would not do in production."""
 
-import socket
-import sqlite3
-import time
+import os
 
 import pytest
+from conftest import PACKAGE
 
-from iris_flower_prediction import production, settings
-from iris_flower_prediction.tables import migrate
-from iris_flower_prediction.tables.databases import connect
+from iris_flower_prediction import cli, production
 
 FILE = "sqlite:///data/a.db"
 # Settings of a production in which nothing is to be found, as far as no server is asked.
 SOUND = {
-    "PRODUCTION": "true",
-    "MODELS__TRACKING_URI": "https://mlflow.example.com",
-    "MODELS__ARTIFACTS": "s3://models/artifacts",
-    "BATCH__DATABASE": "postgresql+pg8000://u@db/claims",
-    "BATCH__INPUT": "postgresql+pg8000://u@db/shop#orders",
-    "BATCH__OUTPUT": "postgresql+pg8000://u@db/shop#scores",
-    "AUTHENTICATION__REQUIRED": "true",
-    "KEEPING__DATABASE": "postgresql+pg8000://u@db/predictions",
+    "APP__PRODUCTION": "true",
+    "APP__MODELS__TRACKING_URI": "https://mlflow.example.com",
+    "APP__MODELS__ARTIFACTS": "s3://models/artifacts",
+    "APP__BATCH__DATABASE": "postgresql+pg8000://u@db/claims",
+    "APP__BATCH__INPUT": "postgresql+pg8000://u@db/shop#orders",
+    "APP__BATCH__OUTPUT": "postgresql+pg8000://u@db/shop#scores",
+    "APP__AUTHENTICATION__REQUIRED": "true",
+    "APP__KEEPING__DATABASE": "postgresql+pg8000://u@db/predictions",
 }
 REFUSED = [
-    ("LOG_LEVEL", "DEBUG"),
-    ("MODELS__TRACKING_URI", FILE),
-    ("MODELS__ARTIFACTS", "project:mlartifacts"),
-    ("MODELS__ARTIFACTS", "mlartifacts"),
-    ("MODELS__ALLOW_PICKLE", "true"),
-    ("BATCH__DATABASE", FILE),
-    ("BATCH__INPUT", f"{FILE}#orders"),
-    ("BATCH__INPUT", "data/raw/example.csv"),
-    ("BATCH__OUTPUT", f"{FILE}#scores"),
-    ("AUTHENTICATION__REQUIRED", "false"),
-    ("KEEPING__DATABASE", FILE),
+    ("APP__LOG_LEVEL", "DEBUG"),
+    ("APP__MODELS__TRACKING_URI", FILE),
+    ("APP__MODELS__ARTIFACTS", "project:mlartifacts"),
+    ("APP__MODELS__ARTIFACTS", "mlartifacts"),
+    ("APP__MODELS__ALLOW_PICKLE", "true"),
+    ("APP__BATCH__DATABASE", FILE),
+    ("APP__BATCH__INPUT", f"{FILE}#orders"),
+    ("APP__BATCH__INPUT", "data/raw/example.csv"),
+    ("APP__BATCH__OUTPUT", f"{FILE}#scores"),
+    ("APP__AUTHENTICATION__REQUIRED", "false"),
+    ("APP__KEEPING__DATABASE", FILE),
 ]
 
 
@@ -49,28 +46,22 @@ def check(call):
     return check
 
 
-@pytest.fixture
-def alone(monkeypatch):
-    """No server is asked."""
-    monkeypatch.setattr(production, "SERVERS", ())
-
-
-def test_a_sound_production_passes(check, alone):
+def test_a_sound_production_passes(check):
     assert check(**SOUND) == (["Nothing was found."], 0)
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED)
-def test_what_suits_a_laptop_only_is_refused_in_production(check, alone, name, value):
+def test_what_suits_a_laptop_only_is_refused_in_production(check, name, value):
     said, code = check(**SOUND | {name: value})
-    key = name.lower().replace("__", ".")
+    key = name.removeprefix("APP__").lower().replace("__", ".")
     assert (len(said), code) == (1, 1), said
     assert said[0].startswith(f"{key} = ")
     assert "(environment)" in said[0] and ": " in said[0] and said[0].endswith(".")
-    said, code = check(**SOUND | {name: value, "PRODUCTION": "false"})
+    said, code = check(**SOUND | {name: value, "APP__PRODUCTION": "false"})
     assert (len(said), code) == (2, 0), said
 
 
-def test_all_findings_are_told_at_once(check, alone):
+def test_all_findings_are_told_at_once(check):
     chosen = SOUND | dict(REFUSED)
     said, code = check(**chosen)
     assert (len(said), code) == (len({name for name, _ in REFUSED}), 1)
@@ -89,91 +80,89 @@ def test_the_shipped_nonprod_passes(check):
     assert "production = false" in said[0]
 
 
-def test_a_served_folder_needs_no_registry(check, alone, project):
+def test_a_served_folder_needs_no_registry(check, project):
     (project.folder / "model").mkdir()
-    chosen = {"MODELS__TRACKING_URI": FILE, "MODELS__ARTIFACTS": "project:a"}
-    assert check(**SOUND | chosen | {"MODELS__URI": "model"})[1] == 0
+    chosen = {"APP__MODELS__TRACKING_URI": FILE, "APP__MODELS__ARTIFACTS": "project:a"}
+    assert check(**SOUND | chosen | {"APP__MODELS__URI": "model"})[1] == 0
 
 
-def test_a_store_of_models_is_looked_at_like_any_other_database_or_folder(check, alone, project):
-    said, code = check(**SOUND | {"MODELS__URI": f"{FILE}#flowers@champion"})
-    assert (len(said), code) == (1, 1)
-    assert said[0].startswith("models.uri = ")
-    (project.folder / "store" / "versions").mkdir(parents=True)
-    assert check(**SOUND | {"MODELS__URI": "store@champion"})[1] == 0
-    assert check(**SOUND | {"MODELS__URI": "s3://bucket/flowers@champion"})[1] == 0
-    said, code = check(**SOUND | {"MODELS__URI": "stored@champion"})
-    assert (code, "does not exist" in said[0]) == (1, True)
-
-
-def test_folders_that_cannot_be_made_are_told(check, alone, project):
-    (project.folder / "file").write_text("", "utf-8")
-    said, code = check(TRAINING__WORK="file/below")
-    assert (code, said[0].partition(" = ")[0]) == (1, "training.work")
-    assert "can be neither made nor written to" in said[0]
-
-
-def test_a_model_that_is_not_there_is_told(check, alone):
-    said, code = check(MODELS__URI="nowhere/model")
-    assert code == 1
-    assert said[0].startswith("models.uri = nowhere/model (environment) does not exist")
-
-
-def test_a_model_that_is_not_in_its_store_is_told_in_production(check, project):
-    (project.folder / "store" / "versions").mkdir(parents=True)
-    said, _ = check(PRODUCTION="true", MODELS__URI="store@champion")
-    [about] = [line for line in said if line.startswith("models.uri")]
-    assert about.endswith("store: there is no @champion in it.")
-    assert check(MODELS__URI="store@champion")[1] == 0
-
-
-def test_an_input_table_that_is_not_there_is_told(check, project):
-    with sqlite3.connect(project.folder / "shop.db") as shop:
-        shop.execute("CREATE TABLE orders (A REAL)")
-    assert check(BATCH__INPUT="sqlite:///shop.db#orders")[1] == 0
-    said, code = check(BATCH__INPUT="sqlite:///shop.db#order")
-    assert (code, said[0].partition(" = ")[0]) == (1, "batch.input")
-    assert "cannot be used: no such table: order" in said[0]
-
-
-def test_a_password_in_config_is_told_but_not_shown(check, alone, project):
+def test_a_password_in_config_is_told_but_not_shown(check, project):
     file = project.folder / "config" / "nonprod.toml"
     text = file.read_text("utf-8").replace("sqlite:///mlflow.db", "postgresql://u:S3@h/db")
     file.write_text(text, "utf-8")
     said, code = check()
     assert code == 1
     assert "has a secret in config/nonprod.toml" in said[0]
-    assert "MODELS__TRACKING_URI_FILE" in said[0]
+    assert "APP__MODELS__TRACKING_URI" in said[0]
     assert "S3" not in "".join(said)
 
 
-def test_a_server_that_does_not_answer_is_told_in_time(check, monkeypatch):
-    monkeypatch.setattr(production, "SECONDS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"postgresql+pg8000://u:S3@127.0.0.1:{silent.getsockname()[1]}/db"
-        began = time.monotonic()
-        said, code = check(MODELS__TRACKING_URI=url)
-        assert time.monotonic() - began < 10
-    assert code == 1
-    assert said[0].startswith("models.tracking_uri = postgresql+pg8000://u:***@127.0.0.1")
-    assert "S3" not in "".join(said)
+def lines(call, **chosen) -> dict[str, list[str]]:
+    done = call("settings", **chosen)
+    assert done.returncode == 0, done.stderr
+    return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
 
 
-def test_a_tracking_server_that_is_down_is_told(check):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert check(MODELS__TRACKING_URI=url)[1] == 0
-    said, code = check(MODELS__TRACKING_URI=url)
-    assert (code, "cannot be used" in said[0]) == (1, True)
+def test_every_setting_is_there_with_its_place(call):
+    found = lines(call, APP__TRAINING__FOLDS=7)
+    assert found["training.folds"] == ["7", "environment"]
+    assert found["training.seed"] == ["0", "default"]
+    assert found["production"] == ["false", "default"]
+    assert found["models.tracking_uri"] == ["sqlite:///mlflow.db", "config/nonprod.toml"]
+    assert found["training.work"] == ["data/processed", "default"]
 
 
-def test_tables_of_another_version_are_told(check, call):
-    assert call("migrate").returncode == 0
-    for url, places in migrate.configured(settings.load()).items():
-        with connect(url) as connection:
-            for place in places:
-                table = migrate.version_table(place.kind)
-                connection.exec_driver_sql(f"UPDATE {table} SET version_num = '9999'")
-    said, code = check()
-    assert code == 1
-    assert all("9999, which this code does not know" in line for line in said[:-1])
+def test_the_environment_decides(call):
+    assert lines(call, ENVIRONMENT="prod")["production"] == ["true", "config/prod.toml"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql+pg8000://u:S3@host/db", "postgresql+pg8000://u:***@host/db"),
+        ("postgresql://u:S3@S3/S3@host:5432/db#t", "postgresql://u:***@host:5432/db#t"),
+        ("postgresql://u@host/db", "postgresql://u@host/db"),
+        ("postgresql://:S3@host/db", "postgresql://:***@host/db"),
+        ("https://S3@host/db", "https://***@host/db"),
+        ("postgresql://h/db?user=u&password=S3&a=1", "postgresql://h/db?user=u&password=***&a=1"),
+        ("abfs://c@account/x?sig=S3", "abfs://c@account/x?sig=***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3DS3", "mssql+pyodbc:///?odbc_connect=***"),
+        ("sc://h:443/;token=S3;user_id=u", "sc://h:443/;token=***;user_id=u"),
+        ("models:/name@champion", "models:/name@champion"),
+        ("", '""'),
+        (True, "true"),
+    ],
+)
+def test_secrets_are_masked(value, shown):
+    assert production.masked(("models", "uri"), value) == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["access_token", "spark.hadoop.fs.azure.account.key.acme", "spark.hadoop.fs.azure.sas.c.acme"],
+)
+def test_a_setting_with_the_name_of_a_secret_is_masked(name):
+    assert production.masked(("store", name), "S3") == production.MASK
+
+
+def test_whoever_stops_reading_gets_no_traceback(project):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = project.start("settings", stdout=writing)
+    os.close(writing)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (cli.UNREAD, "")
+
+
+@pytest.mark.parametrize(("level", "expected"), [("WARNING", 0), ("INFO", 1), ("DEBUG", 2)])
+def test_the_log_has_the_chosen_level(project, level, expected):
+    (project.folder / "log").mkdir()
+    script = project.folder / "logs.py"
+    script.write_text(
+        f"import logging\nfrom {PACKAGE} import cli\ncli.log_to_files(False)\n"
+        "logging.debug('one')\nlogging.info('one')\n",
+        "utf-8",
+    )
+    assert project.run(script, APP__LOG_LEVEL=level).returncode == 0
+    log = project.folder / "log" / f"{PACKAGE}.log"
+    assert log.read_text("utf-8").count(" one") == expected

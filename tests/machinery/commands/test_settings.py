@@ -1,9 +1,22 @@
-"""Settings: which file counts, what overrides it, and what is refused."""
+"""Settings: which source counts, what overrides it, and what is refused."""
+
+import os
 
 import pytest
 
 from iris_flower_prediction import settings
 from iris_flower_prediction.errors import ProjectError
+
+URL = "postgresql+pg8000://writer:s3cret@db/{}"
+
+
+@pytest.fixture
+def secrets(folder, monkeypatch):
+    """A mounted folder of secrets."""
+    mounted = folder / "mounted"
+    mounted.mkdir()
+    monkeypatch.setattr(settings, "SECRETS", str(mounted))
+    return mounted
 
 
 def write(folder, name, text):
@@ -32,21 +45,21 @@ def test_the_committed_environments_load(folder, monkeypatch):
 
 def test_an_environment_variable_overrides_one_key(folder, monkeypatch):
     write(folder, "nonprod", "folds = 7\nsearches = 3")
-    monkeypatch.setenv("TRAINING__FOLDS", "9")
+    monkeypatch.setenv("APP__TRAINING__FOLDS", "9")
     training = settings.load().training
     assert (training.folds, training.searches) == (9, 3)
 
 
 def test_an_empty_variable_overrides_nothing(folder, monkeypatch):
     write(folder, "nonprod", "folds = 7")
-    monkeypatch.setenv("TRAINING__FOLDS", "")
+    monkeypatch.setenv("APP__TRAINING__FOLDS", "")
     assert settings.load().training.folds == 7
 
 
 def test_dotenv_overrides_the_file_and_the_environment_overrides_both(folder, monkeypatch):
     write(folder, "nonprod", "folds = 7\nsearches = 3")
-    (folder / ".env").write_text("TRAINING__FOLDS=8\nTRAINING__SEARCHES=4\n", "utf-8")
-    monkeypatch.setenv("TRAINING__SEARCHES", "5")
+    (folder / ".env").write_text("APP__TRAINING__FOLDS=8\nTRAINING__SEARCHES=4\n", "utf-8")
+    monkeypatch.setenv("APP__TRAINING__SEARCHES", "5")
     training = settings.load().training
     assert (training.folds, training.searches) == (8, 5)
 
@@ -54,6 +67,7 @@ def test_dotenv_overrides_the_file_and_the_environment_overrides_both(folder, mo
 def test_other_variables_in_dotenv_are_none_of_our_business(folder):
     (folder / ".env").write_text("AWS_REGION=sa-east-1\nDATABASE_PASSWORD=x\n", "utf-8")
     assert settings.load().training.folds > 0
+    assert os.environ["AWS_REGION"] == "sa-east-1"  # for the clients of a cloud
 
 
 @pytest.mark.parametrize(
@@ -80,11 +94,122 @@ def test_unknown_keys_and_values_out_of_range_are_named(folder, text, named):
     with pytest.raises(ProjectError, match=named) as caught:
         settings.load()
     assert len(str(caught.value).splitlines()) == 1
+    assert "config/nonprod.toml" in str(caught.value)
 
 
-def test_an_unknown_key_in_a_variable_is_named(folder, monkeypatch):
-    monkeypatch.setenv("TRAINING__FOLD", "7")
-    with pytest.raises(ProjectError, match=r"training\.fold"):
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("APP__TRAINING__FOLD", "7", r"training\.fold \(environment\).* mean training\.folds\?"),
+        ("APP__TRAINING__FOLDS", "many", r"training\.folds \(environment\)"),
+        ("APP__TRAINING__MINIMUM", "high", r"given as JSON"),
+        ("APP__MODLES__URI", "model", r"APP__MODLES__URI: .*did you mean APP__MODELS__URI\?"),
+        ("APP__LOG_LEVL", "DEBUG", r"did you mean APP__LOG_LEVEL\?"),
+        ("TRAINING__FOLDS", "7", r"has no effect: the variable is APP__TRAINING__FOLDS"),
+    ],
+)
+def test_a_variable_that_would_have_no_effect_is_refused(folder, monkeypatch, name, value, told):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ProjectError, match=told) as caught:
+        settings.load()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["API", "BATCH", "MODELS", "LOG_LEVEL", "APP", "APP_PORT", "APP_"])
+def test_variables_of_others_change_nothing(folder, monkeypatch, name):
+    before = settings.load()
+    monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    assert settings.load() == before
+
+
+def test_the_first_source_that_has_a_setting_counts(folder, secrets, monkeypatch):
+    def tracked() -> tuple[str, str]:
+        uri = settings.load().models.tracking_uri
+        return uri, settings.origin(("models", "tracking_uri"), settings.sources())
+
+    name = "APP__MODELS__TRACKING_URI"
+    assert tracked() == (f"sqlite:///{folder}/mlflow.db", "config/nonprod.toml")
+    (secrets / name).write_text(f"{URL.format('mounted')}\n", "utf-8")
+    assert tracked() == (URL.format("mounted"), str(secrets))
+    (folder / ".env").write_text(f"{name}={URL.format('dotenv')}\n", "utf-8")
+    assert tracked() == (URL.format("dotenv"), "environment")
+    monkeypatch.setenv(name, URL.format("variable"))
+    assert tracked() == (URL.format("variable"), "environment")
+
+
+def test_a_setting_that_stands_nowhere_has_its_default(folder):
+    assert settings.origin(("training", "folds"), settings.sources()) == "default"
+
+
+def test_a_mounted_file_may_be_a_link_as_kubernetes_makes_it(secrets):
+    (secrets / "..data").mkdir()
+    (secrets / "..data" / "app__training__folds").write_text("9", "utf-8")
+    (secrets / "app__training__folds").symlink_to("..data/app__training__folds")
+    assert settings.load().training.folds == 9
+
+
+def test_mounted_files_of_others_are_ignored(secrets):
+    (secrets / "kubernetes.io" / "serviceaccount").mkdir(parents=True)
+    (secrets / "kubernetes.io" / "serviceaccount" / "token").write_text("S3", "utf-8")
+    assert settings.load().models.uri.startswith("models:/")
+
+
+def test_another_folder_of_secrets_may_be_chosen_but_must_be_there(folder, monkeypatch):
+    (folder / "own").mkdir()
+    (folder / "own" / "APP__LOG_LEVEL").write_text("debug", "utf-8")
+    monkeypatch.setenv("SECRETS_DIR", "own")
+    assert settings.load().log_level == "DEBUG"
+    monkeypatch.setenv("SECRETS_DIR", "missing")
+    with pytest.raises(ProjectError, match=r"missing\" does not exist"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("APP__TRAINING__FOLD", b"7", r"training\.fold \(.*/mounted\)"),
+        ("APP__TRAINING__FOLDS", b"", r"training\.folds \(.*/mounted\)"),
+        ("APP__TRANING__FOLDS", b"7", "did you mean APP__TRAINING__FOLDS"),
+        ("APP__TRAINING__FOLDS", b"\xff", "utf-8"),
+    ],
+    ids=["key", "empty", "section", "binary"],
+)
+def test_a_mounted_file_that_holds_no_setting_is_explained(secrets, name, content, told):
+    (secrets / name).write_bytes(content)
+    with pytest.raises(ProjectError, match=told) as caught:
+        settings.load()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_one_entry_of_a_table_may_come_from_elsewhere(folder, monkeypatch):
+    monkeypatch.setenv("APP__TRAINING__MINIMUM", '{"accuracy": 0.5}')
+    assert settings.load().training.minimum["accuracy"] == 0.5
+    path = ("training", "minimum", "accuracy")
+    assert settings.origin(path, settings.sources()) == "environment"
+
+
+def test_a_dotenv_that_is_no_text_is_explained(folder):
+    (folder / ".env").write_bytes(b"APP__TRAINING__FOLDS=\xff\n")
+    with pytest.raises(ProjectError, match=r"\.env cannot be read"):
+        settings.load()
+
+
+def test_what_a_command_overrides_counts_more_than_anything(folder, monkeypatch):
+    (folder / ".env").write_text("APP__TRAINING__FOLDS=6\n", "utf-8")
+    monkeypatch.setenv("APP__TRAINING__FOLDS", "7")
+    settings.override({"training.folds": "8", "training.searches": None})
+    assert settings.load().training.folds == 8
+
+
+def test_the_port_of_a_hosting_platform_is_the_last_choice(folder, monkeypatch):
+    monkeypatch.setenv("PORT", "9000")
+    assert settings.load().api.port == 9000
+    monkeypatch.setenv("APP__API__PORT", "9001")
+    assert settings.load().api.port == 9001
+    monkeypatch.setenv("PORT", "tcp://10.0.0.1:80")
+    assert settings.load().api.port == 9001
+    monkeypatch.delenv("APP__API__PORT")
+    with pytest.raises(ProjectError, match=r"api\.port"):
         settings.load()
 
 

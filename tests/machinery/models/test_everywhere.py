@@ -43,7 +43,7 @@ def change_versions(place, copied, saved):
     assert run("copy", saved, place.uri).stdout.strip().endswith("2")
     promoted = run("promote", "2", "--reason", "a try", *words)
     assert promoted.returncode == 0, promoted.stderr
-    assert "a try" in run("history", MODELS__URI=f"{place.uri}@champion").stdout
+    assert "a try" in run("history", APP__MODELS__URI=f"{place.uri}@champion").stdout
     assert "Version 1 is the champion again" in run("rollback", *words).stdout
     again = run("rollback", *words)
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
@@ -51,7 +51,7 @@ def change_versions(place, copied, saved):
 
 def score(place, copied):
     uri = f"{place.uri}@champion"
-    for words, chosen in ((["--model", uri], {}), ([], {"MODELS__URI": uri})):
+    for words, chosen in ((["--model", uri], {}), ([], {"APP__MODELS__URI": uri})):
         done = copied.run("score", *words, **place.variables, **chosen)
         assert done.returncode == 0, done.stderr
         assert f"{settings.PACKAGE} version 1" in done.stdout
@@ -59,7 +59,7 @@ def score(place, copied):
 
 def serve_and_follow(place, copied, saved):
     uri, body = f"{place.uri}@champion", example()
-    chosen = {"MODELS__URI": uri, "API__RELOAD_SECONDS": "0.2", **place.variables}
+    chosen = {"APP__MODELS__URI": uri, "APP__API__RELOAD_SECONDS": "0.2", **place.variables}
     api = Api(copied, **chosen).wait_until_ready()
     try:
         model = registry.load_model(uri, settings.load())

@@ -96,7 +96,7 @@ def test_a_folder_that_is_there_is_no_alias(tmp_path):
 def test_a_password_on_the_command_line_is_refused_and_not_repeated(folder, words, capsys):
     assert cli.main(words) == 2
     said = capsys.readouterr()
-    assert "MODELS__URI" in said.err
+    assert "APP__MODELS__URI" in said.err
     assert "s3cret" not in said.out + said.err
 
 

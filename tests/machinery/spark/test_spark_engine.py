@@ -45,8 +45,8 @@ def master(spark) -> str:
 @pytest.fixture
 def score(project, call, saved, master):
     """score(*words): with Spark in this process; score.local, and score.start in one of its own."""
-    small = {"BATCH__PART_ROWS": PART, "BATCH__SPARK": json.dumps(spark_cluster.OPTIONS)}
-    small["BATCH__MASTER_SECONDS"] = 300  # of a machine that has other things to do
+    small = {"APP__BATCH__PART_ROWS": PART, "APP__BATCH__SPARK": json.dumps(spark_cluster.OPTIONS)}
+    small["APP__BATCH__MASTER_SECONDS"] = 300  # of a machine that has other things to do
     words = ("score", "--model", saved)
     cluster = ("--engine", "spark", "--master", master)
 
@@ -134,7 +134,7 @@ def test_a_table_of_a_database_is_scored_as_here(score, rows):
 
 def test_settings_choose_spark_and_it_scores_on_this_machine_alone(score, many):
     score.local("--input", many, "--format", "csv", "--run-id", "local")
-    chosen = {"BATCH__ENGINE": "spark", "BATCH__MASTER": "local[2]"}
+    chosen = {"APP__BATCH__ENGINE": "spark", "APP__BATCH__MASTER": "local[2]"}
     score("--input", many, "--format", "csv", "--run-id", "spark", on=(), **chosen)
     names = [path.name for path in sorted((score.predictions / "local").glob("part-*"))]
     for name in names:
@@ -239,7 +239,7 @@ def test_a_csv_file_that_ends_badly_is_named_in_one_sentence(score, rows):
     with source.open("a", encoding="utf-8") as file:
         file.write("1\n")
     on = ("--engine", "spark", "--master", "local[2]")
-    done = score.fails("--input", source, "--run-id", "one", *on, BATCH__PART_ROWS=100_000)
+    done = score.fails("--input", source, "--run-id", "one", *on, APP__BATCH__PART_ROWS=100_000)
     said = one_sentence(done)
     assert f"{source} cannot be read as csv" in said
     assert not (score.predictions / "one").exists()
@@ -255,7 +255,7 @@ def test_a_csv_file_that_ends_badly_is_named_in_one_sentence(score, rows):
 )
 def test_a_master_that_is_none_is_one_sentence(score, rows, words, sentence):
     pq.write_table(rows(10), score.folder / "in.parquet")
-    done = score.fails("--input", "in.parquet", *words, BATCH__MASTER_SECONDS=5)
+    done = score.fails("--input", "in.parquet", *words, APP__BATCH__MASTER_SECONDS=5)
     assert sentence in one_sentence(done)
 
 
@@ -272,7 +272,7 @@ def test_without_java_there_is_one_sentence(score, rows):
 def test_a_connect_server_that_is_none_is_one_sentence(score, rows):
     pq.write_table(rows(10), score.folder / "in.parquet")
     on = ("--engine", "spark", "--master", "sc://127.0.0.1:1")
-    process = score.start("--input", "in.parquet", on=on, BATCH__MASTER_SECONDS=5)
+    process = score.start("--input", "in.parquet", on=on, APP__BATCH__MASTER_SECONDS=5)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1, err

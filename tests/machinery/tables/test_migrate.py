@@ -150,10 +150,10 @@ def execute(url: str, statements: str) -> None:
 def chosen(url: str) -> dict[str, str]:
     """Settings that put every kind into one database."""
     return {
-        "BATCH__DATABASE": url,
-        "BATCH__OUTPUT": f"{url}#scores",
-        "KEEPING__DATABASE": url,
-        "MODELS__URI": f"{url}#flowers@champion",
+        "APP__BATCH__DATABASE": url,
+        "APP__BATCH__OUTPUT": f"{url}#scores",
+        "APP__KEEPING__DATABASE": url,
+        "APP__MODELS__URI": f"{url}#flowers@champion",
     }
 
 
@@ -420,7 +420,7 @@ def test_alembic_is_imported_only_to_change_something(database, kind, project):
 
 def test_runs_of_a_schema_are_of_that_schema(emptied, call):
     execute(emptied, "CREATE SCHEMA scored")
-    settings = chosen(emptied) | {"BATCH__OUTPUT": f"{emptied}#scored.flowers"}
+    settings = chosen(emptied) | {"APP__BATCH__OUTPUT": f"{emptied}#scored.flowers"}
     assert call("migrate", **settings).returncode == 0
     with connect(emptied) as connection:
         found = sa.inspect(connection).get_table_names("scored")

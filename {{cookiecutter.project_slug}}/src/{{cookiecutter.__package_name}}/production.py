@@ -1,29 +1,16 @@
-"""``settings``, ``settings check`` and ``migrate``: what would not work, above all in production.
-
-What must hold everywhere is checked everywhere: folders, databases, no secrets in config/. What is
-good for a laptop only is refused where ``production = true``. Each finding is a sentence: which
-setting, from where, what is wrong and what to do.
-"""
+"""``settings``, ``settings check`` and ``migrate``: what counts, and does it suit production?"""
 
 import argparse
-import os
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from pydantic import BaseModel
 
 from . import settings
-from .effective import leaves, masked, place, show
-from .errors import brief
-from .models.stores import parse
+from .errors import MASK, SECRET_NAME, hidden
 from .settings import Settings, origin
 from .tables import migrate
-from .tables.databases import connect, is_database, local_path, redacted, sqlite_file
 
-# For all databases and servers together; MLflow takes some of them to begin with.
-SECONDS = 20
 ALONE = "is a SQLite file, which one machine alone can use: name a PostgreSQL"
 
 
@@ -67,24 +54,6 @@ RULES: tuple[tuple[str, Callable, str], ...] = (
     ),
     ("keeping.database", _sqlite, ALONE),
 )
-# What is written to, and what must be there.
-FOLDERS = (
-    "training.work",
-    "batch.output",
-    "batch.rejected",
-    "batch.work",
-    "api.models",
-    "keeping.spool",
-)
-PRESENT = ("models.uri", "batch.input", "authentication.jwks")
-SERVERS = (
-    "models.uri",
-    "models.tracking_uri",
-    "batch.input",
-    "batch.output",
-    "batch.database",
-    "keeping.database",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,17 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     if parser.prog.split()[-1] == "migrate":
         add("--check", action="store_true", help="change nothing; 1 if one is behind")
     else:
-        add("action", nargs="?", choices=["check"], help="refuse what would not work in production")
+        add("action", nargs="?", choices=["check"], help="refuse what would not do in production")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    config = settings.load()
     if arguments.command == "migrate":
-        return migrate_all(settings.load(), arguments.check)
-    config, sources = settings.read()
-    if arguments.action == "check":
-        return report(config, sources)
-    show(config, sources)
-    return 0
+        return migrate_all(config, arguments.check)
+    return check(config) if arguments.action == "check" else show(config)
 
 
 def migrate_all(config: Settings, only_check: bool) -> int:
@@ -119,14 +85,22 @@ def migrate_all(config: Settings, only_check: bool) -> int:
     return 0 if all(current) else 1
 
 
-def report(config: Settings, sources: list) -> int:
+def show(config: Settings) -> int:
+    """Print every setting, its value and its source."""
+    among = settings.sources()
+    rows = [
+        (".".join(path), masked(path, value), origin(path, among)) for path, value in leaves(config)
+    ]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
+    for key, value, where in rows:
+        print(f"{key:{widths[0]}}  {value:{widths[1]}}  {where}")
+    return 0
+
+
+def check(config: Settings) -> int:
     """Print every finding; returns 1 if there is one."""
-    values = _used(config)
-    found = [*_secrets(config, sources)]
-    for key, problem in _problems(config, values):
-        path = tuple(key.split("."))
-        shown = masked(path, values[key])
-        found.append(f"{key} = {shown} ({place(origin(path, sources))}) {problem}.")
+    among = settings.sources()
+    found = [*_secrets(config, among), *(_unfit(config, among) if config.production else ())]
     print(*found, sep="\n", end="\n" if found else "")
     if not config.production:
         print("This is no production (production = false): what only that needs was not checked.")
@@ -135,124 +109,52 @@ def report(config: Settings, sources: list) -> int:
     return 1 if found else 0
 
 
-def _used(config: Settings) -> dict[str, object]:
-    """The settings that have an effect, by key."""
-    values = {".".join(path): value for path, value in leaves(config)}
-    registry = str(values["models.uri"]).startswith("models:/")
-    unused = () if registry else ("models.tracking_uri", "models.artifacts")
-    if not values.get("keeping.enabled", True):
-        unused += ("keeping.database", "keeping.spool")
-    return {key: value for key, value in values.items() if key not in unused}
-
-
-def _problems(config: Settings, values: dict) -> Iterator[tuple[str, str]]:
-    """Key and problem, to be the middle of a sentence."""
-    if config.production:
-        for key, refused, problem in RULES:
-            if key in values and refused(values[key]):
-                yield key, problem
-    for key in FOLDERS:
-        if (value := values.get(key)) and (path := local_path(value)) and not _can_be_made(path):
-            yield key, "can be neither made nor written to: name another, or give this user rights"
-    for key in PRESENT:
-        if (named := _named(key, values.get(key))) and not named.exists():
-            yield key, "does not exist: put it there, or name another"
-    yield from _unreachable(config, values)
-
-
-def _named(key: str, value: str | None) -> Path | None:
-    """The path that a setting names, without the version behind a store of models."""
-    if not value or value.startswith("models:/"):
-        return None
-    return local_path(parse(value).store if key == "models.uri" else value)
-
-
-def _secrets(config: Settings, sources: list) -> Iterator[str]:
+def _secrets(config: Settings, among: dict) -> Iterator[str]:
     for path, value in leaves(config):
-        where, name = origin(path, sources), "__".join(path).upper()
-        secret = value and isinstance(value, str) and masked(path, value) != place(value)
+        where, key = origin(path, among), ".".join(path)
+        secret = value and isinstance(value, str) and masked(path, value) != _place(value)
         if secret and where.startswith("config/"):
             yield (
-                f"{'.'.join(path)} has a secret in {where}, which is committed: take it out, and "
-                f"give the setting as {name}, {name}_FILE or a mounted secret."
+                f"{key} has a secret in {where}, which is committed: take it out, and give the "
+                f"setting as {settings.variable(key)}, a variable or a mounted secret."
             )
 
 
-def _can_be_made(path: Path) -> bool:
-    """Whether a folder, or a file, is there to be written, or can be."""
-    there = next(each for each in (path, *path.parents) if each.exists())
-    return os.access(there, os.W_OK) and (there == path or there.is_dir())
+def _unfit(config: Settings, among: dict) -> Iterator[str]:
+    values = {".".join(path): (path, value) for path, value in leaves(config)}
+    unused = (
+        []
+        if config.models.uri.startswith("models:/")
+        else ["models.tracking_uri", "models.artifacts"]
+    )
+    if "keeping.enabled" in values and not config.keeping.enabled:
+        unused.append("keeping.database")
+    for key, refused, problem in RULES:
+        if key in values and key not in unused and refused(values[key][1]):
+            path, value = values[key]
+            yield f"{key} = {masked(path, value)} ({origin(path, among)}) {problem}."
 
 
-def _unreachable(config: Settings, values: dict) -> Iterator[tuple[str, str]]:
-    """Databases and servers that do not answer, or whose tables are of another version."""
-    keys = [key for key in SERVERS if _elsewhere(config, key, str(values.get(key, "")))]
-    answers: dict[str, str | None] = {}
-
-    def ask(key: str) -> None:
-        answers[key] = _answer(config, key, values[key])
-
-    # Threads that may hang, as no driver bounds the time of everything.
-    threads = [threading.Thread(target=ask, args=(key,), daemon=True) for key in keys]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + SECONDS
-    for thread in threads:
-        thread.join(max(0, until - time.monotonic()))
-    for key in keys:
-        if problem := answers.get(key, f"has not answered for {SECONDS} s"):
-            yield key, problem
+def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every setting's path and value; of a table that is not empty, every entry's."""
+    for name in type(config).model_fields:
+        path, value = (*above, name), getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, path)
+        elif isinstance(value, dict) and value:
+            yield from (((*path, str(key)), each) for key, each in value.items())
+        else:
+            yield path, value
 
 
-def _elsewhere(config: Settings, key: str, uri: str) -> bool:
-    return "://" in uri or (key == "models.uri" and _in_service(config, uri))
+def masked(path: tuple[str, ...], value: object) -> str:
+    """A value to be shown: paths as config/ has them, nothing that could be a secret."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if text and SECRET_NAME.search(path[-1]):
+        return MASK
+    return _place(hidden(text)) or '""'
 
 
-def _in_service(config: Settings, uri: str) -> bool:
-    """Whether a model is to be asked for; what is refused or missing anyway is not."""
-    where = config.models.tracking_uri if uri.startswith("models:/") else uri
-    folder = _named("models.uri", uri)
-    return config.production and not _sqlite(where) and (folder is None or folder.exists())
-
-
-def _answer(config: Settings, key: str, uri: str) -> str | None:
-    """What is wrong with a database or a server, None if nothing is."""
-    try:
-        return _ask(config, key, uri)
-    except Exception as error:  # of any driver's and client's kind
-        known = f"{redacted(uri)}: " if is_database(uri) else ""
-        return f"cannot be used: {brief(error).removeprefix(known)}"
-
-
-def _ask(config: Settings, key: str, uri: str) -> str | None:
-    address = urlsplit(uri)
-    if is_database(uri):
-        if problem := _database(config, key, uri):
-            return problem
-        if key == "batch.input":
-            from .tables import reader  # here, because an API has no Arrow
-
-            reader.sql_columns(uri)
-    elif address.scheme in ("http", "https"):
-        port = address.port or {"http": 80, "https": 443}[address.scheme]
-        socket.create_connection((address.hostname, port), SECONDS / 2).close()
-    if key == "models.uri" and _in_service(config, uri):
-        from .models import registry  # here, for the same reason as CONTRACT
-
-        registry.identify(uri, config)
-    return None
-
-
-def _database(config: Settings, key: str, uri: str) -> str | None:
-    file = sqlite_file(uri)
-    if file and not file.exists() and key != "batch.input":
-        return None if _can_be_made(file) else "cannot be made: name another"
-    with connect(uri, seconds=SECONDS / 2) as connection:
-        connection.exec_driver_sql("SELECT 1")
-        for place in migrate.configured(config).get(uri.partition("#")[0], []):
-            found = migrate.version(connection, place.kind, place.uri)
-            # On a laptop tables are made when they are needed.
-            needed = place.setting == key and (found or config.production)
-            if needed and (problem := migrate.problem(place.kind, found)):
-                return problem.rstrip(".")
-    return None
+def _place(text: str) -> str:
+    """A path below the project's folder without that folder."""
+    return text.replace(f"{settings.root()}/", "", 1)

@@ -1,15 +1,19 @@
-"""Effective settings: ``config/<ENVIRONMENT>.toml``, overridden by environment variables.
+"""Effective settings: ``config/<ENVIRONMENT>.toml``, overridden by variables and mounted secrets.
 
-``ENVIRONMENT`` picks the file (nonprod when unset); ``TRAINING__FOLDS=3`` overrides ``folds`` of
-the section ``[training]``; ``environment.py`` has the other places of variables and secrets. An
-unknown key is an error. Relative paths are relative to the project's folder.
+``ENVIRONMENT`` picks the file (nonprod when unset); ``APP__TRAINING__FOLDS=3`` overrides ``folds``
+of the section ``[training]``. An unknown key is an error. Relative paths are relative to the
+project's folder.
 """
 
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from dotenv import load_dotenv
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,12 +23,21 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NestedSecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
-from . import environment
 from .errors import ProjectError
 
 PACKAGE = __package__
+PREFIX = "APP__"
+# Where Docker, Podman and Swarm mount secrets, and Kubernetes may.
+SECRETS = "/run/secrets"
 
 
 def root() -> Path:
@@ -115,9 +128,14 @@ class Batch(Section):
 class Api(Section):
     """How the API is served, and what each of its worker processes may use."""
 
-    # Before these defaults come HOST and PORT, which hosting platforms set.
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65535)
+    # HOST and PORT are set by hosting platforms.
+    host: str = Field(default_factory=lambda: os.environ.get("HOST") or "127.0.0.1")
+    port: int = Field(
+        default_factory=lambda: os.environ.get("PORT") or 8000,
+        validate_default=True,
+        ge=1,
+        le=65535,
+    )
     workers: int = Field(1, ge=0, le=256, description="processes; 0: one for each core")
     docs: bool = Field(True, description="/docs and /openapi.json")
     # A client's request: what is larger or slower is refused.
@@ -202,12 +220,6 @@ class Rollout(Section):
 {%- endif %}
 
 
-# Variables that count where a setting is given nowhere else.
-{%- if cookiecutter.deployment_flavor != "batch" %}
-FALLBACKS = {("api", "host"): "HOST", ("api", "port"): "PORT"}
-{%- else %}
-FALLBACKS: dict[tuple[str, str], str] = {}
-{%- endif %}
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING"],
     BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
@@ -216,7 +228,11 @@ Level = Annotated[
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_nested_delimiter="__", env_ignore_empty=True
+        extra="forbid",
+        frozen=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
     )
 
     # Whether people rely on this environment: `settings check` judges it strictly.
@@ -235,6 +251,98 @@ class Settings(BaseSettings):
 {%- endif %}
     rollout: Rollout = Rollout()
 
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, **_):
+        return tuple(sources().values())
+
+
+def load() -> Settings:
+    """The settings of the environment named by ENVIRONMENT.
+
+    :raises ProjectError: no such environment, an unknown key, or a value out of its range.
+    """
+    _refuse_unfit(root(), Path.cwd())
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = "; ".join(map(_sentence, error.errors()))
+        raise ProjectError(f"settings: {found}.") from None
+    except SettingsError as error:
+        raise ProjectError(f"settings: {error}; lists and tables are given as JSON.") from None
+    except (OSError, ValueError) as error:
+        raise ProjectError(f"settings: {error}.") from None
+
+
+def sources() -> dict[str, Any]:
+    """Where settings come from, by name; the first that has one counts.
+
+    :raises ProjectError: no such environment, or its file is no TOML.
+    """
+    read_dotenv()
+    file = _config()
+    folder = os.environ.get("SECRETS_DIR")
+    secrets, missing = (root() / folder, "error") if folder else (SECRETS, "ok")
+    try:
+        toml = TomlConfigSettingsSource(Settings, file)
+    except ValueError as error:
+        raise ProjectError(f"{file}: {error}.") from None
+    variables = EnvSettingsSource(Settings)
+    mounted = NestedSecretsSettingsSource(Settings, secrets, secrets_dir_missing=missing)
+    _refuse_unknown([*variables.env_vars, *mounted.env_vars])
+    return {"environment": variables, str(secrets): mounted, f"config/{file.name}": toml}
+
+
+def read_dotenv() -> None:
+    """Let the variables in ``.env`` join the environment, where those that are there stay.
+
+    :raises ProjectError: it cannot be read.
+    """
+    file = root() / ".env"
+    try:
+        load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{file} cannot be read: {error}.") from None
+
+
+def origin(path: tuple, among: dict[str, Any]) -> str:
+    """The source, or "default", of the setting at a path such as ``("training", "folds")``."""
+    for name, source in among.items():
+        found = source()
+        for key in path:
+            if isinstance(found, dict):
+                found = found.get(key)
+        if found is not None:
+            return name
+    return "default"
+
+
+def names() -> list[str]:
+    """Every setting's key: ``log_level``, ``training.folds``, …"""
+    found = []
+    for name, field in Settings.model_fields.items():
+        keys = getattr(field.annotation, "model_fields", None)
+        found += [f"{name}.{key}" for key in keys] if keys else [name]
+    return found
+
+
+def variable(key: str) -> str:
+    """``training.folds`` is overridden by APP__TRAINING__FOLDS."""
+    return PREFIX + key.replace(".", "__").upper()
+
+
+def override(given: Mapping[str, str | None]) -> None:
+    """Give settings, by key, to this process and to those that it will start."""
+    os.environ.update({variable(key): value for key, value in given.items() if value})
+
+
+def _config() -> Path:
+    environment = os.environ.get("ENVIRONMENT") or "nonprod"
+    file = root() / "config" / f"{environment}.toml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml"))) or "none"
+        raise ProjectError(f"ENVIRONMENT={environment}: there is no {file}; known are: {known}.")
+    return file
+
 
 def _refuse_unfit(project: Path, here: Path) -> None:
     """Refuse a folder that URLs cannot name, and the environment of another copy of the project."""
@@ -245,44 +353,23 @@ def _refuse_unfit(project: Path, here: Path) -> None:
         raise ProjectError(f"this environment runs the code in {code}: set up one for {here}.")
 
 
-def load() -> Settings:
-    """The settings of the environment named by ENVIRONMENT.
-
-    :raises ProjectError: no such environment, an unknown key, or a value out of its range.
-    """
-    return read()[0]
-
-
-def read() -> tuple[Settings, list]:
-    """The settings, and the sources they came from, each with ``place(path)``; the first counts."""
-    _refuse_unfit(root(), Path.cwd())
-    sources = environment.sources(Settings, root(), FALLBACKS)
-
-    class Found(Settings):
-        @classmethod
-        def settings_customise_sources(cls, settings_cls, **_):
-            return tuple(sources)
-
-    try:
-        return Found(), sources
-    except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(map(str, each['loc']))} ({origin(each['loc'], sources)}): {each['msg']}"
-            for each in error.errors()
-        )
-        raise ProjectError(f"settings: {found}.") from None
-    except (SettingsError, ValueError) as error:
-        raise ProjectError(f"settings: {error}.") from None
+def _refuse_unknown(variables: Iterable[str]) -> None:
+    """Refuse what is meant for us and would have no effect; within a section, pydantic does."""
+    known = list(map(variable, names()))
+    for name in map(str.upper, variables):
+        section = name.removeprefix(PREFIX).partition("__")[0].lower()
+        if name.startswith(PREFIX) and section not in Settings.model_fields:
+            raise ProjectError(f"{name}: there is no such setting{_like(name, known)}.")
+        if "__" in name and PREFIX + name in known:
+            raise ProjectError(f"{name} has no effect: the variable is {PREFIX}{name}.")
 
 
-def origin(path: tuple, sources: list) -> str:
-    """Where the setting at a path such as ``("training", "folds")`` came from."""
-    for source in sources:
-        found = source()
-        for depth, key in enumerate(path, 1):
-            if not isinstance(found, dict) or key not in found:
-                break
-            found = found[key]
-            if depth == len(path):
-                return source.place(path)
-    return "default"
+def _like(name: str, known: list[str]) -> str:
+    return "".join(f"; did you mean {each}?" for each in get_close_matches(name, known, 1))
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    key, problem = ".".join(map(str, error["loc"])), error["msg"]
+    if error["type"] == "extra_forbidden":
+        problem = f"there is no such setting{_like(key, names())}"
+    return f"{key} ({origin(error['loc'], sources())}): {problem}"

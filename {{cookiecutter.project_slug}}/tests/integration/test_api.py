@@ -48,7 +48,7 @@ def api(trained, champion):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ("-m", PACKAGE, "serve", "--host", "127.0.0.1", "--port", port, "--model", champion)
-    process = trained.start(*words, AUTHENTICATION__REQUIRED="true")
+    process = trained.start(*words, APP__AUTHENTICATION__REQUIRED="true")
     try:
         api = Api(port, key)
         wait_for(lambda: api.is_ready() or process.poll() is not None)

@@ -16,6 +16,6 @@ def test_every_environment_loads(environment, monkeypatch):
 
 
 def test_a_misspelt_setting_is_named(monkeypatch):
-    monkeypatch.setenv("TRAINING__FOLD", "3")
+    monkeypatch.setenv("APP__TRAINING__FOLD", "3")
     with pytest.raises(ProjectError, match=r"(?i)training.fold\b"):
         settings.load()

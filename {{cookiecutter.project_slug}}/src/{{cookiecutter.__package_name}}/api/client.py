@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .. import environment, settings
+from .. import settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from .remote import Api, printable, told
@@ -65,7 +65,7 @@ def _between(kind: type, low: float, high: float):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    environment.read_dotenv(settings.Settings, settings.root())
+    settings.read_dotenv()
     url = _own_url() if arguments.url is None else arguments.url
     api = Api(url, _key(arguments.key_file), arguments.timeout, arguments.retries)
     with closing(api), _read(arguments.file) as table, _written(arguments.output) as output:

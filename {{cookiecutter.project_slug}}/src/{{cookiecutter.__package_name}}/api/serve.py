@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from .. import environment, settings
+from .. import settings
 from ..errors import ProjectError
 from ..models import predict, registry
 from ..settings import PACKAGE, Settings
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     _allow_files(config)
     with ExitStack() as stack:
         folder = _model_folder(config, stack)
-        environment.override({"MODELS__URI": str(folder)})
+        settings.override({"models.uri": str(folder)})
         if config.api.workers != 1:
             # A worker that cannot start would be started again and again.
             Shelf(folder, config.models.allow_pickle)
@@ -93,16 +93,16 @@ def _allow_files(config: Settings) -> None:
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The settings, with those of the command line; workers read them from the environment."""
     given = {
-        "API__HOST": arguments.host,
-        "API__PORT": arguments.port,
-        "API__WORKERS": arguments.workers,
-        "MODELS__URI": arguments.model
+        "api.host": arguments.host,
+        "api.port": arguments.port,
+        "api.workers": arguments.workers,
+        "models.uri": arguments.model
         and settings.absolute(registry.typed(arguments.model), Path.cwd()),
     }
-    environment.override(given)
+    settings.override(given)
     config = settings.load()
     if config.api.workers == 0:
-        environment.override({"API__WORKERS": str(os.cpu_count() or 1)})
+        settings.override({"api.workers": str(os.cpu_count() or 1)})
         config = settings.load()
     return config
 

@@ -13,8 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from ..errors import ProjectError, brief
-from ..masking import hidden
+from ..errors import ProjectError, brief, hidden
 from ..settings import PACKAGE, Batch, root
 
 # Spark's own bounds and defaults; batch.spark comes before them. A task that fails four times

@@ -230,7 +230,7 @@ def typed(connection_string: str) -> str:
     if has_password(connection_string):
         raise ProjectError(
             f"{named(connection_string)}: whoever lists the processes of this machine sees the "
-            "password: give it as the setting models.uri, by MODELS__URI or a file of secrets."
+            "password: give it as the setting models.uri, by APP__MODELS__URI or a file of secrets."
         )
     return connection_string
 

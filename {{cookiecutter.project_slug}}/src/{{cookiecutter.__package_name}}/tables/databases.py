@@ -4,8 +4,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import ProjectError, brief
-from ..masking import SECRET_NAME, hidden
+from ..errors import SECRET_NAME, ProjectError, brief, hidden
 from ..settings import absolute
 
 # Schemes of URIs: of cloud storage, and of all that is no database.
