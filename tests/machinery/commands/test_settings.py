@@ -58,7 +58,7 @@ def test_an_empty_variable_overrides_nothing(folder, monkeypatch):
 
 def test_dotenv_overrides_the_file_and_the_environment_overrides_both(folder, monkeypatch):
     write(folder, "nonprod", "folds = 7\nsearches = 3")
-    (folder / ".env").write_text("APP__TRAINING__FOLDS=8\nTRAINING__SEARCHES=4\n", "utf-8")
+    (folder / ".env").write_text("APP__TRAINING__FOLDS=8\nAPP__TRAINING__SEARCHES=4\n", "utf-8")
     monkeypatch.setenv("APP__TRAINING__SEARCHES", "5")
     training = settings.load().training
     assert (training.folds, training.searches) == (8, 5)
