@@ -121,18 +121,17 @@ def _secrets(config: Settings, among: dict) -> Iterator[str]:
 
 
 def _unfit(config: Settings, among: dict) -> Iterator[str]:
-    values = {".".join(path): (path, value) for path, value in leaves(config)}
-    unused = (
-        []
-        if config.models.uri.startswith("models:/")
-        else ["models.tracking_uri", "models.artifacts"]
-    )
-    if "keeping.enabled" in values and not config.keeping.enabled:
-        unused.append("keeping.database")
+    values, unused = {".".join(path): value for path, value in leaves(config)}, _unused(config)
     for key, refused, problem in RULES:
-        if key in values and key not in unused and refused(values[key][1]):
-            path, value = values[key]
-            yield f"{key} = {masked(path, value)} ({origin(path, among)}) {problem}."
+        if key in values and key not in unused and refused(values[key]):
+            path = tuple(key.split("."))
+            yield f"{key} = {masked(path, values[key])} ({origin(path, among)}) {problem}."
+
+
+def _unused(config: Settings) -> list[str]:
+    keeping, registry = getattr(config, "keeping", None), config.models.uri.startswith("models:/")
+    unused = [] if registry else ["models.tracking_uri", "models.artifacts"]
+    return unused if keeping is None or keeping.enabled else [*unused, "keeping.database"]
 
 
 def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ...], object]]:
