@@ -36,7 +36,7 @@ COMMANDS = {
 {%- endif %}
     "contract": ("models.versions", "print the contract as the table of docs/contract.md"),
     "settings": ("production", "print the settings and where each came from, or check them"),
-    "migrate": ("production", "bring the tables in the databases to the newest version"),
+    "migrate": ("production", "bring the project's tables to the newest version"),
 }
 FAILED, INTERRUPTED, UNREAD = 2, 130, 141
 # All that log/ may ever take: this many bytes in each of the current and the older files.

@@ -29,6 +29,7 @@ def _example(value: str) -> bool:
 
 # Setting, what is refused in production, and why and what instead.
 RULES: tuple[tuple[str, Callable, str], ...] = (
+    ("database", _sqlite, ALONE),
     ("models.uri", _sqlite, ALONE),
     ("log_level", lambda level: level == "DEBUG", "may write data to the log: choose INFO"),
     ("models.tracking_uri", _sqlite, f"{ALONE}, or a tracking server"),
@@ -43,7 +44,6 @@ RULES: tuple[tuple[str, Callable, str], ...] = (
         bool,
         "lets a model's file run any code: set it to false, and train a model that can be exported",
     ),
-    ("batch.database", _sqlite, ALONE),
     ("batch.input", _example, "is the example: name your own table"),
     ("batch.input", _sqlite, ALONE),
     ("batch.output", _sqlite, ALONE),
@@ -52,14 +52,13 @@ RULES: tuple[tuple[str, Callable, str], ...] = (
         lambda required: not required,
         "lets anybody ask for predictions: set it to true, and make keys with `api-key create`",
     ),
-    ("keeping.database", _sqlite, ALONE),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     if parser.prog.split()[-1] == "migrate":
-        add("--check", action="store_true", help="change nothing; 1 if one is behind")
+        add("--check", action="store_true", help="change nothing; 1 if they are behind")
     else:
         add("action", nargs="?", choices=["check"], help="refuse what would not do in production")
 
@@ -67,22 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
     if arguments.command == "migrate":
-        return migrate_all(config, arguments.check)
+        return migrate_database(config, arguments.check)
     return check(config) if arguments.action == "check" else show(config)
 
 
-def migrate_all(config: Settings, only_check: bool) -> int:
-    """Bring every database that a setting names to the newest version, or only look."""
+def migrate_database(config: Settings, only_check: bool) -> int:
+    """Bring the project's tables to the newest version, or only look."""
     from .contract import CONTRACT  # here, so that `settings` works without it
 
-    databases = migrate.configured(config)
-    if not databases:
-        print("No setting names a database.")
-    current = [
-        migrate.check(url, places) if only_check else migrate.migrate(url, places, CONTRACT.target)
-        for url, places in databases.items()
-    ]
-    return 0 if all(current) else 1
+    if only_check:
+        return 0 if migrate.check(config.database) else 1
+    migrate.migrate(config.database, CONTRACT.target)
+    return 0
 
 
 def show(config: Settings) -> int:
@@ -121,17 +116,13 @@ def _secrets(config: Settings, among: dict) -> Iterator[str]:
 
 
 def _unfit(config: Settings, among: dict) -> Iterator[str]:
-    values, unused = {".".join(path): value for path, value in leaves(config)}, _unused(config)
+    values = {".".join(path): value for path, value in leaves(config)}
+    registry = config.models.uri.startswith("models:/")
+    unused = () if registry else ("models.tracking_uri", "models.artifacts")
     for key, refused, problem in RULES:
         if key in values and key not in unused and refused(values[key]):
             path = tuple(key.split("."))
             yield f"{key} = {masked(path, values[key])} ({origin(path, among)}) {problem}."
-
-
-def _unused(config: Settings) -> list[str]:
-    keeping, registry = getattr(config, "keeping", None), config.models.uri.startswith("models:/")
-    unused = [] if registry else ["models.tracking_uri", "models.artifacts"]
-    return unused if keeping is None or keeping.enabled else [*unused, "keeping.database"]
 
 
 def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ...], object]]:

@@ -111,7 +111,6 @@ class Batch(Section):
     rejected: Location = "data/rejected"
     # For locks and unfinished runs.
     work: Location = "data/processed"
-    database: Location = "sqlite:///data/predictions/ledger.db"
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     engine: Literal["local", "spark"] = "local"
     workers: int = Field(0, ge=0, le=256, description="0: one for each core")
@@ -179,10 +178,9 @@ class Authentication(Section):
 
 
 class Keeping(Section):
-    """Whether and where the API keeps its predictions."""
+    """Whether the API keeps its predictions in the database."""
 
     enabled: bool = True
-    database: Location = "sqlite:///data/predictions/predictions.db"
     # Where they wait for the database; beyond the limit they are answered but not kept.
     spool: Location = "data/spool"
     spool_mb: int = Field(256, ge=1, le=1_000_000)
@@ -238,6 +236,8 @@ class Settings(BaseSettings):
     # Whether people rely on this environment: `settings check` judges it strictly.
     production: bool = False
     log_level: Level = "INFO"
+    # What the project itself keeps, such as {{ {"batch": "what was scored", "api": "predictions", "both": "predictions and what was scored"}[cookiecutter.deployment_flavor] }}.
+    database: Location = "sqlite:///data/project.db"
     models: Models = Models()
     training: Training
 {%- if cookiecutter.deployment_flavor != "api" %}

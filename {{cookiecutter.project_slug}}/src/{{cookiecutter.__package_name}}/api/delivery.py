@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     keeping = config.keeping
     folder, ended = Path(keeping.spool), threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
-    delivery = Delivery(folder, keeping.database, delivery_events())
+    delivery = Delivery(folder, config.database, delivery_events())
     if arguments.until_eof:
         JsonLines(settings.root() / "log", "delivery").install(config.log_level)
         until_eof(ended.set)
@@ -190,7 +190,7 @@ class Delivery:
         if self._engine is None:
             self._engine = engine(self.database, create=True, seconds=DATABASE_SECONDS)
             with transaction(self._engine, self.database) as connection:
-                ensure(connection, "kept", self.database, CONTRACT.target)
+                ensure(connection, self.database, CONTRACT.target)
 
     def _disconnect(self) -> None:
         if self._engine is not None:

@@ -123,7 +123,7 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
     found = work(
         request.input,
         column,
-        config.batch.database,
+        config.database,
         new_run_id(),
         lambda run_id: output.published(run_id) is not None,
     )

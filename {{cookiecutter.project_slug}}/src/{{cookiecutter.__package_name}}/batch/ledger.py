@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, MetaData, String, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ..contract import CONTRACT
 from ..errors import ProjectError
 from ..tables.databases import connect
 from ..tables.migrate import ensure
@@ -39,7 +40,7 @@ class Ledger:
     def __init__(self, uri: str, source: str) -> None:
         self.uri, self.source = uri, source
         with connect(uri, create=True) as connection:
-            ensure(connection, "claims", uri)
+            ensure(connection, uri, CONTRACT.target)
 
     def items(self) -> set[str]:
         """The files that were claimed so far, done or not."""

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ProjectError
-from ..tables.databases import connect, identity, local_path, redacted
+from ..tables.databases import connect, identity, local_path, make_missing, redacted
 from ..tables.json_files import read_json, write_json
 from ..tables.locks import only_one
-from ..tables.migrate import ensure
 from ..tables.reader import FORMATS, format_of
 from .parts import BATCH_ROWS, STREAMED, merge
 
@@ -123,7 +122,7 @@ class TableOutput:
         runs = _runs_table(self.schema_name)
         mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
         with connect(self.uri, create=True) as connection:
-            ensure(connection, "runs", self.uri)
+            make_missing(connection, runs)
             found = connection.scalar(select(runs.c.manifest).where(mine))
         return json.loads(found) if found else None
 

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import ProjectError
-from ..tables.databases import connect, exists, redacted
-from ..tables.migrate import ensure
+from ..tables.databases import connect, exists, make_missing, redacted
 from .packaged import digest, pack, unpack
 from .predict import read_metadata
 from .stores import MOST_LISTED, NoSuchModelError, NoSuchStoreError, Version
@@ -132,7 +131,7 @@ class SQLStore:
             raise NoSuchStoreError(f"{self.name}: there is no such database.")
         with connect(self.url, create) as connection:
             if create:
-                ensure(connection, "models", self.url)
+                make_missing(connection, models, aliases)
             elif not sa.inspect(connection).has_table(models.name):
                 raise NoSuchStoreError(f"{self.name}: there is no model in this database.")
             yield connection

@@ -10,6 +10,10 @@ from ..settings import absolute
 # Schemes of URIs: of cloud storage, and of all that is no database.
 CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
 ELSEWHERE = {*CLOUD, "file", "http", "https"}
+# How long to wait for whoever makes or changes tables, or uses one that is to change.
+LOCK_SECONDS = 60
+# Any number that nobody else locks in the same database.
+ADVISORY_LOCK = 0x6D69_6772_6174
 # Who asks, among the options of a URL, and in a connection string of ODBC, percent-encoded.
 WHO = re.compile(rf"(?i)^user|^uid$|{SECRET_NAME.pattern}")
 SQLITE = re.compile(r"sqlite(?:\+\w+)?:///([^?#]+)")
@@ -90,6 +94,28 @@ def transaction(opened, uri: str):
             yield connection
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+
+
+def make_missing(connection, *tables) -> None:
+    """Make the tables that are not there; of two processes that would, one waits for the other."""
+    from sqlalchemy import inspect
+
+    inspector = inspect(connection)
+    if not all(inspector.has_table(table.name, table.schema) for table in tables):
+        lock(connection)
+        for table in tables:
+            table.create(connection, checkfirst=True)
+
+
+def lock(connection) -> None:
+    """Wait until nobody else makes tables in this database; held until the transaction ends."""
+    from sqlalchemy import text
+
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
 
 
 def redacted(uri: str) -> str:
