@@ -103,7 +103,8 @@ src/{package}/tables/databases.py
 src/{package}/tables/json_files.py
 src/{package}/tables/locks.py
 src/{package}/tables/migrate.py
-src/{package}/tables/migrations/models/0001_models.py
+src/{package}/tables/migrations/env.py
+src/{package}/tables/migrations/versions/0001_tables.py
 src/{package}/tables/reader.py
 src/{package}/training/__init__.py
 src/{package}/training/plots.py
@@ -138,9 +139,6 @@ src/{package}/batch/scoring.py
 src/{package}/batch/spark_engine.py
 src/{package}/batch/spark_model.py
 src/{package}/batch/spark_session.py
-src/{package}/tables/migrations/claims/0001_claims.py
-src/{package}/tables/migrations/runs/0001_runs.py
-src/{package}/tables/migrations/runs/0002_published_at.py
 tests/integration/test_batch.py
 """
 API = """
@@ -178,8 +176,6 @@ src/{package}/api/spool.py
 src/{package}/api/tokens.py
 src/{package}/api/values.py
 src/{package}/api/wire.py
-src/{package}/tables/migrations/kept/0001_predictions.py
-src/{package}/tables/migrations/kept/0002_by_model_version.py
 tests/integration/test_api.py
 tests/load/locustfile.py
 """

@@ -127,7 +127,7 @@ def test_what_a_killed_api_has_left_is_delivered_by_hand(folder, database, store
     killed = Spool(folder, 10_000_000)
     killed.append(line("last"), 1)
     killed._lock.release()  # as the system does
-    done = call("deliver", APP__KEEPING__SPOOL=folder, APP__KEEPING__DATABASE=database)
+    done = call("deliver", APP__KEEPING__SPOOL=folder, APP__DATABASE=database)
     assert (done.returncode, done.stdout) == (0, "Nothing waits.\n"), done.stderr
     assert counted(stored) == {"last": 1}
     killed._closed = True
@@ -305,7 +305,7 @@ def test_a_segment_that_the_database_refuses_is_set_aside(
     rule = "CREATE TRIGGER rule BEFORE INSERT ON predictions WHEN NEW.client = 'nobody' "
     rule += "BEGIN SELECT RAISE(ABORT, 'not for you'); END"
     with connect(database, create=True) as connection:
-        ensure(connection, "kept", database, CONTRACT.target)
+        ensure(connection, database, CONTRACT.target)
         connection.execute(sa.text(rule))
     for client in ("shop", "nobody", "shop"):
         spool.append(line(client, client=client), 1)
@@ -345,20 +345,20 @@ def test_a_database_of_another_version_is_told_before_there_is_a_segment(
 ):
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
     with connect(database, create=True) as connection:
-        ensure(connection, "kept", database, CONTRACT.target)
-        connection.execute(sa.text("UPDATE alembic_version_kept SET version_num = '0001'"))
+        ensure(connection, database, CONTRACT.target)
+        connection.execute(sa.text("UPDATE alembic_version_project SET version_num = '9999'"))
     start()
     wait_for(lambda: ("failed", 1) in events)
     (record,) = caplog.records
-    assert "kept is at version 0001, but this code at" in record.getMessage()
+    assert "at version 9999, which this code does not know" in record.getMessage()
     spool.append(line("a"), 1)
     spool.seal()
     tries = len(events)
     wait_for(lambda: len(events) > tries)
     assert stored() == []
     with connect(database) as connection:
-        newest = migrate.revisions("kept")[-1]
-        connection.execute(sa.text(f"UPDATE alembic_version_kept SET version_num = '{newest}'"))
+        newest = migrate.revisions()[-1]
+        connection.execute(sa.text(f"UPDATE alembic_version_project SET version_num = '{newest}'"))
     wait_for(lambda: sealed(spool.folder) == [])
     assert counted(stored) == {"a": 1}
 
@@ -389,7 +389,7 @@ def test_one_process_delivers_and_another_takes_over(spool, start, stored, event
 def test_stop_keeps_to_its_time(spool, start, database, monkeypatch):
     monkeypatch.setattr(delivery, "DATABASE_SECONDS", 60)
     with connect(database, create=True) as connection:
-        ensure(connection, "kept", database, CONTRACT.target)
+        ensure(connection, database, CONTRACT.target)
     with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
         other.execute("BEGIN EXCLUSIVE")
         spool.append(line("a"), 1)

@@ -25,7 +25,7 @@ from iris_flower_prediction.api import metrics
 
 pytestmark = pytest.mark.slow
 
-DATABASE, SPOOL = "data/predictions/predictions.db", "data/spool"
+DATABASE, SPOOL = "data/project.db", "data/spool"
 LIMIT = "http_requests_in_flight_limit"
 
 

@@ -79,7 +79,7 @@ def database(request, tmp_path):
 def empty(url):
     with connect(url) as connection:
         kept.metadata.drop_all(connection)
-        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_kept"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_project"))
 
 
 def line(request_id, rows=1, **changed):
@@ -183,7 +183,7 @@ def test_types_arrive_as_they_are(postgresql, tmp_path):
 def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
     empty(postgresql)
     with connect(postgresql) as connection:
-        ensure(connection, "kept", postgresql, CONTRACT.target)
+        ensure(connection, postgresql, CONTRACT.target)
         connection.execute(sa.text("ALTER TABLE predictions ADD CHECK (client <> 'nobody')"))
     spool = Spool(tmp_path, 1_000_000)
     for client in ("shop", "nobody", "shop\0"):

@@ -36,7 +36,7 @@ def score(project, call, saved):
     run.killed = lambda *words: project.run(script, "score", "--model", saved, *words)
     run.folder = project.folder
     run.predictions = project.folder / "data/predictions"
-    run.ledger = run.predictions / "ledger.db"
+    run.ledger = project.folder / "data/project.db"
     run.published = lambda: sorted(
         path.name for path in run.predictions.iterdir() if (path / "_manifest.json").exists()
     )

@@ -85,6 +85,6 @@ def test_prod_shares_nothing_with_nonprod(project, monkeypatch):
         monkeypatch.setenv("ENVIRONMENT", environment)
         config = settings.load()
         batch = config.batch
-        stores = {config.models.tracking_uri, config.models.artifacts, batch.database}
+        stores = {config.models.tracking_uri, config.models.artifacts, config.database}
         places.append(stores | {batch.output, batch.rejected, batch.work})
     assert not places[0] & places[1]

@@ -26,7 +26,7 @@ def test_from_table_to_table_by_watermark_exactly_once(postgresql, call, saved, 
     words += ["--output", f"{postgresql}#predictions", "--incremental", "--watermark", "number"]
 
     def score():
-        done = call(*words, APP__BATCH__DATABASE=postgresql)
+        done = call(*words, APP__DATABASE=postgresql)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

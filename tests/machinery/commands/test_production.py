@@ -13,11 +13,10 @@ SOUND = {
     "APP__PRODUCTION": "true",
     "APP__MODELS__TRACKING_URI": "https://mlflow.example.com",
     "APP__MODELS__ARTIFACTS": "s3://models/artifacts",
-    "APP__BATCH__DATABASE": "postgresql+pg8000://u@db/claims",
+    "APP__DATABASE": "postgresql+pg8000://u@db/project",
     "APP__BATCH__INPUT": "postgresql+pg8000://u@db/shop#orders",
     "APP__BATCH__OUTPUT": "postgresql+pg8000://u@db/shop#scores",
     "APP__AUTHENTICATION__REQUIRED": "true",
-    "APP__KEEPING__DATABASE": "postgresql+pg8000://u@db/predictions",
 }
 REFUSED = [
     ("APP__LOG_LEVEL", "DEBUG"),
@@ -25,12 +24,11 @@ REFUSED = [
     ("APP__MODELS__ARTIFACTS", "project:mlartifacts"),
     ("APP__MODELS__ARTIFACTS", "mlartifacts"),
     ("APP__MODELS__ALLOW_PICKLE", "true"),
-    ("APP__BATCH__DATABASE", FILE),
+    ("APP__DATABASE", FILE),
     ("APP__BATCH__INPUT", f"{FILE}#orders"),
     ("APP__BATCH__INPUT", "data/raw/example.csv"),
     ("APP__BATCH__OUTPUT", f"{FILE}#scores"),
     ("APP__AUTHENTICATION__REQUIRED", "false"),
-    ("APP__KEEPING__DATABASE", FILE),
 ]
 
 

@@ -116,7 +116,7 @@ def test_every_prediction_is_kept_with_its_inputs(trained, api, rows):
     status, _ = api.ask("/predict", request(rows.head(4)), **{"X-Request-Id": "kept-once"})
     assert status == 200
     query = "SELECT client, inputs, prediction FROM predictions WHERE request_id = 'kept-once'"
-    file, found = trained.folder / "data/predictions/predictions.db", []
+    file, found = trained.folder / "data/project.db", []
 
     def delivered() -> bool:
         # There is neither file nor table until the first rows are delivered.

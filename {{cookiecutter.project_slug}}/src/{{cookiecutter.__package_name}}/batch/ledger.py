@@ -1,4 +1,4 @@
-"""What incremental scoring has scored already: claims in the predictions database.
+"""What incremental scoring has scored already: claims in the project's database.
 
 A run claims its files, or its window of rows, before it scores them, and marks the claim as done
 after its output was published. After a crash the claim is still open, and the next call finishes

@@ -30,12 +30,13 @@ def ensure(connection, uri: str, target: Column) -> None:
     :param target: the contract's, whose type kept predictions have.
     :raises ProjectError: they are there, but of an older or a newer version than this code.
     """
-    if version(connection, uri) is None:
+    found = version(connection, uri)
+    if found is None:
         lock(connection)
-        # Another process may have made them in the meantime.
-        if version(connection, uri) is None:
-            _upgrade(connection, target)
-    if wrong := problem(version(connection, uri)):
+        found = version(connection, uri)  # another process may have made them in the meantime
+    if found is None:
+        _upgrade(connection, target)
+    elif wrong := problem(found):
         raise ProjectError(f"{redacted(uri)}: {wrong}")
 
 
