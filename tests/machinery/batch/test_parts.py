@@ -18,7 +18,7 @@ COLUMNS = ["A", "B"]
 def cut(uri, rows):
     """(source, start, rows as text) of every part."""
     found, names = [], []
-    for part in parts.cut(uri, reader.files(uri), COLUMNS, rows):
+    for part in parts.cut(uri, files.files(uri), COLUMNS, rows):
         batches = list(part.batches())
         assert all(batch.schema.names == COLUMNS for batch in batches)
         values = [tuple(map(str, row.values())) for batch in batches for row in batch.to_pylist()]
@@ -86,7 +86,7 @@ def test_an_unreadable_file_is_named_in_one_sentence(tmp_path, name, content):
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(ProjectError, match=name) as caught:
-        parts.column_names(str(file), [file])
+        reader.column_names(str(file), [file])
         cut(str(file), 10)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -114,10 +114,10 @@ def test_merge_makes_one_file_of_many(tmp_path, suffix):
 
 def test_the_example_input_keeps_the_contract():
     uri = settings.load().batch.input
-    names = parts.column_names(uri, reader.files(uri))
+    names = reader.column_names(uri, files.files(uri))
     for where, found in names.items():
         CONTRACT.require(found, where)
-    found = parts.cut(uri, reader.files(uri), CONTRACT.needed, 1000)
+    found = parts.cut(uri, files.files(uri), CONTRACT.needed, 1000)
     checked = [CONTRACT.check(batch) for part in found for batch in part.batches()]
     assert sum(len(each.valid) for each in checked) > 0
     assert [each.violations.to_pylist() for each in checked if not each.valid.all()] == []

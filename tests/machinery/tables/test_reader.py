@@ -4,6 +4,7 @@ import gzip
 import sqlite3
 import sys
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from conftest import numbered
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.schema import Column, Contract
-from iris_flower_prediction.tables import databases, reader
+from iris_flower_prediction.tables import databases, files, reader
 
 
 @pytest.mark.parametrize("name", ["parquet", "csv", "file", "folder", "table", "query"])
@@ -41,7 +42,7 @@ def test_read_of_a_table_whose_first_values_are_missing(tmp_path):
 def test_a_vanished_input_is_named_and_nothing_is_made_in_its_place(tmp_path):
     gone = tmp_path / "gone"
     with pytest.raises(ProjectError, match="gone does not exist"):
-        reader.files(str(gone))
+        files.files(str(gone))
     with pytest.raises(ProjectError, match="gone"):
         reader.sql_columns(f"sqlite:///{gone / 'x.db'}#numbers")
     assert not gone.exists()
@@ -71,7 +72,7 @@ def test_a_date_of_a_csv_file_is_the_one_that_is_written(tmp_path):
 
 def test_a_folder_without_tables_is_named(tmp_path):
     with pytest.raises(ProjectError, match="holds no file"):
-        reader.files(str(tmp_path))
+        files.files(str(tmp_path))
 
 
 def test_the_end_of_a_name_may_be_in_capitals_and_csv_be_compressed(tmp_path):
@@ -88,11 +89,11 @@ def test_a_file_that_would_be_left_out_is_named(tmp_path, name):
     (tmp_path / "a.csv").write_text("A\n1\n", "utf-8")
     (tmp_path / name).write_text("?", "utf-8")
     with pytest.raises(ProjectError, match=f"{name} cannot be read: give a file that ends in"):
-        reader.files(str(tmp_path))
+        files.files(str(tmp_path))
     with pytest.raises(ProjectError, match=f"{name} cannot be read"):
-        reader.files(str(tmp_path / name))
+        files.files(str(tmp_path / name))
     (tmp_path / name).rename(tmp_path / "_left_out")
-    assert reader.files(str(tmp_path)) == [tmp_path / "a.csv"]
+    assert files.files(str(tmp_path)) == [tmp_path / "a.csv"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -105,7 +106,7 @@ def test_links_in_a_folder_are_followed_or_named(tmp_path):
     assert reader.read(str(inbox), CONTRACT)["A"].to_pylist() == [1, 2]
     (inbox / "gone.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ProjectError, match=r"gone\.csv cannot be read"):
-        reader.files(str(inbox))
+        files.files(str(inbox))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_a_bad_database_url_is_an_error_in_one_sentence(sources, tmp_path, uri, 
 
 def test_passwords_are_never_shown():
     uri = "postgresql+psycopg://reader:se%23cret@localhost:1/db#numbers"
-    assert "cret" not in reader.redacted(uri)
+    assert "cret" not in databases.redacted(uri)
     with pytest.raises(ProjectError) as caught:
         reader.sql_columns(uri)
     assert "cret" not in str(caught.value)
@@ -156,7 +157,7 @@ def test_passwords_are_never_shown():
     ],
 )
 def test_no_way_to_give_a_password_shows_it(uri):
-    for show in (reader.redacted, databases.identity):
+    for show in (databases.redacted, databases.identity):
         try:
             assert "cret" not in show(uri)
         except ProjectError as error:
@@ -184,3 +185,111 @@ def test_a_database_is_the_same_whoever_asks_it(uri, same):
 def test_another_table_is_another(other):
     known = databases.identity("postgresql://host/shop#t")
     assert databases.identity(f"postgresql:{other}") != known
+
+
+CONTRACTED = Contract(
+    "1.0.0",
+    (
+        Column("PLAN", "category", allowed=("basic", "family")),
+        Column("SINCE", "date"),
+        Column("AGE", "float", nullable=True),
+        Column("LEVEL", "category", allowed=(1, 2)),
+    ),
+    Column("CANCELLED", "boolean"),
+    Column("ID", "text"),
+)
+ROW = {"ID": "01", "PLAN": "basic", "SINCE": "2024-01-31", "AGE": "1.5", "LEVEL": "1"}
+ROW["CANCELLED"] = "True"
+
+
+def write(file, *rows):
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def test_columns_of_the_contract_have_its_types(tmp_path):
+    write(tmp_path / "x.csv", ROW | {"MORE": "7"})
+    (row,) = reader.read(str(tmp_path), CONTRACTED).to_pylist()
+    typed = {"AGE": 1.5, "LEVEL": 1, "CANCELLED": True, "MORE": 7}
+    assert row == ROW | typed
+
+
+def test_one_value_that_cannot_be_read_is_kept_for_validation(tmp_path):
+    write(tmp_path / "x.csv", ROW, ROW | {"AGE": "old", "LEVEL": "1.5"})
+    table = reader.read(str(tmp_path), CONTRACTED)
+    assert table["AGE"].to_pylist() == ["1.5", "old"]
+    with pytest.raises(ProjectError, match=r"AGE: in row 1: old is not .*; LEVEL: in row 1: 1\.5"):
+        CONTRACTED.checked(table)
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [
+        ("MORE", "7", "seven"),
+        ("SINCE", "2024-01-31", "2024-01-31 10:00:00"),
+        ("CANCELLED", "True", "1"),
+        ("AGE", "", "3"),
+        ("LEVEL", "1", "2"),
+    ],
+)
+def test_files_of_a_folder_need_not_agree_on_types(tmp_path, column, first, second):
+    for name, value in (("a", first), ("b", second)):
+        write(tmp_path / f"{name}.csv", ROW | {column: value})
+    table = reader.read(str(tmp_path), CONTRACTED)
+    assert table.num_rows == 2
+    assert CONTRACTED.checked(table).valid.all()
+
+
+def test_parquet_files_of_a_folder_need_not_agree_on_types(tmp_path):
+    row = ROW | {"AGE": 1.5, "LEVEL": 1, "CANCELLED": True}
+    texts = {"AGE": "2", "LEVEL": "2", "CANCELLED": "false"}
+    for number, each in enumerate((row, row | texts, row | {"LEVEL": 2.0, "AGE": 3})):
+        pq.write_table(pa.Table.from_pylist([each]), tmp_path / f"{number}.parquet")
+    table = reader.read(str(tmp_path), CONTRACTED)
+    assert CONTRACTED.checked(table).matrix[:, 2:].tolist() == [[1.5, 0], [2, 1], [3, 1]]
+
+
+def test_columns_without_a_name_of_their_own_do_no_harm(tmp_path):
+    header, line = ",".join(ROW), ",".join(ROW.values())
+    (tmp_path / "x.csv").write_text(f"{header},,,NOTE,NOTE\n{line},,,a,b\n", "utf-8")
+    assert reader.read(str(tmp_path), CONTRACTED).column_names == list(ROW)
+    (tmp_path / "x.csv").write_text(f"{header},AGE\n{line},1\n", "utf-8")
+    with pytest.raises(ProjectError, match=r"x\.csv: column AGE is there twice"):
+        reader.read(str(tmp_path), CONTRACTED)
+
+
+def test_a_quoted_cell_may_hold_lines(tmp_path):
+    write(tmp_path / "x.csv", ROW | {"ID": '"a,\nb"'})
+    assert reader.read(str(tmp_path), CONTRACTED)["ID"].to_pylist() == ["a,\nb"]
+
+
+def test_an_index_of_pandas_is_a_column_like_the_others(tmp_path):
+    pd.DataFrame([ROW]).set_index("ID").to_parquet(tmp_path / "x.parquet")
+    assert reader.read(str(tmp_path), CONTRACTED).to_pandas()["ID"].tolist() == ["01"]
+
+
+def test_texts_as_polars_writes_them_are_texts(tmp_path):
+    table = pa.Table.from_pylist([ROW])
+    views = [(name, pa.string_view()) for name in table.column_names]
+    pq.write_table(table.cast(pa.schema(views)), tmp_path / "x.parquet")
+    table = reader.read(str(tmp_path), CONTRACTED)
+    assert table["ID"].to_pylist() == ["01"]
+    assert CONTRACTED.checked(table).valid.all()
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("ID,PLAN\n1,café\n".encode("latin-1"), "it is no UTF-8, perhaps Latin-1"),
+        ("ID,PLAN\n1,x\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path, content, cause):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(ProjectError, match=cause):
+        reader.read(str(tmp_path), CONTRACTED)
+
+
+def test_another_separator_is_named():
+    with pytest.raises(ProjectError, match="are its cells separated by ';'"):
+        CONTRACTED.require([";".join(ROW)], "x.csv")

@@ -9,6 +9,7 @@ from ..contract import CONTRACT
 from ..errors import ProjectError
 from ..tables import reader
 from ..tables.databases import identity, local_path, redacted
+from ..tables.files import data_files
 from . import parts
 from .ledger import Ledger, text, window
 from .parts import Window
@@ -75,11 +76,11 @@ def _work(folder, column, run_id: str, items: list[str], until: str | None) -> W
 
 def _new_files(ledger: Ledger, folder: Path) -> tuple[list[str], None]:
     known = ledger.items()
-    paths = {path.relative_to(folder).as_posix(): path for path in reader.data_files(folder)}
+    paths = {path.relative_to(folder).as_posix(): path for path in data_files(folder)}
     new = {name: path for name, path in paths.items() if name not in known}
     if new:
         # Before they are claimed: what cannot be scored can still be mended or taken away.
-        for where, names in parts.column_names(str(folder), list(new.values())).items():
+        for where, names in reader.column_names(str(folder), list(new.values())).items():
             CONTRACT.require(names, where)
     return list(new), None
 

@@ -19,8 +19,8 @@ from .. import settings
 from ..errors import ProjectError
 from ..models import registry
 from ..settings import Settings
-from ..tables import reader
 from ..tables.databases import identity, local_path
+from ..tables.files import files, format_of
 from ..tables.json_files import read_json
 from ..tables.locks import only_one
 from . import parts
@@ -117,7 +117,7 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
 
     if request.run_id or request.force:
         raise ProjectError("--incremental chooses its own run ids: leave --run-id and --force out.")
-    if reader.format_of(Path(request.output)):
+    if format_of(Path(request.output)):
         raise ProjectError("--incremental adds to its output: give a folder or a table.")
     output = open_output(request.output, request.format, Path(config.batch.work))
     found = work(
@@ -164,7 +164,7 @@ def score(
         if published and not request.force:
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
-        paths = reader.files(request.input) if paths is None else paths
+        paths = files(request.input) if paths is None else paths
         _keep_apart(paths, local_path(request.output))
         rejected = rejected_file(config, run_id)
         if rejected.exists() and read_json(owner(rejected)) not in (None, {"output": str(output)}):

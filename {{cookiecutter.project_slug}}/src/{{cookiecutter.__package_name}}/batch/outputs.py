@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from ..errors import ProjectError
 from ..tables.databases import connect, identity, local_path, make_missing, redacted
+from ..tables.files import FORMATS, format_of
 from ..tables.json_files import read_json, write_json
 from ..tables.locks import only_one
-from ..tables.reader import FORMATS, format_of
 from .parts import BATCH_ROWS, STREAMED, merge
 
 MANIFEST = "_manifest.json"

@@ -16,21 +16,11 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from ..tables.databases import connect, identity, redacted
-from ..tables.reader import (
-    MISSING,
-    csv_text,
-    data_files,
-    format_of,
-    readable,
-    selection,
-    sql_batches,
-    sql_columns,
-    sql_source,
-)
+from ..tables.databases import connect, identity
+from ..tables.files import data_files, format_of, readable
+from ..tables.reader import open_csv, plain, selection, sql_batches, sql_source
 
 BATCH_ROWS = 65_536
-CSV_BLOCK_BYTES = 4 << 20
 HASHED_BYTES = 1 << 20
 # Otherwise Arrow would hold all the row groups that are read, at once.
 STREAMED = {"pre_buffer": False, "buffer_size": 1 << 20}
@@ -108,22 +98,9 @@ def head(path: Path, count: int) -> list[dict]:
     if format_of(first) == "parquet":
         opened = pq.ParquetFile(first, **STREAMED).iter_batches(count)
     else:
-        opened = _open_csv(first, _open_csv(first).schema.names)
+        opened = open_csv(first, open_csv(first).schema.names)
     batch = next(iter(opened), None)
     return batch.slice(0, count).to_pylist() if batch else []
-
-
-def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
-    """The column names of every file, or of the table or query, by its name."""
-    if not paths:
-        return {redacted(uri): sql_columns(uri)}
-    names = {}
-    for path in paths:
-        with readable(path):
-            is_csv = format_of(path) == "csv"
-            opened = _open_csv(path) if is_csv else pq.ParquetFile(path)
-            names[str(path)] = opened.schema.names if is_csv else opened.schema_arrow.names
-    return names
 
 
 def row_count(paths: list[Path]) -> int | None:
@@ -163,7 +140,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
     path = section.path
     if format_of(path) == "csv":
         with readable(path):
-            grouped = _grouped(_open_csv(path, columns), rows)
+            grouped = _grouped(open_csv(path, columns), rows)
             for number, (start, batches) in enumerate(grouped):
                 yield Part(section.file, number, section.source, start, batches)
         return
@@ -173,9 +150,8 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
             yield from _stored(path)
             return
         with readable(path), pq.ParquetFile(path, **STREAMED) as file:
-            yield from file.iter_batches(
-                min(rows, BATCH_ROWS), row_groups=section.groups, columns=columns, use_threads=False
-            )
+            options = {"row_groups": section.groups, "columns": columns, "use_threads": False}
+            yield from map(plain, file.iter_batches(min(rows, BATCH_ROWS), **options))
 
     yield Part(section.file, section.number, section.source, section.start, batches)
 
@@ -210,18 +186,6 @@ def _stored(path: Path) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
         while file.peek(1):
             yield from pa.ipc.open_stream(file)
-
-
-def _open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingReader:
-    """Columns as text: the contract reads them, so that one bad value spoils one row only."""
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(columns or (), pa.string()),
-        include_columns=columns,
-        strings_can_be_null=True,
-        null_values=MISSING,
-    )
-    parse = csv.ParseOptions(newlines_in_values=True)
-    return csv.open_csv(csv_text(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), parse, convert)
 
 
 def _grouped(batches: Iterable[pa.RecordBatch], rows: int):

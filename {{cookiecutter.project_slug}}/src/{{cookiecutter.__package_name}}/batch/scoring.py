@@ -23,6 +23,7 @@ from ..models.predict import Model
 from ..settings import Settings
 from ..tables.databases import identity
 from ..tables.json_files import read_json, write_json
+from ..tables.reader import column_names
 from . import parts
 from .outputs import PARTS
 from .parts import Window, part_name
@@ -78,7 +79,7 @@ class Run:
 
     def _begin(self) -> dict:
         """The plan to follow: that of an interrupted run over the same files and model, or new."""
-        for where, names in parts.column_names(self.uri, self.paths).items():
+        for where, names in column_names(self.uri, self.paths).items():
             CONTRACT.require(names, where)
         stats = [(path, path.stat()) for path in self.paths]
         plan = {

@@ -71,6 +71,17 @@ class Checked:
         order = [("row", "ascending"), ("column", "ascending")]
         return pa.concat_tables(self._found).sort_by(order)
 
+    @property
+    def told(self) -> str:
+        """Each column and reason with the number of its rows, and the first of them."""
+        kinds = []
+        for rows in self._found:
+            first = rows.slice(0, 1).to_pylist()[0]
+            shown = "" if first["value"] is None else f"{first['value']} "
+            count = f"{rows.num_rows:,} values, as in" if rows.num_rows > 1 else "in"
+            kinds.append(f"{first['column']}: {count} row {first['row']}: {shown}{first['reason']}")
+        return "; ".join(kinds)
+
 
 def check(contract, batch: pa.RecordBatch) -> Checked:
     """Validate and encode a batch in one pass over its columns."""
@@ -148,6 +159,20 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
     except pa.ArrowInvalid:
         typed = pa.array([_cast(value, kind) for value in values], kind)
         return typed, mask(pc.and_(typed.is_null(), values.is_valid()))
+
+
+def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """``values`` of the column's type, and dates as they are; None if one cannot be read so."""
+    number = any(fits(values.type) for fits in NUMBERS)
+    if column.type == "date" or (column.type == "boolean" and number):
+        return values
+    kind, chunks = arrow_type(column), []
+    for chunk in values.chunks:
+        found, unreadable = read(column, chunk, kind)
+        if unreadable.any():
+            return None
+        chunks.append(found)
+    return pa.chunked_array(chunks, kind)
 
 
 def _floats(values: pa.Array) -> np.ndarray:

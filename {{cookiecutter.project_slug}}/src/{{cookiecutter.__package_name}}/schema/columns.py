@@ -20,10 +20,12 @@ TYPES = ("float", "integer", "boolean", "category", "date", "text")
 LARGEST_INTEGER = 2.0**24
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 EPOCH = date(1970, 1, 1)
+# So many of the allowed values stand in a reason.
+SHOWN = 8
 # A date as text; a time of day behind it is cut off. For Python and for Arrow.
 DATE = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 Violations = list[tuple[np.ndarray, str]]
 
@@ -114,7 +116,8 @@ class Column:
         missing = np.isnan(codes) & ~unreadable
         wanted = f"of type {self.type}"
         if self.allowed:
-            wanted = "one of " + ", ".join(map(str, self.allowed))
+            wanted = "one of " + ", ".join(map(str, self.allowed[:SHOWN]))
+            wanted += f" and {more} more" if (more := len(self.allowed) - SHOWN) > 0 else ""
         yield from found(unreadable & np.ones(len(codes), bool), f"is not {wanted}")
         if not self.nullable:
             yield from found(missing, "is missing")
@@ -156,7 +159,7 @@ class Column:
         return bool(self.allowed) and isinstance(self.allowed[0], int)
 
     def _shown(self, bound: float) -> str:
-        return str(self.decode(np.array([bound]))[0]) if self.type == "date" else f"{bound:g}"
+        return str(self.decode(np.array([bound]))[0]) if self.type == "date" else f"{bound:.10g}"
 
 
 def found(mask: np.ndarray, reason: str) -> Iterator[tuple[np.ndarray, str]]:

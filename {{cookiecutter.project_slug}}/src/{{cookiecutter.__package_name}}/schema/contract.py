@@ -72,6 +72,8 @@ class Contract:
             others = {name.casefold(): name for name in names if name not in self.needed}
             near = difflib.get_close_matches(missing[0].casefold(), others, 1, 0.7)
             hint = f" (is {others[near[0]]} meant to be {missing[0]}?)" if near else ""
+            if len(names) == 1 and (marks := [mark for mark in ";\t|" if mark in names[0]]):
+                hint = f" (are its cells separated by {marks[0]!r}? Write it with commas)"
             raise ProjectError(f"{where}: column {', '.join(missing)} is missing{hint}.")
         twice = [name for name in self.needed if names.count(name) > 1]
         if twice:
@@ -99,12 +101,7 @@ class Contract:
         replace(self, key=None).require(batch.schema.names, "data")
         checked = self.check(batch)
         if not checked.valid.all():
-            first = checked.violations.slice(0, 1).to_pylist()[0]
-            more = checked.violations.num_rows - 1
-            raise ProjectError(
-                f"data: row {first['row']}, column {first['column']}: {first['value']} "
-                f"{first['reason']}" + (f" (and {more} more)." if more else ".")
-            )
+            raise ProjectError(f"data: {checked.told}.")
         return checked
 
     @property

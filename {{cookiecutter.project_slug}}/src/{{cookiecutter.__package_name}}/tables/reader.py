@@ -1,117 +1,123 @@
-"""Whole tables by URI, for training data.
+"""Tables by URI, for training and for scoring: the same text means the same in both.
 
 A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files, or
 a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
 ``postgresql+pg8000://host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from ..errors import ProjectError, brief
-from ..schema import Contract
-from ..schema.arrow import array, arrow_type
+from ..errors import ProjectError
+from ..schema import Column, Contract
+from ..schema.arrow import array, typed
 from ..settings import absolute, root
 from .databases import connect, local_path, redacted
+from .files import csv_text, files, format_of, readable
 
 SQL_FETCH_ROWS = 10_000
-# Of a csv file: what stands for a missing value.
+CSV_BLOCK_BYTES = 4 << 20
+# Of a csv file: what stands for a missing value, and that a quoted cell may hold line ends.
 MISSING = ["", "NaN", "null"]
-FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
-# SQLite's files are named by URL, never read as part of a folder; data/predictions holds some.
-DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
-WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
-
-
-def _read_csv(path: Path, contract: Contract) -> pa.Table:
-    """Texts and dates of the contract stay texts, such as the code 01, and mean what they mean to
-    the batch job; the others are what they look like."""
-    columns = (*contract.inputs, contract.target)
-    texts = [each.name for each in columns if arrow_type(each) in (pa.string(), pa.date32())]
-    kinds = dict.fromkeys(texts, pa.string())
-    convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=MISSING)
-    with csv_text(path) as file:
-        return csv.read_csv(file, convert_options=convert)
+PARSE = csv.ParseOptions(newlines_in_values=True)
 
 
 def read(uri: str, contract: Contract) -> pa.Table:
     """A whole table in memory, more columns than the contract's included.
 
-    A relative path starts at the project. What is text in a csv file, the contract says."""
+    A column of the contract has the contract's type, if all its values can be read so; otherwise it
+    is text, for validation to judge. Of other columns those without a name of their own are left
+    out. A relative path starts at the project.
+    """
     uri = absolute(uri, root())
+    known = {column.name: column for column in (*contract.inputs, contract.target)}
+    tables = [_named_once(table, known, where) for where, table in _tables(uri, known)]
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    return pa.table({name: _merged(name, tables, known.get(name)) for name in names})
+
+
+def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]]:
+    """The tables of every file, or of every block of a query, and where they are from."""
     if local_path(uri) is None:
         names = sql_columns(uri)
-        batches = sql_batches(uri, selection(uri, names))
-        tables = [pa.table({name: pa.nulls(0) for name in names})]
-        tables += [pa.Table.from_batches([batch]) for batch in batches]
-    else:
-        tables = []
-        for path in files(uri):
-            with readable(path):
-                parquet = format_of(path) == "parquet"
-                tables.append(pq.read_table(path) if parquet else _read_csv(path, contract))
-    return pa.concat_tables(tables, promote_options="permissive")
+        yield uri, pa.table([pa.nulls(0)] * len(names), names)
+        for batch in sql_batches(uri, selection(uri, names)):
+            yield uri, pa.Table.from_batches([batch])
+    for path in files(uri):
+        with readable(path):
+            if format_of(path) == "parquet":
+                yield str(path), plain(pq.ParquetFile(path).read())
+                continue
+            with csv_text(path) as file:
+                convert = _as_text(list(known))
+                yield str(path), csv.read_csv(file, parse_options=PARSE, convert_options=convert)
 
 
-def files(uri: str) -> list[Path]:
-    """The parquet and csv files of a URI in the order they are read; hidden ones are left out."""
-    path = local_path(uri)
-    if path is None:
-        return []
-    found = data_files(path)
-    if not found:
-        what = "holds no file" if path.exists() else "does not exist"
-        raise ProjectError(f"{path} {what}; {WANTED}.")
-    return found
+def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Table:
+    names = table.column_names
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
+    kept = [index for index, name in enumerate(names) if name and names.count(name) == 1]
+    # Without what pandas notes of its index, which would take a column away again.
+    return table.select(kept).replace_schema_metadata(None)
 
 
-def data_files(path: Path) -> list[Path]:
-    """:raises ProjectError: one of them is of another kind, and would be left out unseen."""
-    found = list(_below(path)) if path.is_dir() else [path] if path.exists() else []
-    if other := [each for each in found if format_of(each) is None or not each.is_file()]:
-        more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
-        hint = "; what is no data may be named with a dot or _ in front" if path.is_dir() else ""
-        raise ProjectError(f"{other[0]} cannot be read{more}: {WANTED}{hint}.")
-    return found
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Whatever is in a folder and below, but what is hidden and databases."""
-    for each in sorted(folder.iterdir()):
-        if each.name[0] in "._" or DATABASE.search(each.name):
-            continue
-        if each.is_dir():
-            yield from _below(each)
-        else:
-            yield each
-
-
-@contextmanager
-def readable(path: Path):
-    """What Arrow says of a file it cannot read, as a sentence about that file."""
+def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray:
+    """One column of all tables; text where they do not agree on its type."""
+    parts = [
+        table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
+        for table in tables
+    ]
+    if column:
+        read_as = [typed(column, part) for part in parts]
+        parts = parts if None in read_as else read_as
     try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        if getattr(error, "errno", None):
-            raise  # the system's own, which may be another one the next time
-        raise ProjectError(f"{path} cannot be read as {format_of(path)}: {brief(error)}.") from None
+        merged = [pa.table({name: part}) for part in parts]
+        return pa.concat_tables(merged, promote_options="permissive")[name]
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        texts = [part.cast(pa.string()) for part in parts]
+        return pa.chunked_array([chunk for part in texts for chunk in part.chunks], pa.string())
 
 
-def format_of(path: Path) -> str | None:
-    """``parquet`` or ``csv``, by the end of the name; None for any other file."""
-    name = path.name.lower()
-    return next((each for end, each in FORMATS.items() if name.endswith(end)), None)
+def plain(data):
+    """A table or batch of a parquet file whose texts are what Arrow computes with."""
+    for index, field in enumerate(data.schema):
+        if pa.types.is_string_view(field.type):
+            data = data.set_column(index, field.name, data.column(index).cast(pa.string()))
+    return data
 
 
-def csv_text(path: Path) -> pa.NativeFile:
-    """The text of a csv file, unpacked if its name ends in .gz."""
-    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
+def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
+    """These columns as text, as the contract reads them: one bad value spoils one row only."""
+    return csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()),
+        include_columns=columns if only else None,
+        strings_can_be_null=True,
+        null_values=MISSING,
+    )
+
+
+def open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingReader:
+    """The batches of a csv file, of these columns as text, or of all of them."""
+    convert = _as_text(columns or [], only=columns is not None)
+    return csv.open_csv(csv_text(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), PARSE, convert)
+
+
+def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
+    """The column names of every file, or of the table or query, by its name."""
+    if not paths:
+        return {redacted(uri): sql_columns(uri)}
+    names = {}
+    for path in paths:
+        with readable(path):
+            is_csv = format_of(path) == "csv"
+            opened = open_csv(path) if is_csv else pq.ParquetFile(path)
+            names[str(path)] = opened.schema.names if is_csv else opened.schema_arrow.names
+    return names
 
 
 def sql_columns(uri: str) -> list[str]:

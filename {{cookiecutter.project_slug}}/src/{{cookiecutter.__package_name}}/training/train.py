@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from sklearn.base import is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
 from tqdm import tqdm
@@ -114,13 +115,17 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     never compared on rows it was fitted on. The sides are stored in ``training.work``.
     """
     target = CONTRACT.target
-    lacking = [name for name in (*CONTRACT.needed, target.name) if name not in table]
-    if lacking:
-        raise ProjectError(f"data.load() returns no column {', '.join(lacking)}; see contract.py.")
-    checked = CONTRACT.checked(table)
+    if not isinstance(table, pd.DataFrame):
+        raise ProjectError(
+            f"data.load() returns {type(table).__name__}, no DataFrame: see data.py."
+        )
+    CONTRACT.require([*map(str, table.columns)], "data.load()")
+    if target.name not in table:
+        raise ProjectError(f"data.load() returns no column {target.name}, the target: see data.py.")
+    batch = arrow.as_batch(table[[*CONTRACT.needed, target.name]])
+    checked = CONTRACT.checked(batch)
     features = checked.matrix
-    batch = arrow.as_batch(table[[target.name]])
-    codes, wrong = arrow.encode(target, batch.column(0))
+    codes, wrong = arrow.encode(target, batch.column(target.name))
     if wrong or np.isnan(codes).any():
         row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
         raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")
@@ -130,7 +135,8 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
         raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
     folder = Path(config.training.work)
     folder.mkdir(parents=True, exist_ok=True)
-    table.assign(holdout=held).to_parquet(folder / "split.parquet", index=False)
+    stored = pa.Table.from_batches([batch]).append_column("holdout", pa.array(held))
+    pq.write_table(stored, folder / "split.parquet")
     return Split(features[~held], codes[~held], features[held], codes[held])
 
 
