@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(score, rows):
     (score.folder / "file").write_text("in the way", "utf-8")
     pyarrow.csv.write_csv(spoil(rows(100), 1), score.folder / "in.csv")
     for setting, how in (("OUTPUT", score.run), ("REJECTED", score), ("WORK", score)):
-        done = how("--input", "in.csv", **{f"BATCH__{setting}": "file/below"})
+        done = how("--input", "in.csv", **{f"APP__BATCH__{setting}": "file/below"})
         assert "file" in one_sentence(done)
         assert nothing_published(score)
 

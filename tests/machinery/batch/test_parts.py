@@ -10,7 +10,7 @@ from iris_flower_prediction import settings
 from iris_flower_prediction.batch import parts
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.tables import reader
+from iris_flower_prediction.tables import files, reader
 
 COLUMNS = ["A", "B"]
 

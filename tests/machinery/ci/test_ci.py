@@ -132,7 +132,7 @@ def test_the_gate_leaves_a_model_and_a_report_or_is_red(repository):
     # It may run again; of a model under the threshold only the report is left.
     training = settings.load().training
     bounds, never = ("MINIMUM", 1e9) if training.minimum else ("MAXIMUM", -1)
-    done = gate(repository, **{f"TRAINING__{bounds}": json.dumps({training.metric: never})})
+    done = gate(repository, **{f"APP__TRAINING__{bounds}": json.dumps({training.metric: never})})
     assert done.returncode == 1, done.stdout + done.stderr
     assert "## Model: rejected" in report.read_text("utf-8")
     assert not (model / "model").exists()

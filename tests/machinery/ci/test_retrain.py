@@ -85,7 +85,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
 def test_a_rejected_model_is_not_proposed(pushed, hub, retrain):
     training = settings.load().training
     bounds, never = ("MINIMUM", 1e9) if training.minimum else ("MAXIMUM", -1)
-    done = retrain(**{f"TRAINING__{bounds}": json.dumps({training.metric: never})})
+    done = retrain(**{f"APP__TRAINING__{bounds}": json.dumps({training.metric: never})})
     assert done.returncode == 0, done.stderr
     assert "## Model: rejected" in report(pushed)
     assert "No change is proposed" in report(pushed)

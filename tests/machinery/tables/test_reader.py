@@ -218,7 +218,9 @@ def test_one_value_that_cannot_be_read_is_kept_for_validation(tmp_path):
     write(tmp_path / "x.csv", ROW, ROW | {"AGE": "old", "LEVEL": "1.5"})
     table = reader.read(str(tmp_path), CONTRACTED)
     assert table["AGE"].to_pylist() == ["1.5", "old"]
-    with pytest.raises(ProjectError, match=r"AGE: in row 1: old is not .*; LEVEL: in row 1: 1\.5"):
+    with pytest.raises(
+        ProjectError, match=r"row 1, column AGE: old is not .*; row 1, column LEVEL: 1\.5"
+    ):
         CONTRACTED.checked(table)
 
 

@@ -92,7 +92,7 @@ def test_force_promotes_and_rollback_takes_it_back(config, capsys):
 def test_a_model_that_misses_a_threshold_is_rejected(config, monkeypatch, capsys):
     metric = config.training.metric
     bounds, never = ("MINIMUM", 1e9) if metric in config.training.minimum else ("MAXIMUM", -1)
-    monkeypatch.setenv(f"TRAINING__{bounds}", json.dumps({metric: never}))
+    monkeypatch.setenv(f"APP__TRAINING__{bounds}", json.dumps({metric: never}))
     assert cli.main(["train"]) == 1
     assert "Rejected" in capsys.readouterr().out
     newest, oldest = registry.history(config)

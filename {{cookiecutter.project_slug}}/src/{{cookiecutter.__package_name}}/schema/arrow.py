@@ -78,8 +78,9 @@ class Checked:
         for rows in self._found:
             first = rows.slice(0, 1).to_pylist()[0]
             shown = "" if first["value"] is None else f"{first['value']} "
-            count = f"{rows.num_rows:,} values, as in" if rows.num_rows > 1 else "in"
-            kinds.append(f"{first['column']}: {count} row {first['row']}: {shown}{first['reason']}")
+            more = f" (and {rows.num_rows - 1:,} more)" if rows.num_rows > 1 else ""
+            where = f"row {first['row']}, column {first['column']}"
+            kinds.append(f"{where}: {shown}{first['reason']}{more}")
         return "; ".join(kinds)
 
 

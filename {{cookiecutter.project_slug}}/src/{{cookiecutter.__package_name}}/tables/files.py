@@ -15,6 +15,7 @@ FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
 WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
 # How a text begins that is UTF-16, as spreadsheets write it.
+LOOKED_AT = 1 << 20  # bytes
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -75,7 +76,7 @@ def _cause(path: Path) -> str | None:
         return None
     try:
         with csv_text(path) as file:
-            start = file.read(1 << 20)
+            start = file.read(LOOKED_AT)
     except (pa.ArrowInvalid, OSError):
         return None
     if start.startswith(UTF_16):
@@ -83,7 +84,7 @@ def _cause(path: Path) -> str | None:
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        if error.end < len(start) - 3:  # not only cut off there
+        if len(start) < LOOKED_AT or error.start < len(start) - 3:  # not only cut off there
             return "it is no UTF-8, perhaps Latin-1: save it as UTF-8"
     return None
 

@@ -127,8 +127,8 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     features = checked.matrix
     codes, wrong = arrow.encode(target, batch.column(target.name))
     if wrong or np.isnan(codes).any():
-        row, reason = (wrong[0][0][0], wrong[0][1]) if wrong else (0, "is missing")
-        raise ProjectError(f"data.load(): row {row}, column {target.name} {reason}.")
+        rows, reason = wrong[0] if wrong else (np.flatnonzero(np.isnan(codes)), "is missing")
+        raise ProjectError(f"data.load(): row {rows[0]}, column {target.name} {reason}.")
     held = np.array([_share(key, config.training.seed) for key in _keys(checked)])
     held = held < config.training.holdout_share
     if held.all() or not held.any():
