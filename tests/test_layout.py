@@ -100,6 +100,7 @@ src/{package}/schema/contract.py
 src/{package}/settings.py
 src/{package}/tables/__init__.py
 src/{package}/tables/databases.py
+src/{package}/tables/files.py
 src/{package}/tables/json_files.py
 src/{package}/tables/locks.py
 src/{package}/tables/migrate.py
