@@ -81,6 +81,7 @@ CELLS = [
     *cells("COUNT", MISSING, "", "null", "NaN", json=None),
     *cells("MEMBER", 1, "true", "True", " TRUE ", json=True),
     *cells("MEMBER", 1, "1", " 1 ", json=1),
+    *cells("MEMBER", 1, "1.0", json=1.0),
     *cells("MEMBER", 0, "false", "FALSE", json=False),
     *cells("MEMBER", 0, "0", json=0),
     *cells("MEMBER", BOOLEAN, "yes", "t", "on", "2", "-1", "x"),
@@ -89,7 +90,7 @@ CELLS = [
     *cells("PAID", 1, "1", json=True),
     *cells("PAID", MISSING, "", "null", json=None),
     *cells("CITY", 1, "São Paulo"),
-    *cells("CITY", 0, " Malmö ", "\u00a0Malmö", json="Malmö"),
+    *cells("CITY", 0, " Malmö ", "\u00a0Malmö"),
     *cells("CITY", 2, "01"),
     *cells("CITY", 3, "1"),
     # The last but one has its ö in two characters.
@@ -104,7 +105,7 @@ CELLS = [
     *cells("GRADE", GRADE, "x"),
     *cells("GRADE", MISSING, "", "null", "NaN", json=None),
     *cells("SINCE", 1, "1970-01-02", "1970-01-02 00:00", "1970-01-02 10:00:00.123456789"),
-    *cells("SINCE", 1, " 1970-01-02 ", json="1970-01-02"),
+    *cells("SINCE", 1, " 1970-01-02 "),
     # The day as it is written, in whichever zone.
     *cells(
         "SINCE", 1, "1970-01-02T23:59:59Z", "1970-01-02T00:30+02:00", "1970-01-02T23:30:00-0500"
@@ -116,7 +117,7 @@ CELLS = [
     *cells("SINCE", f"{LARGE} 2030-12-31", "2031-01-01"),
     *cells("SINCE", DATE, "2023-02-29", "2024-02-30", "1970-13-01", "0000-01-01", "10000-01-01"),
     *cells("SINCE", DATE, "19700102", "1970-W01-5", "1970-1-2", "02.01.1970", "01/02/1970"),
-    *cells("SINCE", DATE, "1970-01-02T", "1970-01-02T10:60", "1970-01-02 30:00", "1970-01-02 soon"),
+    *cells("SINCE", DATE, "1970-01-02T", "1970-01-02T10:60", "1970-01-02 24:00", "1970-01-02 soon"),
     *cells("SINCE", DATE, "1970-01-02\u00a010:00", "1700000000", "5"),
     *cells("SINCE", GAP, "", "null", json=None),
     *cells("UNTIL", 2932896, "9999-12-31"),

@@ -20,7 +20,7 @@ from .problems import Problem
 # An answer names so many violations, and shows so much of a value; the rest is counted.
 MOST_VIOLATIONS, LONGEST_VALUE = 100, 100
 NUMBERS = {float, int, type(None)}
-SWITCHES = {"true": True, "false": False, "1": True, "0": False}
+SWITCHES = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 # In a csv file; what a batch job reads as a number or as missing, so that both take the same file.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MISSING = ("NaN", "null")
@@ -83,6 +83,8 @@ def encode(column: Column, values: list) -> tuple[np.ndarray, np.ndarray]:
 
 def _code(column: Column, value: Any) -> float:
     """One value's numeric form; TypeError or ValueError where it has none."""
+    if isinstance(value, str) and column.type in ("category", "date"):
+        value = value.strip() or None  # as in a file
     if value is None or (type(value) is float and math.isnan(value)):
         return math.nan
     if column.type == "date":
@@ -94,8 +96,7 @@ def _code(column: Column, value: Any) -> float:
         if isinstance(value, bool):
             raise TypeError
         return column.allowed.index(value)
-    wanted = (bool, int) if column.type == "boolean" else (int, float)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and column.type != "boolean"):
+    if not isinstance(value, int | float) or (isinstance(value, bool) and column.type != "boolean"):
         raise TypeError
     try:
         return float(value)

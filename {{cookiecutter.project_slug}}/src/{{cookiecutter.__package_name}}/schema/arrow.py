@@ -147,12 +147,16 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
         values = values.dictionary_decode()
     if values.type == kind and kind == pa.float64():
         return values, np.False_
+    sources = NUMBERS if column.numbered else SOURCES[column.type]
     if any(is_text(values.type) for is_text in TEXTS):
-        values = pc.utf8_trim_whitespace(values)
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
+        trimmed = pc.utf8_trim_whitespace(values)
+        values = values if column.type == "text" else trimmed
+        values = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, values.type), values)
         if kind == pa.date32():
             values = pc.replace_substring_regex(values, f"^{DATE}$", r"\1")
-    elif not any(fits(values.type) for fits in (pa.types.is_null, *SOURCES[column.type])):
+        if kind == pa.bool_():  # as a number with gaps is written
+            values = pc.replace_substring_regex(values, r"^([01])\.0$", r"\1")
+    elif not any(fits(values.type) for fits in (pa.types.is_null, *sources)):
         return pa.nulls(len(values), kind), mask(values.is_valid())
     try:
         # A time of day is cut off a date; anything else must convert without loss.
