@@ -178,11 +178,14 @@ def use(folder: Path, monkeypatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_settings(monkeypatch):
-    """Settings in the developer's own shell have no say in the tests."""
+def no_settings():
+    """Settings in the developer's own shell have no say in the tests, nor those of a .env."""
+    # Not by monkeypatch, which would put back what .env had given before it set a variable itself.
     variables = {name: text for name, text in os.environ.items() if not is_setting(name)}
-    monkeypatch.setattr(settings, "SECRETS", "/nowhere")
-    with mock.patch.dict(os.environ, variables, clear=True):  # .env joins it
+    with (
+        mock.patch.dict(os.environ, variables, clear=True),
+        mock.patch.object(settings, "SECRETS", "/nowhere"),
+    ):
         yield
 
 
