@@ -65,17 +65,21 @@ class Contract:
         """The names of ``inputs``."""
         return [column.name for column in self.inputs]
 
-    def require(self, names: list[str], where: str) -> None:
-        """Refuse a table that lacks a column, and say which name was probably meant."""
-        missing = [name for name in self.needed if name not in names]
+    def require(self, names: list[str], where: str, training: bool = False) -> None:
+        """Refuse a table that lacks a column, and say which name was probably meant.
+
+        :param training: whether the target must be there, too.
+        """
+        needed = [*self.needed, *([self.target.name] if training else [])]
+        missing = [name for name in needed if name not in names]
         if missing:
-            others = {name.casefold(): name for name in names if name not in self.needed}
+            others = {name.casefold(): name for name in names if name not in needed}
             near = difflib.get_close_matches(missing[0].casefold(), others, 1, 0.7)
             hint = f" (is {others[near[0]]} meant to be {missing[0]}?)" if near else ""
             if len(names) == 1 and (marks := [mark for mark in ";\t|" if mark in names[0]]):
                 hint = f" (are its cells separated by {marks[0]!r}? Write it with commas)"
             raise ProjectError(f"{where}: column {', '.join(missing)} is missing{hint}.")
-        twice = [name for name in self.needed if names.count(name) > 1]
+        twice = [name for name in needed if names.count(name) > 1]
         if twice:
             raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
 

@@ -119,9 +119,7 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
         raise ProjectError(
             f"data.load() returns {type(table).__name__}, no DataFrame: see data.py."
         )
-    CONTRACT.require([*map(str, table.columns)], "data.load()")
-    if target.name not in table:
-        raise ProjectError(f"data.load() returns no column {target.name}, the target: see data.py.")
+    CONTRACT.require([*map(str, table.columns)], "data.load()", training=True)
     batch = arrow.as_batch(table[[*CONTRACT.needed, target.name]])
     checked = CONTRACT.checked(batch)
     features = checked.matrix
