@@ -39,9 +39,9 @@ def kept(project) -> Counter:
         return Counter()
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
         tables = database.execute("SELECT name FROM sqlite_master").fetchall()
-        if ("predictions",) not in tables:
+        if ("kept_predictions",) not in tables:
             return Counter()
-        return Counter(id for (id,) in database.execute("SELECT request_id FROM predictions"))
+        return Counter(id for (id,) in database.execute("SELECT request_id FROM kept_predictions"))
 
 
 def require_each_once(project, clients) -> Counter:

@@ -184,7 +184,7 @@ def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
     empty(postgresql)
     with connect(postgresql) as connection:
         ensure(connection, postgresql, CONTRACT.target)
-        connection.execute(sa.text("ALTER TABLE predictions ADD CHECK (client <> 'nobody')"))
+        connection.execute(sa.text("ALTER TABLE kept_predictions ADD CHECK (client <> 'nobody')"))
     spool = Spool(tmp_path, 1_000_000)
     for client in ("shop", "nobody", "shop\0"):
         spool.append(line(client, client=client).encode(), 1)

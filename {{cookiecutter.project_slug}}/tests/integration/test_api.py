@@ -115,7 +115,7 @@ def test_other_protocols_answer_the_same(api, rows):
 def test_every_prediction_is_kept_with_its_inputs(trained, api, rows):
     status, _ = api.ask("/predict", request(rows.head(4)), **{"X-Request-Id": "kept-once"})
     assert status == 200
-    query = "SELECT client, inputs, prediction FROM predictions WHERE request_id = 'kept-once'"
+    query = "SELECT client, inputs, prediction FROM kept_predictions WHERE request_id = 'kept-once'"
     file, found = trained.folder / "data/project.db", []
 
     def delivered() -> bool:

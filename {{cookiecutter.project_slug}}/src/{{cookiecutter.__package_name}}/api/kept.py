@@ -31,7 +31,7 @@ def target_type(target: Column) -> sa.types.TypeEngine:
 
 
 predictions = sa.Table(
-    "predictions",
+    "kept_predictions",
     metadata,
     # SQLite numbers its rows only in a column of this very type.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
@@ -57,7 +57,7 @@ RECORDS = msgspec.json.Decoder(Record)
 
 
 def rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
-    """The rows of a segment for the table ``predictions``; a line that cannot be read is counted.
+    """The rows of a segment for the table ``kept_predictions``; a line that cannot be read is counted.
 
     A kill in the middle of a write leaves such a line; it was not answered.
     """
@@ -124,7 +124,7 @@ def insert(connection: sa.Connection, rows: list[dict]) -> None:
 
 @cache
 def from_json() -> sa.Insert:
-    """INSERT INTO predictions SELECT … FROM json_to_recordset(:rows), for PostgreSQL."""
+    """INSERT INTO kept_predictions SELECT … FROM json_to_recordset(:rows), for PostgreSQL."""
     columns = [column for column in predictions.columns if column.name != "id"]
     types = {column.name: column.type for column in columns} | {"inputs": sa.Text()}
     rows = sa.func.json_to_recordset(sa.cast(sa.bindparam("rows", type_=sa.Text), sa.JSON))

@@ -15,7 +15,7 @@ from .databases import LOCK_SECONDS, connect, exists, lock, redacted, sqlite_fil
 FOLDER = Path(__file__).parent / "migrations"
 # MLflow's tables, which may be in the same database, have alembic's usual name for theirs.
 VERSION_TABLE = "alembic_version_project"
-TABLES = ("score_claims", "predictions", "kept_segments")
+TABLES = ("score_claims", "kept_predictions", "kept_segments")
 # A database that has one of these was made before there was one history.
 OF_BEFORE = ("alembic_version_claims", "alembic_version_kept")
 # How long an answer may take: rows are rewritten, indexes are built.

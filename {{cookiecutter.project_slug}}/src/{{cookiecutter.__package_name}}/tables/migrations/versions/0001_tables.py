@@ -1,6 +1,6 @@
 """What incremental scoring has claimed, and the predictions of the API.
 
-Tables of before this history are taken over as they are.
+Tables of before this history are taken over with their rows.
 """
 
 import sqlalchemy as sa
@@ -26,9 +26,11 @@ def upgrade() -> None:
         sa.Column("done", sa.Boolean, nullable=False),
         if_not_exists=True,
     )
+    if sa.inspect(op.get_bind()).has_table("alembic_version_kept"):
+        op.rename_table("predictions", "kept_predictions")
     target = op.get_context().opts["target"]
     op.create_table(
-        "predictions",
+        "kept_predictions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         sa.Column("request_id", sa.String(64), nullable=False),
         sa.Column("row", sa.Integer, nullable=False),
@@ -47,7 +49,7 @@ def upgrade() -> None:
         # What one version of the model has predicted, in the order of time: for its monitoring.
         "ix_predictions_model_version": ["model_version", "predicted_at"],
     }.items():
-        op.create_index(name, "predictions", columns, if_not_exists=True)
+        op.create_index(name, "kept_predictions", columns, if_not_exists=True)
     # Which files of the API's spool are among the predictions.
     op.create_table(
         "kept_segments", sa.Column("name", sa.String(64), primary_key=True), if_not_exists=True
