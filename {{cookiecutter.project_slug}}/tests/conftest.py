@@ -28,7 +28,7 @@ BAD = "not a value"
 
 # Settings in the developer's own shell have no say in the tests.
 for variable in list(os.environ):
-    if variable.startswith(settings.PREFIX) or variable in {"ENVIRONMENT", "SECRETS_DIR"}:
+    if variable.upper().startswith(settings.PREFIX) or variable in {"ENVIRONMENT", "SECRETS_DIR"}:
         del os.environ[variable]
 
 

@@ -12,7 +12,7 @@ from conftest import numbered
 
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.schema import Column, Contract
+from iris_flower_prediction.schema import Column, Contract, arrow
 from iris_flower_prediction.tables import databases, files, reader
 
 
@@ -260,6 +260,35 @@ def test_columns_without_a_name_of_their_own_do_no_harm(tmp_path):
         reader.read(str(tmp_path), CONTRACTED)
 
 
+def test_a_file_that_lacks_a_column_of_another_is_named(tmp_path):
+    write(tmp_path / "a.csv", ROW)
+    write(tmp_path / "b.csv", {name: text for name, text in ROW.items() if name != "AGE"})
+    with pytest.raises(ProjectError, match=r"b\.csv: column AGE is missing"):
+        reader.read(str(tmp_path), CONTRACTED)
+
+
+@pytest.mark.parametrize(("cell", "read"), [("1.0", 1), ("+1", 1), ("01", 1), ("0x1", None)])
+def test_whole_numbers_are_read_as_validation_reads_them(tmp_path, cell, read):
+    write(tmp_path / "x.csv", ROW | {"LEVEL": cell})
+    table = reader.read(str(tmp_path), CONTRACTED)
+    assert table["LEVEL"].to_pylist() == [cell if read is None else read]
+    assert CONTRACTED.check(arrow.as_batch(table)).valid.all() == (read is not None)
+
+
+def test_numbers_are_no_dates(tmp_path):
+    row = ROW | {"SINCE": 45322.0, "AGE": 1.5, "LEVEL": 1, "CANCELLED": True}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "x.parquet")
+    with pytest.raises(ProjectError, match="column SINCE: 45322"):
+        CONTRACTED.checked(reader.read(str(tmp_path), CONTRACTED))
+
+
+def test_nested_columns_that_differ_are_left_out(tmp_path):
+    row = ROW | {"AGE": 1.5, "LEVEL": 1, "CANCELLED": True}
+    for number, more in enumerate(([1], "text")):
+        pq.write_table(pa.Table.from_pylist([row | {"MORE": more}]), tmp_path / f"{number}.parquet")
+    assert reader.read(str(tmp_path), CONTRACTED).column_names == list(ROW)
+
+
 def test_a_quoted_cell_may_hold_lines(tmp_path):
     write(tmp_path / "x.csv", ROW | {"ID": '"a,\nb"'})
     assert reader.read(str(tmp_path), CONTRACTED)["ID"].to_pylist() == ["a,\nb"]
@@ -284,6 +313,8 @@ def test_texts_as_polars_writes_them_are_texts(tmp_path):
     [
         ("ID,PLAN\n1,café\n".encode("latin-1"), "it is no UTF-8, perhaps Latin-1"),
         ("ID,PLAN\n1,x\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
+        ("ID,PLÁN\n1,x\n".encode("latin-1"), "it is no UTF-8"),
+        (b"ID;AGE\n1;2,5\n", "separated by ';'"),
     ],
 )
 def test_another_encoding_is_named(tmp_path, content, cause):

@@ -15,7 +15,7 @@ ALONE = "is a SQLite file, which one machine alone can use: name a PostgreSQL"
 
 
 def _sqlite(value: str) -> bool:
-    return value.startswith("sqlite:")
+    return value.startswith(("sqlite:", "sqlite+"))
 
 
 def _in_project(value: str) -> bool:

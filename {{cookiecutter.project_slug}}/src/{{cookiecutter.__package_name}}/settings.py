@@ -6,6 +6,7 @@ project's folder.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,8 +26,8 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     EnvSettingsSource,
-    NestedSecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
     TomlConfigSettingsSource,
@@ -38,6 +39,7 @@ PACKAGE = __package__
 PREFIX = "APP__"
 # Where Docker, Podman and Swarm mount secrets, and Kubernetes may.
 SECRETS = "/run/secrets"
+SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 
 
 def root() -> Path:
@@ -48,9 +50,9 @@ def root() -> Path:
 
 def absolute(uri: str, base: Path) -> str:
     """A path, a ``file:`` URI or a SQLite URL that no longer depends on the working directory."""
-    if uri.startswith("sqlite:///"):
-        file, mark, what = uri.removeprefix("sqlite:///").partition("#")
-        return f"sqlite:///{base / file}{mark}{what}"
+    if found := SQLITE.match(uri):
+        file, mark, what = uri.removeprefix(found[0]).partition("#")
+        return f"{found[0]}{base / file}{mark}{what}"
     if uri.startswith("file:"):
         return url2pathname(urlsplit(uri).path)
     return uri if "://" in uri or uri.startswith("models:/") else str((base / uri).resolve())
@@ -59,6 +61,12 @@ def absolute(uri: str, base: Path) -> str:
 Location = Annotated[
     str, AfterValidator(lambda uri: absolute(uri, root())), Field(validate_default=True)
 ]
+
+
+def _is_database(uri: str) -> str:
+    if "://" not in uri:
+        raise ValueError("is no URL of a database, such as sqlite:///data/project.db")
+    return uri
 
 
 class Section(BaseModel):
@@ -237,14 +245,15 @@ class Settings(BaseSettings):
     production: bool = False
     log_level: Level = "INFO"
     # What the project itself keeps, such as {{ {"batch": "what was scored", "api": "predictions", "both": "predictions and what was scored"}[cookiecutter.deployment_flavor] }}.
-    database: Location = "sqlite:///data/project.db"
+    database: Annotated[Location, BeforeValidator(_is_database)] = "sqlite:///data/project.db"
     models: Models = Models()
     training: Training
 {%- if cookiecutter.deployment_flavor != "api" %}
     batch: Batch = Batch()
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    api: Api = Api()
+    # Not made before PORT is known.
+    api: Api = Field(default_factory=dict, validate_default=True)
     authentication: Authentication = Authentication()
     keeping: Keeping = Keeping()
     slo: Slo = Slo()
@@ -268,9 +277,8 @@ def load() -> Settings:
         found = "; ".join(map(_sentence, error.errors()))
         raise ProjectError(f"settings: {found}.") from None
     except SettingsError as error:
-        raise ProjectError(f"settings: {error}; lists and tables are given as JSON.") from None
-    except (OSError, ValueError) as error:
-        raise ProjectError(f"settings: {error}.") from None
+        section = str(error).partition('"')[2].partition('"')[0]
+        raise ProjectError(f"settings: {section}: give lists and tables as JSON.") from None
 
 
 def sources() -> dict[str, Any]:
@@ -279,29 +287,56 @@ def sources() -> dict[str, Any]:
     :raises ProjectError: no such environment, or its file is no TOML.
     """
     read_dotenv()
-    file = _config()
-    folder = os.environ.get("SECRETS_DIR")
-    secrets, missing = (root() / folder, "error") if folder else (SECRETS, "ok")
+    file, secrets = _config(), root() / (os.environ.get("SECRETS_DIR") or SECRETS)
     try:
         toml = TomlConfigSettingsSource(Settings, file)
     except ValueError as error:
         raise ProjectError(f"{file}: {error}.") from None
-    variables = EnvSettingsSource(Settings)
-    mounted = NestedSecretsSettingsSource(Settings, secrets, secrets_dir_missing=missing)
-    _refuse_unknown([*variables.env_vars, *mounted.env_vars])
-    return {"environment": variables, str(secrets): mounted, f"config/{file.name}": toml}
+    dotenv = DotEnvSettingsSource(Settings, root() / ".env", dotenv_filtering="only_existing")
+    named = {
+        "environment": EnvSettingsSource(Settings),
+        ".env": dotenv,
+        str(secrets): MountedSecrets(Settings, secrets),
+    }
+    _refuse_unknown(name for source in named.values() for name in source.env_vars)
+    return named | {f"config/{file.name}": toml}
+
+
+class MountedSecrets(EnvSettingsSource):
+    """Files of a folder that are named as variables; all others are somebody else's."""
+
+    def __init__(self, settings: type[BaseSettings], folder: Path) -> None:
+        self.folder = folder
+        super().__init__(settings)
+
+    def _load_env_vars(self) -> dict[str, str]:
+        if not self.folder.exists() and not os.environ.get("SECRETS_DIR"):
+            return {}
+        found, file = {}, self.folder
+        try:
+            for file in self.folder.iterdir():
+                if file.name.upper().startswith(PREFIX):
+                    found[file.name.lower()] = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProjectError(f"{file} cannot be read: {error}.") from None
+        if empty := [name.upper() for name, text in found.items() if not text]:
+            raise ProjectError(f"{self.folder / empty[0]} is empty.")
+        return found
 
 
 def read_dotenv() -> None:
-    """Let the variables in ``.env`` join the environment, where those that are there stay.
+    """Let what is no setting in ``.env``, such as API_KEY, join the environment, if it is not there.
 
     :raises ProjectError: it cannot be read.
     """
     file = root() / ".env"
     try:
-        load_dotenv(file)
+        found = dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{file} cannot be read: {error}.") from None
+    for name, text in found.items():
+        if text and not name.upper().startswith(PREFIX):
+            os.environ.setdefault(name, text)
 
 
 def origin(path: tuple, among: dict[str, Any]) -> str:
@@ -357,15 +392,17 @@ def _refuse_unknown(variables: Iterable[str]) -> None:
     """Refuse what is meant for us and would have no effect; within a section, pydantic does."""
     known = list(map(variable, names()))
     for name in map(str.upper, variables):
-        section = name.removeprefix(PREFIX).partition("__")[0].lower()
-        if name.startswith(PREFIX) and section not in Settings.model_fields:
+        section, _, key = name.removeprefix(PREFIX).partition("__")
+        field = Settings.model_fields.get(section.lower())
+        unknown = field is None or (key and not hasattr(field.annotation, "model_fields"))
+        if name.startswith(PREFIX) and unknown:
             raise ProjectError(f"{name}: there is no such setting{_like(name, known)}.")
         if "__" in name and PREFIX + name in known:
             raise ProjectError(f"{name} has no effect: the variable is {PREFIX}{name}.")
 
 
 def _like(name: str, known: list[str]) -> str:
-    return "".join(f"; did you mean {each}?" for each in get_close_matches(name, known, 1))
+    return "".join(f" (is {each} meant?)" for each in get_close_matches(name, known, 1))
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ def _from_csv(contract: Contract, body: bytes) -> dict:
     except csv.Error as error:
         raise Problem(400, "malformed", f"the body cannot be read as csv: {error}.") from None
     columns = _from_lists(header, lines)
-    known = {column.name: column for column in contract.columns}
+    known = {column.name: column for column in contract.inputs}
     return {
         name: [parse(known[name], cell) if name in known else cell for cell in cells]
         for name, cells in columns.items()

@@ -160,7 +160,7 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
     key = contract.key
     kind = int if key and key.type == "integer" else str
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
-        if type(value) is not kind:
+        if type(value) is not kind or (kind is str and not value.strip()):
             yield violation(key.name, index, value, f"is missing or not of type {key.type}")
         elif kind is str and not value.isascii() and not _is_unicode(value):
             yield violation(key.name, index, value, "holds half a character")

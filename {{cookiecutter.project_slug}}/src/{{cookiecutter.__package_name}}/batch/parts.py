@@ -205,7 +205,7 @@ def _grouped(batches: Iterable[pa.RecordBatch], rows: int):
 def _sql_rows(uri: str, columns: list[str], window: Window | None):
     from sqlalchemy import column
 
-    query = selection(uri, columns)
+    query = selection(uri, columns, columns)
     if window:
         query = query.where(column(window.column) <= window.until)
         if window.after is not None:

@@ -128,7 +128,9 @@ def _codes(column: Column, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Numeric form, NaN where missing or unreadable; mask of the unreadable."""
     if column.type != "category":
         # Whole numbers and 0/1 are judged as numbers, so that 5.5 and 2 are not cut to fit.
-        number = column.type == "integer" or any(fits(values.type) for fits in NUMBERS)
+        number = column.type == "integer" or (
+            column.type != "date" and any(fits(values.type) for fits in NUMBERS)
+        )
         kind = pa.float64() if number else arrow_type(column)
         typed, unreadable = read(column, values, kind)
         return _floats(typed), unreadable
@@ -156,6 +158,9 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
             values = pc.replace_substring_regex(values, f"^{DATE}$", r"\1")
         if kind == pa.bool_():  # as a number with gaps is written
             values = pc.replace_substring_regex(values, r"^([01])\.0$", r"\1")
+        if kind == pa.int64():  # the same, and no 0x10
+            values = pc.replace_substring_regex(values, r"^\+?(-?[0-9]+)(\.0*)?$", r"\1")
+            values = pc.replace_substring_regex(values, r"^(.*[xX].*)$", "no number")
     elif not any(fits(values.type) for fits in (pa.types.is_null, *sources)):
         return pa.nulls(len(values), kind), mask(values.is_valid())
     try:

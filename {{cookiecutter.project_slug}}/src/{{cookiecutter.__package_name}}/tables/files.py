@@ -14,8 +14,8 @@ FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 # SQLite's files are named by URL, never read as part of a folder; data/predictions may hold some.
 DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
 WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
-# How a text begins that is UTF-16, as spreadsheets write it.
 LOOKED_AT = 1 << 20  # bytes
+# How a text begins that is UTF-16, as spreadsheets write it.
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -63,7 +63,7 @@ def readable(path: Path):
     """What Arrow says of a file it cannot read, as a sentence about that file."""
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None):
             raise  # the system's own, which may be another one the next time
         what = f"{path} cannot be read as {format_of(path)}"
@@ -81,6 +81,9 @@ def _cause(path: Path) -> str | None:
         return None
     if start.startswith(UTF_16):
         return "it is UTF-16: save it as UTF-8"
+    header = start.partition(b"\n")[0]
+    if b"," not in header and (marks := [mark for mark in (b";", b"\t", b"|") if mark in header]):
+        return f"its cells are separated by {marks[0].decode()!r}: write it with commas"
     try:
         start.decode()
     except UnicodeDecodeError as error:

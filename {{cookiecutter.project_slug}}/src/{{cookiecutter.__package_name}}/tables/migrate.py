@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version_project"
 TABLES = ("score_claims", "kept_predictions", "kept_segments")
 # A database that has one of these was made before there was one history.
-OF_BEFORE = ("alembic_version_claims", "alembic_version_kept")
+OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"
 # How long an answer may take: rows are rewritten, indexes are built.
 MIGRATION_SECONDS = 3600
 # alembic's `op` belongs to the whole process.
@@ -27,7 +27,7 @@ _op = threading.Lock()
 def ensure(connection, uri: str, target: Column) -> None:
     """Make the tables if there are none; must come first in its transaction.
 
-    :param target: the contract's, whose type kept predictions have.
+    :param target: the contract's; kept predictions are stored in its type.
     :raises ProjectError: they are there, but of an older or a newer version than this code.
     """
     found = version(connection, uri)
@@ -50,11 +50,12 @@ def version(connection, uri: str) -> str | None:
     inspector = inspect(connection)
     if inspector.has_table(VERSION_TABLE):
         return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
-    there = [name for name in TABLES if inspector.has_table(name)]
-    if there and not any(inspector.has_table(name) for name in OF_BEFORE):
+    if any(inspector.has_table(name) for name in OF_BEFORE):
+        return BEFORE
+    if there := [name for name in TABLES if inspector.has_table(name)]:
         raise ProjectError(
-            f"{redacted(uri)} has a table {there[0]} that is not of this project: name another "
-            "database in database."
+            f"{redacted(uri)} has a table {there[0]} that is not of this project: set "
+            "`database` to another one."
         )
     return None
 
@@ -71,7 +72,7 @@ def problem(found: str | None) -> str | None:
         return None
     if found is None:
         return f"there are no tables yet: {migrate}"
-    if found in known:
+    if found in (BEFORE, *known):
         return f"the tables are at version {found}, but this code at {known[-1]}: {migrate}"
     return f"the tables are at version {found}, which this code does not know: run the newer code."
 
@@ -92,7 +93,7 @@ def migrate(uri: str, target: Column) -> None:
     with connect(uri, create=True, seconds=seconds) as connection:
         lock(connection)
         found = version(connection, uri)
-        if found and found not in revisions():
+        if found and found not in (BEFORE, *revisions()):
             raise ProjectError(f"{redacted(uri)}: {problem(found)}")
         _upgrade(connection, target)
     done = ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -30,31 +31,43 @@ def read(uri: str, contract: Contract) -> pa.Table:
     """A whole table in memory, more columns than the contract's included.
 
     A column of the contract has the contract's type, if all its values can be read so; otherwise it
-    is text, for validation to judge. Of other columns those without a name of their own are left
-    out. A relative path starts at the project.
+    is text, for validation to judge; dates stay what they are. Of other columns those without a
+    name of their own, and those that are of no one type, are left out. A relative path starts at
+    the project.
+
+    :raises ProjectError: a file lacks a column of the contract that another one has.
     """
     uri = absolute(uri, root())
     known = {column.name: column for column in (*contract.inputs, contract.target)}
-    tables = [_named_once(table, known, where) for where, table in _tables(uri, known)]
-    names = dict.fromkeys(name for table in tables for name in table.column_names)
-    return pa.table({name: _merged(name, tables, known.get(name)) for name in names})
+    found = dict(_tables(uri, known))
+    names = dict.fromkeys(name for table in found.values() for name in table.column_names)
+    for where, table in found.items():
+        if lacking := [name for name in known if name in names and name not in table.column_names]:
+            raise ProjectError(f"{where}: column {', '.join(lacking)} is missing.")
+    merged = {name: _merged(name, [*found.values()], known.get(name)) for name in names}
+    return pa.table({name: column for name, column in merged.items() if column is not None})
 
 
 def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]]:
     """The tables of every file, or of every block of a query, and where they are from."""
     if local_path(uri) is None:
-        names = sql_columns(uri)
-        yield uri, pa.table([pa.nulls(0)] * len(names), names)
-        for batch in sql_batches(uri, selection(uri, names)):
-            yield uri, pa.Table.from_batches([batch])
+        names, where = sql_columns(uri), redacted(uri)
+        empty = pa.table([pa.nulls(0)] * len(names), names)
+        yield where, _named_once(empty, known, where)
+        query = selection(uri, names, [name for name in names if name in known])
+        for number, batch in enumerate(sql_batches(uri, query)):
+            yield f"{where}, block {number}", pa.Table.from_batches([batch])
     for path in files(uri):
         with readable(path):
-            if format_of(path) == "parquet":
-                yield str(path), plain(pq.ParquetFile(path).read())
-                continue
-            with csv_text(path) as file:
-                convert = _as_text(list(known))
-                yield str(path), csv.read_csv(file, parse_options=PARSE, convert_options=convert)
+            table = _named_once(_whole(path, list(known)), known, str(path))
+        yield str(path), table
+
+
+def _whole(path: Path, texts: list[str]) -> pa.Table:
+    if format_of(path) == "parquet":
+        return plain(pq.ParquetFile(path).read())
+    with csv_text(path) as file:
+        return csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(texts))
 
 
 def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Table:
@@ -66,8 +79,8 @@ def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Tab
     return table.select(kept).replace_schema_metadata(None)
 
 
-def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray:
-    """One column of all tables; text where they do not agree on its type."""
+def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray | None:
+    """One column of all tables; text where they do not agree on its type, or None."""
     parts = [
         table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
         for table in tables
@@ -79,8 +92,18 @@ def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.Chun
         merged = [pa.table({name: part}) for part in parts]
         return pa.concat_tables(merged, promote_options="permissive")[name]
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        texts = [part.cast(pa.string()) for part in parts]
+        pass
+    try:
+        texts = [_without_nan(part).cast(pa.string()) for part in parts]
         return pa.chunked_array([chunk for part in texts for chunk in part.chunks], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _without_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
 def plain(data):
@@ -142,12 +165,12 @@ def sql_source(uri: str):
     return table(name, schema=schema or None)
 
 
-def selection(uri: str, columns: list[str]):
-    """A query for some columns, sorted by all of them: the same order at every call."""
+def selection(uri: str, columns: list[str], by: list[str]):
+    """A query for some columns, sorted by those of ``by``: the same order at every call."""
     from sqlalchemy import column, select
 
     named = [column(name) for name in columns]
-    return select(*named).select_from(sql_source(uri)).order_by(*named)
+    return select(*named).select_from(sql_source(uri)).order_by(*map(column, by))
 
 
 def sql_batches(uri: str, query):
