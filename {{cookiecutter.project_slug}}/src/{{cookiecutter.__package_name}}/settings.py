@@ -325,7 +325,7 @@ class MountedSecrets(EnvSettingsSource):
 
 
 def read_dotenv() -> None:
-    """Let what is no setting in ``.env``, such as API_KEY, join the environment, if it is not there.
+    """Let what is no setting in ``.env``, such as API_KEY, join the environment that lacks it.
 
     :raises ProjectError: it cannot be read.
     """

@@ -35,17 +35,19 @@ predictions = sa.Table(
     metadata,
     # SQLite numbers its rows only in a column of this very type.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("request_id", sa.String(64), nullable=False, index=True),
+    sa.Column("request_id", sa.String(64), nullable=False),
     # Counted from 0 within the request.
     sa.Column("row", sa.Integer, nullable=False),
     # UTC, also in SQLite, which has no time zones.
-    sa.Column("predicted_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    sa.Column("predicted_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("client", sa.String(261), nullable=False),
     sa.Column("model", sa.String(100), nullable=False),
     sa.Column("model_version", sa.String(64), nullable=False),
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("prediction", target_type(CONTRACT.target)),
     sa.Column("probability", sa.Double),
+    sa.Index("ix_predictions_request_id", "request_id"),
+    sa.Index("ix_predictions_predicted_at", "predicted_at"),
     sa.Index("ix_predictions_model_version", "model_version", "predicted_at"),
 )
 kept_segments = sa.Table(
@@ -57,7 +59,7 @@ RECORDS = msgspec.json.Decoder(Record)
 
 
 def rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
-    """The rows of a segment for the table ``kept_predictions``; a line that cannot be read is counted.
+    """The rows of a segment for ``kept_predictions``; a line that cannot be read is counted.
 
     A kill in the middle of a write leaves such a line; it was not answered.
     """
