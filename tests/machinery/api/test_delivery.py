@@ -302,7 +302,7 @@ def test_a_database_that_was_removed_is_made_again(spool, start, stored, tmp_pat
 def test_a_segment_that_the_database_refuses_is_set_aside(
     spool, deliver, stored, database, events, caplog
 ):
-    rule = "CREATE TRIGGER rule BEFORE INSERT ON predictions WHEN NEW.client = 'nobody' "
+    rule = "CREATE TRIGGER rule BEFORE INSERT ON kept_predictions WHEN NEW.client = 'nobody' "
     rule += "BEGIN SELECT RAISE(ABORT, 'not for you'); END"
     with connect(database, create=True) as connection:
         ensure(connection, database, CONTRACT.target)

@@ -37,7 +37,8 @@ class PredictRequest:
         columns = [(f"c{i}", list[_typed(column)]) for i, column in enumerate(contract.columns)]
         names = {f"c{i}": column.name for i, column in enumerate(contract.columns)}
         if key := contract.key:
-            kind = int if key.type == "integer" else str
+            text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+            kind = int if key.type == "integer" else text
             columns.append(("key", list[kind] | msgspec.UnsetType, msgspec.UNSET))
             names["key"] = key.name
         data = msgspec.defstruct("Data", columns, rename=names, forbid_unknown_fields=True)
