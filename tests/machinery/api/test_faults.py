@@ -33,7 +33,7 @@ CLIENTS = 6
 
 
 def kept(project) -> Counter:
-    """How often each request id is in the predictions database."""
+    """How often each request id is in the database."""
     file = project.folder / DATABASE
     if not file.is_file():
         return Counter()

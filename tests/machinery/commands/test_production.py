@@ -120,6 +120,7 @@ def test_the_environment_decides(call):
         ("postgresql+pg8000://u:S3@host/db", "postgresql+pg8000://u:***@host/db"),
         ("postgresql://u:S3@S3/S3@host:5432/db#t", "postgresql://u:***@host:5432/db#t"),
         ("postgresql://u@host/db", "postgresql://u@host/db"),
+        ("postgresql://u:S3#S3@host/db", "postgresql://u:***@host/db"),
         ("postgresql://:S3@host/db", "postgresql://:***@host/db"),
         ("https://S3@host/db", "https://***@host/db"),
         ("postgresql://h/db?user=u&password=S3&a=1", "postgresql://h/db?user=u&password=***&a=1"),

@@ -202,6 +202,13 @@ def test_a_dotenv_that_is_no_text_is_explained(folder):
         settings.load()
 
 
+@pytest.mark.parametrize("line", ["APP__TRAINING__FOLDS", "APP__TRAINING__FOLDS: 6", 'A="6'])
+def test_a_line_of_dotenv_without_effect_is_named(folder, line):
+    (folder / ".env").write_text(f"APP__TRAINING__SEED=1\n{line}\n", "utf-8")
+    with pytest.raises(ProjectError, match=r"\.env, near line 2: write NAME=value"):
+        settings.load()
+
+
 def test_what_a_command_overrides_counts_more_than_anything(folder, monkeypatch):
     (folder / ".env").write_text("APP__TRAINING__FOLDS=6\n", "utf-8")
     monkeypatch.setenv("APP__TRAINING__FOLDS", "7")

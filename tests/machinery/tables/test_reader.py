@@ -315,9 +315,14 @@ def test_texts_as_polars_writes_them_are_texts(tmp_path):
         ("ID,PLAN\n1,x\n".encode("utf-16"), "it is UTF-16: save it as UTF-8"),
         ("ID,PLÁN\n1,x\n".encode("latin-1"), "it is no UTF-8"),
         (b"ID;AGE\n1;2,5\n", "separated by ';'"),
+        (b"PK\x03\x04\x14", "it is a spreadsheet's or an archive"),
+        (gzip.compress(b"ID,PLAN\n1,x\n", mtime=0), r"let its name end in \.csv\.gz"),
+        (b"PAR1\x15\x04", "it is parquet"),
+        (b'ID,PLAN\n1,"x\n2,x\n3,"x\n4,x\n', "a cell of PLAN holds a line end"),
+        (b'ID,PLAN\n1,"x\n2,x\n', "a cell of PLAN holds a line end"),
     ],
 )
-def test_another_encoding_is_named(tmp_path, content, cause):
+def test_what_a_csv_file_is_instead_is_named(tmp_path, content, cause):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(ProjectError, match=cause):
         reader.read(str(tmp_path), CONTRACTED)

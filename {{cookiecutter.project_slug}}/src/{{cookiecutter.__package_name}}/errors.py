@@ -5,8 +5,8 @@ import re
 MASK = "***"
 # In a value of any kind: what stays, before what is masked.
 SECRETS = (
-    # A URL's password, greedily, as one that is not encoded may hold an @ or a slash itself.
-    (re.compile(r"(://[^:/?#@\s]*:)[^#\s]*(@)"), rf"\1{MASK}\2"),
+    # A URL's password, greedily, as one that is not encoded may hold @, / or # itself.
+    (re.compile(r"(://[^:/?#@\s]*:)\S*(@)"), rf"\1{MASK}\2"),
     # A token in place of the user; a database's user alone is no secret.
     (re.compile(r"(https?://)[^:/?#@\s]+(@)"), rf"\1{MASK}\2"),
     # ?sslpassword=…&sig=…, and a whole connection string of ODBC.

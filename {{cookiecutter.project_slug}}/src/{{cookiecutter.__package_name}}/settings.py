@@ -9,12 +9,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -327,14 +329,18 @@ class MountedSecrets(EnvSettingsSource):
 def read_dotenv() -> None:
     """Let what is no setting in ``.env``, such as API_KEY, join the environment that lacks it.
 
-    :raises ProjectError: it cannot be read.
+    :raises ProjectError: it cannot be read, or a line would have no effect.
     """
     file = root() / ".env"
     try:
-        found = dotenv_values(file)
+        content = file.read_text("utf-8") if file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{file} cannot be read: {error}.") from None
-    for name, text in found.items():
+    for line in parse_stream(StringIO(content)):
+        if line.error or (line.key and line.value is None):
+            where = f"{file}, near line {line.original.line}"
+            raise ProjectError(f"{where}: write NAME=value, or a # in front.")
+    for name, text in dotenv_values(stream=StringIO(content)).items():
         if text and not name.upper().startswith(PREFIX):
             os.environ.setdefault(name, text)
 

@@ -1,4 +1,4 @@
-"""From the spool to the predictions database: each kept prediction once.
+"""From the spool to the database: each kept prediction once.
 
 One transaction takes the rows of a segment and the segment's name into the database; then its file
 is removed. A process that dies in between leaves the file, and whoever finds the name of a file in

@@ -299,7 +299,7 @@ def delivery_events() -> Callable[[str, int], None]:
 
     registry = CollectorRegistry()
     counters = {
-        "delivered": ("predictions_kept", "Rows in the predictions database."),
+        "delivered": ("predictions_kept", "Rows kept in the database."),
         "failed": ("predictions_delivery_failures", "Tries that failed."),
         "damaged": ("predictions_damaged", "Spooled lines that were torn."),
         "refused": ("predictions_refused", "Segments the database refused."),

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ..tables.databases import connect, identity
 from ..tables.files import data_files, format_of, readable
-from ..tables.reader import open_csv, plain, selection, sql_batches, sql_source
+from ..tables.reader import csv_batches, csv_columns, plain, selection, sql_batches, sql_source
 
 BATCH_ROWS = 65_536
 HASHED_BYTES = 1 << 20
@@ -98,7 +98,7 @@ def head(path: Path, count: int) -> list[dict]:
     if format_of(first) == "parquet":
         opened = pq.ParquetFile(first, **STREAMED).iter_batches(count)
     else:
-        opened = open_csv(first, open_csv(first).schema.names)
+        opened = csv_batches(first, csv_columns(first))
     batch = next(iter(opened), None)
     return batch.slice(0, count).to_pylist() if batch else []
 
@@ -140,7 +140,7 @@ def read(section: Section, columns: list[str], rows: int) -> Iterator[Part]:
     path = section.path
     if format_of(path) == "csv":
         with readable(path):
-            grouped = _grouped(open_csv(path, columns), rows)
+            grouped = _grouped(csv_batches(path, columns), rows)
             for number, (start, batches) in enumerate(grouped):
                 yield Part(section.file, number, section.source, start, batches)
         return

@@ -15,8 +15,14 @@ FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
 WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
 LOOKED_AT = 1 << 20  # bytes
-# How a text begins that is UTF-16, as spreadsheets write it.
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# How a file begins that is something else than its name says.
+SIGNS = {
+    b"\xff\xfe": "it is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16: save it as UTF-8",
+    b"PK\x03\x04": "it is a spreadsheet's or an archive: save it as csv",
+    b"\x1f\x8b": "it is packed: let its name end in .csv.gz",
+    b"PAR1": "it is parquet: let its name end so",
+}
 
 
 def files(uri: str) -> list[Path]:
@@ -79,8 +85,8 @@ def _cause(path: Path) -> str | None:
             start = file.read(LOOKED_AT)
     except (pa.ArrowInvalid, OSError):
         return None
-    if start.startswith(UTF_16):
-        return "it is UTF-16: save it as UTF-8"
+    if sign := next(filter(start.startswith, SIGNS), None):
+        return SIGNS[sign]
     header = start.partition(b"\n")[0]
     if b"," not in header and (marks := [mark for mark in (b";", b"\t", b"|") if mark in header]):
         return f"its cells are separated by {marks[0].decode()!r}: write it with commas"

@@ -5,6 +5,7 @@ a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#f
 ``postgresql+pg8000://host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,10 @@ def _whole(path: Path, texts: list[str]) -> pa.Table:
     if format_of(path) == "parquet":
         return plain(pq.ParquetFile(path).read())
     with csv_text(path) as file:
-        return csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(texts))
+        table = csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(texts))
+    for batch in table.to_batches():
+        _refuse_swallowed(batch, texts)
+    return table
 
 
 def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Table:
@@ -124,10 +128,27 @@ def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
     )
 
 
-def open_csv(path: Path, columns: list[str] | None = None) -> csv.CSVStreamingReader:
-    """The batches of a csv file, of these columns as text, or of all of them."""
-    convert = _as_text(columns or [], only=columns is not None)
+def csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a csv file, these columns of it, as text."""
+    for batch in _open_csv(path, _as_text(columns, only=True)):
+        _refuse_swallowed(batch, columns)
+        yield batch
+
+
+def csv_columns(path: Path) -> list[str]:
+    return _open_csv(path, csv.ConvertOptions()).schema.names
+
+
+def _open_csv(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingReader:
     return csv.open_csv(csv_text(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), PARSE, convert)
+
+
+def _refuse_swallowed(batch: pa.RecordBatch, texts: list[str]) -> None:
+    """No valid text has a line end, but a quotation mark without its partner swallows rows."""
+    for name in set(texts) & set(batch.schema.names):
+        text = batch[name].buffers()[2]
+        if text and re.search(b"\n", text):
+            raise pa.ArrowInvalid(f"a cell of {name} holds a line end; is a quotation mark alone?")
 
 
 def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
@@ -138,8 +159,7 @@ def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
     for path in paths:
         with readable(path):
             is_csv = format_of(path) == "csv"
-            opened = open_csv(path) if is_csv else pq.ParquetFile(path)
-            names[str(path)] = opened.schema.names if is_csv else opened.schema_arrow.names
+            names[str(path)] = csv_columns(path) if is_csv else pq.read_schema(path).names
     return names
 
 
