@@ -318,8 +318,8 @@ def test_texts_as_polars_writes_them_are_texts(tmp_path):
         (b"PK\x03\x04\x14", "it is a spreadsheet's or an archive"),
         (gzip.compress(b"ID,PLAN\n1,x\n", mtime=0), r"let its name end in \.csv\.gz"),
         (b"PAR1\x15\x04", "it is parquet"),
-        (b'ID,PLAN\n1,"x\n2,x\n3,"x\n4,x\n', "a cell of PLAN holds a line end"),
-        (b'ID,PLAN\n1,"x\n2,x\n', "a cell of PLAN holds a line end"),
+        (b'ID,PLAN\n1,"x\n2,x\n3,"x\n4,x\n', "a cell of PLAN holds rows"),
+        (b'ID,PLAN\n1,"x\n2,x\n', "a cell of PLAN holds rows"),
     ],
 )
 def test_what_a_csv_file_is_instead_is_named(tmp_path, content, cause):

@@ -144,11 +144,14 @@ def _open_csv(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingReader
 
 
 def _refuse_swallowed(batch: pa.RecordBatch, texts: list[str]) -> None:
-    """No valid text has a line end, but a quotation mark without its partner swallows rows."""
-    for name in set(texts) & set(batch.schema.names):
-        text = batch[name].buffers()[2]
-        if text and re.search(b"\n", text):
-            raise pa.ArrowInvalid(f"a cell of {name} holds a line end; is a quotation mark alone?")
+    """A cell with line ends and a whole row's commas is what a lone quotation mark makes."""
+    for name, values in zip(batch.schema.names, batch.columns, strict=True):
+        if name not in texts or not re.search(b"\n", values.buffers()[2] or b""):
+            continue
+        cells = values.filter(pc.match_substring(values, "\n"))
+        commas = pc.max(pc.count_substring(cells, ",")).as_py()
+        if commas is not None and commas >= batch.num_columns - 1:
+            raise pa.ArrowInvalid(f"a cell of {name} holds rows; is a quotation mark alone?")
 
 
 def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
