@@ -346,7 +346,7 @@ def test_a_database_of_another_version_is_told_before_there_is_a_segment(
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.01)
     with connect(database, create=True) as connection:
         ensure(connection, database, CONTRACT.target)
-        connection.execute(sa.text("UPDATE alembic_version_project SET version_num = '9999'"))
+        connection.execute(sa.text(AT_VERSION.format(9999)))
     start()
     wait_for(lambda: ("failed", 1) in events)
     (record,) = caplog.records
@@ -358,7 +358,7 @@ def test_a_database_of_another_version_is_told_before_there_is_a_segment(
     assert stored() == []
     with connect(database) as connection:
         newest = migrate.revisions()[-1]
-        connection.execute(sa.text(f"UPDATE alembic_version_project SET version_num = '{newest}'"))
+        connection.execute(sa.text(AT_VERSION.format(newest)))
     wait_for(lambda: sealed(spool.folder) == [])
     assert counted(stored) == {"a": 1}
 

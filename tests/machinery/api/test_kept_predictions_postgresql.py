@@ -79,7 +79,7 @@ def database(request, tmp_path):
 def empty(url):
     with connect(url) as connection:
         kept.metadata.drop_all(connection)
-        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_project"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_iris_flower_prediction"))
 
 
 def line(request_id, rows=1, **changed):

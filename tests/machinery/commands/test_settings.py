@@ -110,6 +110,7 @@ def test_unknown_keys_and_values_out_of_range_are_named(folder, text, named):
         ("APP__MODLES__URI", "model", r"APP__MODLES__URI: .*\(is APP__MODELS__URI meant\?\)"),
         ("APP__LOG_LEVL", "DEBUG", r"is APP__LOG_LEVEL meant\?"),
         ("APP__DATABASE__X", "1", r"APP__DATABASE__X: there is no such setting"),
+        ("APP__DATABASE", "sqlite://", r"database \(environment\): is no URL of a database that"),
         ("APP__DATABASE", "data/x.db", r"database \(environment\): .*is no URL of a database"),
         ("TRAINING__FOLDS", "7", r"has no effect: the variable is APP__TRAINING__FOLDS"),
     ],
@@ -119,6 +120,40 @@ def test_a_variable_that_would_have_no_effect_is_refused(folder, monkeypatch, na
     with pytest.raises(ProjectError, match=told) as caught:
         settings.load()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["LOG_LEVEL", "TRAINING__FOLDS", "BATCH__DATABASE", "API__X"])
+def test_a_name_without_its_prefix_is_refused_in_places_of_the_project(folder, secrets, name):
+    (folder / ".env").write_text(f"{name}=x\n", "utf-8")
+    with pytest.raises(ProjectError, match=f"{name} has no effect: the variable is APP__{name}"):
+        settings.load()
+    (folder / ".env").unlink()
+    (secrets / name.lower()).write_text("x", "utf-8")
+    if "__" not in name:
+        assert settings.load().log_level == "INFO"  # who knows whose it is
+        return
+    with pytest.raises(ProjectError, match=f"{name} has no effect"):
+        settings.load()
+
+
+def test_two_spellings_of_one_setting_are_refused(secrets, monkeypatch):
+    monkeypatch.setenv("APP__TRAINING__FOLDS", "7")
+    monkeypatch.setenv("app__training__folds", "8")
+    with pytest.raises(ProjectError, match="APP__TRAINING__FOLDS is given twice"):
+        settings.load()
+    settings.override({"training.folds": "9"})
+    assert settings.load().training.folds == 9
+    for number, name in enumerate(["APP__LOG_LEVEL", "app__log_level"]):
+        (secrets / name).write_text(["DEBUG", "INFO"][number], "utf-8")
+    with pytest.raises(ProjectError, match="APP__LOG_LEVEL is given twice"):
+        settings.load()
+
+
+def test_an_empty_variable_is_one_that_is_not_given(folder, monkeypatch):
+    (folder / ".env").write_text("ENVIRONMENT=prod\n", "utf-8")
+    monkeypatch.setenv("ENVIRONMENT", "")
+    write(folder, "prod", "folds = 8")
+    assert settings.load().training.folds == 8
 
 
 @pytest.mark.parametrize("name", ["API", "BATCH", "MODELS", "LOG_LEVEL", "APP", "APP_PORT", "APP_"])

@@ -265,6 +265,19 @@ def test_a_migration_waits_for_another_but_not_for_ever(database, call, monkeypa
     assert call("migrate").returncode == 0
 
 
+def test_another_project_of_this_template_is_another_program(database, call, monkeypatch):
+    assert call("migrate").returncode == 0
+    monkeypatch.setattr(migrate, "VERSION_TABLE", "alembic_version_other")
+    with pytest.raises(ProjectError, match="has a table score_claims that is not of this project"):
+        migrate.check(database)
+
+
+def test_a_url_that_its_driver_refuses_is_one_sentence(call):
+    done = call("migrate", APP__DATABASE="postgresql+pg8000://127.0.0.1/d?foo=x")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "unexpected" not in done.stderr
+
+
 def test_another_program_s_table_of_the_same_name_is_left_alone(database, call):
     execute(database, "CREATE TABLE kept_predictions (a INTEGER)")
     done = call("migrate")

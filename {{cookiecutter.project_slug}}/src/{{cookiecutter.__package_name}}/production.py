@@ -19,8 +19,8 @@ def _sqlite(value: str) -> bool:
 
 
 def _in_project(value: str) -> bool:
-    folder = settings.root() / value.removeprefix("project:")
-    return "://" not in value and folder.is_relative_to(settings.root())
+    folder = settings.absolute(value.removeprefix("project:"), settings.root())
+    return "://" not in folder and Path(folder).is_relative_to(settings.root())
 
 
 def _example(value: str) -> bool:

@@ -66,8 +66,8 @@ Location = Annotated[
 
 
 def _is_database(uri: str) -> str:
-    if "://" not in uri:
-        raise ValueError("is no URL of a database, such as sqlite:///data/project.db")
+    if "://" not in uri or uri in ("sqlite://", "sqlite:///:memory:"):
+        raise ValueError("is no URL of a database that lasts, such as sqlite:///data/project.db")
     return uri
 
 
@@ -300,7 +300,7 @@ def sources() -> dict[str, Any]:
         ".env": dotenv,
         str(secrets): MountedSecrets(Settings, secrets),
     }
-    _refuse_unknown(name for source in named.values() for name in source.env_vars)
+    _refuse_unknown(os.environ)
     return named | {f"config/{file.name}": toml}
 
 
@@ -312,13 +312,16 @@ class MountedSecrets(EnvSettingsSource):
         super().__init__(settings)
 
     def _load_env_vars(self) -> dict[str, str]:
-        if not self.folder.exists() and not os.environ.get("SECRETS_DIR"):
-            return {}
-        found, file = {}, self.folder
+        chosen, found, file = os.environ.get("SECRETS_DIR"), {}, self.folder
         try:
-            for file in self.folder.iterdir():
+            names = [each.name for each in self.folder.iterdir()]
+            _refuse_unknown(names, self.folder)
+            for file in map(self.folder.joinpath, names):
                 if file.name.upper().startswith(PREFIX):
                     found[file.name.lower()] = file.read_text("utf-8").strip()
+        except (FileNotFoundError, PermissionError) as error:
+            if chosen or file != self.folder:
+                raise ProjectError(f"{file} cannot be read: {error}.") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ProjectError(f"{file} cannot be read: {error}.") from None
         if empty := [name.upper() for name, text in found.items() if not text]:
@@ -340,9 +343,11 @@ def read_dotenv() -> None:
         if line.error or (line.key and line.value is None):
             where = f"{file}, near line {line.original.line}"
             raise ProjectError(f"{where}: write NAME=value, or a # in front.")
-    for name, text in dotenv_values(stream=StringIO(content)).items():
-        if text and not name.upper().startswith(PREFIX):
-            os.environ.setdefault(name, text)
+    values = dotenv_values(stream=StringIO(content))
+    _refuse_unknown(values, file)
+    for name, text in values.items():
+        if text and not name.upper().startswith(PREFIX) and not os.environ.get(name):
+            os.environ[name] = text
 
 
 def origin(path: tuple, among: dict[str, Any]) -> str:
@@ -373,7 +378,10 @@ def variable(key: str) -> str:
 
 def override(given: Mapping[str, str | None]) -> None:
     """Give settings, by key, to this process and to those that it will start."""
-    os.environ.update({variable(key): value for key, value in given.items() if value})
+    new = {variable(key): value for key, value in given.items() if value}
+    for name in [name for name in os.environ if name.upper() in new]:
+        del os.environ[name]
+    os.environ.update(new)
 
 
 def _config() -> Path:
@@ -387,24 +395,36 @@ def _config() -> Path:
 
 def _refuse_unfit(project: Path, here: Path) -> None:
     """Refuse a folder that URLs cannot name, and the environment of another copy of the project."""
-    if {"?", "%"} & set(str(project)):
-        raise ProjectError(f"{project}: URLs cannot name this folder; rename it without ? and %.")
+    if set("?%#") & set(str(project)):
+        raise ProjectError(
+            f"{project}: URLs cannot name this folder; rename it without ?, % and #."
+        )
     code, ours = Path(__file__).resolve().parent, (here / "src" / PACKAGE).resolve()
     if ours.is_dir() and ours != code and here.resolve() != project:
         raise ProjectError(f"this environment runs the code in {code}: set up one for {here}.")
 
 
-def _refuse_unknown(variables: Iterable[str]) -> None:
-    """Refuse what is meant for us and would have no effect; within a section, pydantic does."""
-    known = list(map(variable, names()))
-    for name in map(str.upper, variables):
-        section, _, key = name.removeprefix(PREFIX).partition("__")
+def _refuse_unknown(given: Iterable[str], place: Path | None = None) -> None:
+    """Refuse what is meant for us and would have no effect; within a section, pydantic does.
+
+    :param given: names of variables.
+    :param place: the project's ``.env`` or a folder of secrets; None for the environment, most of
+        which is somebody else's.
+    """
+    known, seen = list(map(variable, names())), set()
+    for name in map(str.upper, given):
+        ours = name.startswith(PREFIX)
+        section, mark, key = name.removeprefix(PREFIX).partition("__")
         field = Settings.model_fields.get(section.lower())
-        unknown = field is None or (key and not hasattr(field.annotation, "model_fields"))
-        if name.startswith(PREFIX) and unknown:
+        sections = hasattr(getattr(field, "annotation", None), "model_fields")
+        if ours and (field is None or (key and not sections)):
             raise ProjectError(f"{name}: there is no such setting{_like(name, known)}.")
-        if "__" in name and PREFIX + name in known:
+        if ours and name in seen:
+            raise ProjectError(f"{name} is given twice, in capitals and not.")
+        meant = PREFIX + name in known or (place and sections)
+        if meant and not ours and (mark or (place and place.name == ".env")):
             raise ProjectError(f"{name} has no effect: the variable is {PREFIX}{name}.")
+        seen.add(name)
 
 
 def _like(name: str, known: list[str]) -> str:
@@ -412,7 +432,7 @@ def _like(name: str, known: list[str]) -> str:
 
 
 def _sentence(error: dict[str, Any]) -> str:
-    key, problem = ".".join(map(str, error["loc"])), error["msg"]
+    key, problem = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         problem = f"there is no such setting{_like(key, names())}"
     return f"{key} ({origin(error['loc'], sources())}): {problem}"

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -142,7 +141,7 @@ class TableOutput:
                     for batch in part.iter_batches(BATCH_ROWS):
                         connection.execute(insert(table), batch.to_pylist())
             row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}
-            connection.execute(insert(runs), row | {"published_at": datetime.now(UTC)})
+            connection.execute(insert(runs), row)
 
     def _predictions(self, schema: pa.Schema):
         from sqlalchemy import Column, MetaData, Table
@@ -179,10 +178,10 @@ def _exchange(staged: Path, published: Path) -> None:
 
 
 def _runs_table(schema: str):
-    from sqlalchemy import Column, DateTime, MetaData, String, Table, Text
+    from sqlalchemy import Column, MetaData, String, Table, Text
 
     columns = [Column(name, String(200), primary_key=True) for name in ("run_id", "table_name")]
-    columns += [Column("manifest", Text), Column("published_at", DateTime(timezone=True))]
+    columns.append(Column("manifest", Text))
     return Table("score_runs", MetaData(), *columns, schema=schema or None)
 
 

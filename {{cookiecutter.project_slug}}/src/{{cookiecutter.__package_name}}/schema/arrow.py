@@ -5,6 +5,7 @@ Whole tables and the batch job's parts come this way. JSON does without Arrow, a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,7 @@ def _codes(column: Column, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         return _floats(typed), unreadable
     kind = pa.float64() if column.numbered else pa.string()
     typed, unreadable = read(column, values, kind)
+    typed = pc.add(typed, 0.0) if column.numbered else typed  # -0.0 is 0.0
     codes = _floats(pc.index_in(typed, value_set=pa.array(column.allowed).cast(kind)))
     return codes, unreadable | (np.isnan(codes) & ~mask(typed.is_null(nan_is_null=True)))
 
@@ -159,10 +161,11 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
         if kind == pa.bool_():  # as a number with gaps is written
             values = pc.replace_substring_regex(values, r"^([01])\.0$", r"\1")
         if kind == pa.int64():  # the same, and no 0x10
-            values = pc.replace_substring_regex(values, r"^\+?(-?[0-9]+)(\.0*)?$", r"\1")
+            values = pc.replace_substring_regex(values, r"^(?:\+|(-))?([0-9]+)(\.0*)?$", r"\1\2")
             values = pc.replace_substring_regex(values, r"^(.*[xX].*)$", "no number")
     elif not any(fits(values.type) for fits in (pa.types.is_null, *sources)):
         return pa.nulls(len(values), kind), mask(values.is_valid())
+    values = without_nan(values) if kind == pa.string() else values
     try:
         # A time of day is cut off a date; anything else must convert without loss.
         return values.cast(kind, safe=column.type not in ("date", "float")), np.False_
@@ -183,6 +186,13 @@ def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
             return None
         chunks.append(found)
     return pa.chunked_array(chunks, kind)
+
+
+def without_nan(values):
+    """Floats with null for NaN, which as text would be a value; others as they are."""
+    if not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
 def _floats(values: pa.Array) -> np.ndarray:
@@ -226,8 +236,9 @@ def as_batch(data: Any) -> pa.RecordBatch:
 
 
 def array(values: Iterable) -> pa.Array:
-    """An Arrow array of Python values; of mixed types it is text, which validation then judges."""
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    """An Arrow array of Python values; of mixed types and UUIDs it is text, for validation to judge."""
+    with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        found = pa.array(values, from_pandas=True)
+        if not isinstance(found.type, pa.BaseExtensionType):
+            return found
+    return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -90,7 +90,11 @@ def transaction(opened, uri: str):
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with opened.begin() as connection:
+        connection = opened.connect()
+    except (ModuleNotFoundError, SQLAlchemyError, TypeError) as error:  # an option too many
+        raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+    try:
+        with connection, connection.begin():
             yield connection
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None

@@ -13,8 +13,9 @@ from ..settings import PACKAGE
 from .databases import LOCK_SECONDS, connect, exists, lock, redacted, sqlite_file
 
 FOLDER = Path(__file__).parent / "migrations"
-# MLflow's tables, which may be in the same database, have alembic's usual name for theirs.
-VERSION_TABLE = "alembic_version_project"
+# MLflow's tables, which may be in the same database, have alembic's usual name for theirs. With
+# another project's, its tables are found to be no project of ours.
+VERSION_TABLE = f"alembic_version_{PACKAGE}"
 TABLES = ("score_claims", "kept_predictions", "kept_segments")
 # A database that has one of these was made before there was one history.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"

@@ -2,10 +2,11 @@
 
 A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files, or
 a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
-``postgresql+pg8000://host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
+``postgresql+pg8000://user@host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
-import re
+import csv as text
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +17,14 @@ import pyarrow.parquet as pq
 
 from ..errors import ProjectError
 from ..schema import Column, Contract
-from ..schema.arrow import array, typed
+from ..schema.arrow import array, typed, without_nan
 from ..settings import absolute, root
 from .databases import connect, local_path, redacted
 from .files import csv_text, files, format_of, readable
 
 SQL_FETCH_ROWS = 10_000
 CSV_BLOCK_BYTES = 4 << 20
+BLOCKS = csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
 # Of a csv file: what stands for a missing value, and that a quoted cell may hold line ends.
 MISSING = ["", "NaN", "null"]
 PARSE = csv.ParseOptions(newlines_in_values=True)
@@ -46,6 +48,10 @@ def read(uri: str, contract: Contract) -> pa.Table:
         if lacking := [name for name in known if name in names and name not in table.column_names]:
             raise ProjectError(f"{where}: column {', '.join(lacking)} is missing.")
     merged = {name: _merged(name, [*found.values()], known.get(name)) for name in names}
+    if mixed := [name for name in known if name in merged and merged[name] is None]:
+        raise ProjectError(
+            f"{redacted(uri)}: column {', '.join(mixed)} is of types that do not mix."
+        )
     return pa.table({name: column for name, column in merged.items() if column is not None})
 
 
@@ -67,11 +73,9 @@ def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]
 def _whole(path: Path, texts: list[str]) -> pa.Table:
     if format_of(path) == "parquet":
         return plain(pq.ParquetFile(path).read())
+    _refuse_lone_quotes(path)
     with csv_text(path) as file:
-        table = csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(texts))
-    for batch in table.to_batches():
-        _refuse_swallowed(batch, texts)
-    return table
+        return csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(texts))
 
 
 def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Table:
@@ -79,8 +83,7 @@ def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Tab
     if twice := [name for name in known if names.count(name) > 1]:
         raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
     kept = [index for index, name in enumerate(names) if name and names.count(name) == 1]
-    # Without what pandas notes of its index, which would take a column away again.
-    return table.select(kept).replace_schema_metadata(None)
+    return table.select(kept)
 
 
 def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray | None:
@@ -98,16 +101,10 @@ def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.Chun
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
     try:
-        texts = [_without_nan(part).cast(pa.string()) for part in parts]
+        texts = [without_nan(part).cast(pa.string()) for part in parts]
         return pa.chunked_array([chunk for part in texts for chunk in part.chunks], pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
-
-
-def _without_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pa.types.is_floating(values.type):
-        return values
-    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
 def plain(data):
@@ -130,28 +127,36 @@ def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
 
 def csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a csv file, these columns of it, as text."""
-    for batch in _open_csv(path, _as_text(columns, only=True)):
-        _refuse_swallowed(batch, columns)
-        yield batch
+    _refuse_lone_quotes(path)
+    yield from csv.open_csv(csv_text(path), BLOCKS, PARSE, _as_text(columns, only=True))
 
 
 def csv_columns(path: Path) -> list[str]:
-    return _open_csv(path, csv.ConvertOptions()).schema.names
+    return csv.open_csv(csv_text(path), BLOCKS, PARSE).schema.names
 
 
-def _open_csv(path: Path, convert: csv.ConvertOptions) -> csv.CSVStreamingReader:
-    return csv.open_csv(csv_text(path), csv.ReadOptions(block_size=CSV_BLOCK_BYTES), PARSE, convert)
+def _refuse_lone_quotes(path: Path) -> None:
+    """Arrow takes all that follows a lone quotation mark, rows too, for one cell.
 
-
-def _refuse_swallowed(batch: pa.RecordBatch, texts: list[str]) -> None:
-    """A cell with line ends and a whole row's commas is what a lone quotation mark makes."""
-    for name, values in zip(batch.schema.names, batch.columns, strict=True):
-        if name not in texts or not re.search(b"\n", values.buffers()[2] or b""):
-            continue
-        cells = values.filter(pc.match_substring(values, "\n"))
-        commas = pc.max(pc.count_substring(cells, ",")).as_py()
-        if commas is not None and commas >= batch.num_columns - 1:
-            raise pa.ArrowInvalid(f"a cell of {name} holds rows; is a quotation mark alone?")
+    Only where a line has an odd number of them, the whole file is read strictly.
+    """
+    lines = csv.open_csv(
+        csv_text(path),
+        csv.ReadOptions(block_size=CSV_BLOCK_BYTES, column_names=["line"]),
+        csv.ParseOptions(delimiter="\0", quote_char=False),
+        csv.ConvertOptions(column_types={"line": pa.binary()}),
+    )
+    odd = (pc.bit_wise_and(pc.count_substring(each["line"], '"'), 1) for each in lines)
+    if not any(pc.any(each).as_py() for each in (found.cast(pa.bool_()) for found in odd)):
+        return
+    with csv_text(path) as file:
+        rows = text.reader(io.TextIOWrapper(file, "utf-8", newline=""), strict=True)
+        try:
+            for _ in rows:
+                pass
+        except text.Error as error:
+            where = f"a quotation mark stands alone, or a cell ends badly, by line {rows.line_num}"
+            raise pa.ArrowInvalid(f"{where}: {error}") from None
 
 
 def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
