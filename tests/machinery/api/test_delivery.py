@@ -32,6 +32,7 @@ PREDICTION = {
 }[CONTRACT.target.type]
 STORED = date(2020, 1, 31) if CONTRACT.target.type == "date" else PREDICTION
 TIME = 1_600_000_000.25
+AT_VERSION = f"UPDATE {migrate.VERSION_TABLE} SET version_num = '{{}}'"
 
 
 def line(request_id, rows=1, **changed):

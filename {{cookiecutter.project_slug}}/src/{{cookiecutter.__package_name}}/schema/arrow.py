@@ -236,7 +236,7 @@ def as_batch(data: Any) -> pa.RecordBatch:
 
 
 def array(values: Iterable) -> pa.Array:
-    """An Arrow array of Python values; of mixed types and UUIDs it is text, for validation to judge."""
+    """An Arrow array of Python values; UUIDs and mixed types are text, for validation to judge."""
     with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         found = pa.array(values, from_pandas=True)
         if not isinstance(found.type, pa.BaseExtensionType):
