@@ -16,6 +16,7 @@ import pytest
 
 from {{ cookiecutter.__package_name }} import data, settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
+from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models import registry
 from {{ cookiecutter.__package_name }}.training import train
 
@@ -26,7 +27,12 @@ MOST_ROWS = 1000
 # What no feature of any contract may hold.
 BAD = "not a value"
 
-# Settings in the developer's own shell have no say in the tests.
+# Settings of the developer's own have no say in the tests; a password that data.load needs has.
+try:
+    settings.read_dotenv()
+except ProjectError as error:
+    pytest.exit(str(error), 2)
+settings.DOTENV = "no .env"
 for variable in list(os.environ):
     if variable.upper().startswith(settings.PREFIX) or variable in {"ENVIRONMENT", "SECRETS_DIR"}:
         del os.environ[variable]

@@ -149,6 +149,11 @@ def test_two_spellings_of_one_setting_are_refused(secrets, monkeypatch):
         settings.load()
 
 
+def test_a_dollar_in_dotenv_is_a_dollar(folder):
+    (folder / ".env").write_text("APP__MODELS__URI='x${HOME}y'\n", "utf-8")
+    assert settings.load().models.uri.endswith("x${HOME}y")
+
+
 def test_an_empty_variable_is_one_that_is_not_given(folder, monkeypatch):
     (folder / ".env").write_text("ENVIRONMENT=prod\n", "utf-8")
     monkeypatch.setenv("ENVIRONMENT", "")

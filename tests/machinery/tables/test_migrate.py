@@ -14,6 +14,7 @@ from iris_flower_prediction.api import kept
 from iris_flower_prediction.batch import ledger
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.schema import Column
 from iris_flower_prediction.settings import PACKAGE
 from iris_flower_prediction.tables import databases, migrate
 from iris_flower_prediction.tables.databases import connect
@@ -269,13 +270,34 @@ def test_another_project_of_this_template_is_another_program(database, call, mon
     assert call("migrate").returncode == 0
     monkeypatch.setattr(migrate, "VERSION_TABLE", "alembic_version_other")
     with pytest.raises(ProjectError, match="has a table score_claims that is not of this project"):
-        migrate.check(database)
+        migrate.check(database, CONTRACT.target)
+
+
+def test_a_target_of_another_type_needs_another_database(database, call, capsys):
+    assert call("migrate").returncode == 0
+    other = Column("Y", "date")
+    assert not migrate.check(database, other)
+    assert "predictions of another type" in capsys.readouterr().out
+    with pytest.raises(ProjectError, match="set `database` to a new one"):
+        migrate.migrate(database, other)
+    with connect(database) as connection, pytest.raises(ProjectError, match="of another type"):
+        migrate.ensure(connection, database, other)
+    for kind in migrate.KEPT:
+        execute(database, "DROP TABLE kept_predictions")
+        execute(database, f"DROP TABLE {migrate.VERSION_TABLE}")
+        execute(database, "DROP TABLE score_claims; DROP TABLE kept_segments")
+        migrate.migrate(
+            database, Column("Y", kind, allowed=("a", "b") if kind == "category" else None)
+        )
+        assert migrate.check(
+            database, Column("Y", kind, allowed=("a", "b") if kind == "category" else None)
+        )
 
 
 def test_a_url_that_its_driver_refuses_is_one_sentence(call):
     done = call("migrate", APP__DATABASE="postgresql+pg8000://127.0.0.1/d?foo=x")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "unexpected" not in done.stderr
+    assert "user or password are missing, or an option is unknown" in done.stderr
 
 
 def test_another_program_s_table_of_the_same_name_is_left_alone(database, call):

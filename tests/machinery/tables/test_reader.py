@@ -4,6 +4,7 @@ import gzip
 import sqlite3
 import sys
 import uuid
+from datetime import date, datetime, timedelta, timezone
 
 import pandas as pd
 import pyarrow as pa
@@ -336,6 +337,13 @@ def test_a_column_whose_types_do_not_mix_is_named(tmp_path):
         pq.write_table(pa.table({"AGE": values}), tmp_path / f"{name}.parquet")
     with pytest.raises(ProjectError, match="column AGE is of types that do not mix"):
         reader.read(str(tmp_path), CONTRACTED)
+
+
+def test_each_time_of_a_database_has_its_own_day():
+    zones = [timezone(timedelta(hours=hours)) for hours in (1, 2, -8)]
+    given = [None, *(datetime(1991, 7, 7, tzinfo=zone) for zone in zones)]
+    days = arrow.array(given).cast(pa.date32()).to_pylist()
+    assert days == [None, *[date(1991, 7, 7)] * 3]
 
 
 def test_uuids_are_text():

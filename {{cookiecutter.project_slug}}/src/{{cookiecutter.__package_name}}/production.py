@@ -75,7 +75,7 @@ def migrate_database(config: Settings, only_check: bool) -> int:
     from .contract import CONTRACT  # here, so that `settings` works without it
 
     if only_check:
-        return 0 if migrate.check(config.database) else 1
+        return 0 if migrate.check(config.database, CONTRACT.target) else 1
     migrate.migrate(config.database, CONTRACT.target)
     return 0
 

@@ -28,7 +28,6 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     EnvSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -39,6 +38,7 @@ from .errors import ProjectError
 
 PACKAGE = __package__
 PREFIX = "APP__"
+DOTENV = ".env"
 # Where Docker, Podman and Swarm mount secrets, and Kubernetes may.
 SECRETS = "/run/secrets"
 SQLITE = re.compile(r"sqlite(\+\w+)?:///")
@@ -288,66 +288,70 @@ def sources() -> dict[str, Any]:
 
     :raises ProjectError: no such environment, or its file is no TOML.
     """
-    read_dotenv()
-    file, secrets = _config(), root() / (os.environ.get("SECRETS_DIR") or SECRETS)
+    dotenv, file = read_dotenv(), _config()
+    secrets = root() / (os.environ.get("SECRETS_DIR") or SECRETS)
     try:
         toml = TomlConfigSettingsSource(Settings, file)
     except ValueError as error:
         raise ProjectError(f"{file}: {error}.") from None
-    dotenv = DotEnvSettingsSource(Settings, root() / ".env", dotenv_filtering="only_existing")
-    named = {
-        "environment": EnvSettingsSource(Settings),
-        ".env": dotenv,
-        str(secrets): MountedSecrets(Settings, secrets),
-    }
     _refuse_unknown(os.environ)
-    return named | {f"config/{file.name}": toml}
+    return {
+        "environment": EnvSettingsSource(Settings),
+        ".env": Variables(Settings, dotenv),
+        str(secrets): Variables(Settings, _mounted(secrets)),
+        f"config/{file.name}": toml,
+    }
 
 
-class MountedSecrets(EnvSettingsSource):
-    """Files of a folder that are named as variables; all others are somebody else's."""
+class Variables(EnvSettingsSource):
+    """Variables that stand elsewhere than in the environment."""
 
-    def __init__(self, settings: type[BaseSettings], folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, settings: type[BaseSettings], given: dict[str, str]) -> None:
+        self.given = {name.lower(): value for name, value in given.items()}
         super().__init__(settings)
 
     def _load_env_vars(self) -> dict[str, str]:
-        chosen, found, file = os.environ.get("SECRETS_DIR"), {}, self.folder
-        try:
-            names = [each.name for each in self.folder.iterdir()]
-            _refuse_unknown(names, self.folder)
-            for file in map(self.folder.joinpath, names):
-                if file.name.upper().startswith(PREFIX):
-                    found[file.name.lower()] = file.read_text("utf-8").strip()
-        except (FileNotFoundError, PermissionError) as error:
-            if chosen or file != self.folder:
-                raise ProjectError(f"{file} cannot be read: {error}.") from None
-        except (OSError, UnicodeDecodeError) as error:
+        return self.given
+
+
+def _mounted(folder: Path) -> dict[str, str]:
+    """Files of a folder that are named as variables; all others are somebody else's."""
+    found, file = {}, folder
+    try:
+        names = [each.name for each in folder.iterdir()]
+        _refuse_unknown(names, folder)
+        for file in map(folder.joinpath, names):
+            if file.name.upper().startswith(PREFIX):
+                found[file.name] = file.read_text("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        if os.environ.get("SECRETS_DIR") or file != folder:
             raise ProjectError(f"{file} cannot be read: {error}.") from None
-        if empty := [name.upper() for name, text in found.items() if not text]:
-            raise ProjectError(f"{self.folder / empty[0]} is empty.")
-        return found
+    if empty := [name for name, text in found.items() if not text]:
+        raise ProjectError(f"{folder / empty[0]} is empty.")
+    return found
 
 
-def read_dotenv() -> None:
-    """Let what is no setting in ``.env``, such as API_KEY, join the environment that lacks it.
+def read_dotenv() -> dict[str, str]:
+    """The settings in ``.env``; what is none, such as API_KEY, joins the environment that lacks it.
 
     :raises ProjectError: it cannot be read, or a line would have no effect.
     """
-    file = root() / ".env"
+    file = root() / DOTENV
     try:
-        content = file.read_text("utf-8") if file.exists() else ""
+        content = file.read_text("utf-8-sig") if file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{file} cannot be read: {error}.") from None
     for line in parse_stream(StringIO(content)):
         if line.error or (line.key and line.value is None):
             where = f"{file}, near line {line.original.line}"
             raise ProjectError(f"{where}: write NAME=value, or a # in front.")
-    values = dotenv_values(stream=StringIO(content))
+    values = dotenv_values(stream=StringIO(content), interpolate=False)  # a $ is a $
     _refuse_unknown(values, file)
-    for name, text in values.items():
-        if text and not name.upper().startswith(PREFIX) and not os.environ.get(name):
-            os.environ[name] = text
+    found = {name: text for name, text in values.items() if text}
+    ours = {name: text for name, text in found.items() if name.upper().startswith(PREFIX)}
+    for name in found.keys() - ours.keys():
+        os.environ[name] = os.environ.get(name) or found[name]
+    return ours
 
 
 def origin(path: tuple, among: dict[str, Any]) -> str:
@@ -422,7 +426,7 @@ def _refuse_unknown(given: Iterable[str], place: Path | None = None) -> None:
         if ours and name in seen:
             raise ProjectError(f"{name} is given twice, in capitals and not.")
         meant = PREFIX + name in known or (place and sections)
-        if meant and not ours and (mark or (place and place.name == ".env")):
+        if meant and not ours and (mark or (place and place.name == DOTENV)):
             raise ProjectError(f"{name} has no effect: the variable is {PREFIX}{name}.")
         seen.add(name)
 

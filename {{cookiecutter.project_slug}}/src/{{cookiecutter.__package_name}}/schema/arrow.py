@@ -239,6 +239,9 @@ def array(values: Iterable) -> pa.Array:
     """An Arrow array of Python values; UUIDs and mixed types are text, for validation to judge."""
     with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         found = pa.array(values, from_pandas=True)
+        if isinstance(values, list) and pa.types.is_timestamp(found.type) and found.type.tz:
+            # Of the first one's time zone now: each has a day of its own.
+            found = pa.array([value and value.replace(tzinfo=None) for value in values])
         if not isinstance(found.type, pa.BaseExtensionType):
             return found
     return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -91,8 +91,11 @@ def transaction(opened, uri: str):
 
     try:
         connection = opened.connect()
-    except (ModuleNotFoundError, SQLAlchemyError, TypeError) as error:  # an option too many
+    except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+    except (AttributeError, TypeError) as error:  # as pg8000 has it
+        what = f"user or password are missing, or an option is unknown ({brief(error)})"
+        raise ProjectError(f"{redacted(uri)}: {what}.") from None
     try:
         with connection, connection.begin():
             yield connection

@@ -5,6 +5,7 @@ Tables that a store of models or an output has made in a database are not among 
 """
 
 import threading
+from datetime import date
 from pathlib import Path
 
 from ..errors import ProjectError
@@ -19,6 +20,8 @@ VERSION_TABLE = f"alembic_version_{PACKAGE}"
 TABLES = ("score_claims", "kept_predictions", "kept_segments")
 # A database that has one of these was made before there was one history.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"
+# The Python type of a kept prediction, by the target's.
+KEPT = {"float": float, "integer": int, "boolean": bool, "category": str, "date": date}
 # How long an answer may take: rows are rewritten, indexes are built.
 MIGRATION_SECONDS = 3600
 # alembic's `op` belongs to the whole process.
@@ -37,7 +40,7 @@ def ensure(connection, uri: str, target: Column) -> None:
         found = version(connection, uri)  # another process may have made them in the meantime
     if found is None:
         _upgrade(connection, target)
-    elif wrong := problem(found):
+    elif wrong := problem(found) or _unfit(connection, target):
         raise ProjectError(f"{redacted(uri)}: {wrong}")
 
 
@@ -78,14 +81,27 @@ def problem(found: str | None) -> str | None:
     return f"the tables are at version {found}, which this code does not know: run the newer code."
 
 
-def check(uri: str) -> bool:
-    """Print whether the tables are at the newest version; changes nothing."""
-    found = None
+def _unfit(connection, target: Column) -> str | None:
+    """What is wrong with tables that were made for another target; None if they were not."""
+    from sqlalchemy import inspect
+
+    columns = {each["name"]: each for each in inspect(connection).get_columns("kept_predictions")}
+    if columns["prediction"]["type"].python_type is (int if target.numbered else KEPT[target.type]):
+        return None
+    return (
+        "kept_predictions holds predictions of another type than the target has now: set "
+        "`database` to a new one."
+    )
+
+
+def check(uri: str, target: Column) -> bool:
+    """Print whether the tables are at the newest version, for this target; changes nothing."""
+    wrong = problem(None)
     if exists(uri):
         with connect(uri, seconds=LOCK_SECONDS) as connection:
-            found = version(connection, uri)
-    print(f"database: {problem(found) or _newest()}")
-    return problem(found) is None
+            wrong = problem(version(connection, uri)) or _unfit(connection, target)
+    print(f"database: {wrong or _newest()}")
+    return wrong is None
 
 
 def migrate(uri: str, target: Column) -> None:
@@ -97,6 +113,8 @@ def migrate(uri: str, target: Column) -> None:
         if found and found not in (BEFORE, *revisions()):
             raise ProjectError(f"{redacted(uri)}: {problem(found)}")
         _upgrade(connection, target)
+        if wrong := _unfit(connection, target):
+            raise ProjectError(f"{redacted(uri)}: {wrong}")
     done = ""
     if problem(found):
         done = f" It was at {found}." if found else " They were made just now."

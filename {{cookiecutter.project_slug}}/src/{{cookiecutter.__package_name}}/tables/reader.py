@@ -10,8 +10,8 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -138,16 +138,9 @@ def csv_columns(path: Path) -> list[str]:
 def _refuse_lone_quotes(path: Path) -> None:
     """Arrow takes all that follows a lone quotation mark, rows too, for one cell.
 
-    Only where a line has an odd number of them, the whole file is read strictly.
+    Only where a line ends within quotes, the whole file is read strictly.
     """
-    lines = csv.open_csv(
-        csv_text(path),
-        csv.ReadOptions(block_size=CSV_BLOCK_BYTES, column_names=["line"]),
-        csv.ParseOptions(delimiter="\0", quote_char=False),
-        csv.ConvertOptions(column_types={"line": pa.binary()}),
-    )
-    odd = (pc.bit_wise_and(pc.count_substring(each["line"], '"'), 1) for each in lines)
-    if not any(pc.any(each).as_py() for each in (found.cast(pa.bool_()) for found in odd)):
+    if not _has_lines_in_quotes(path):
         return
     with csv_text(path) as file:
         rows = text.reader(io.TextIOWrapper(file, "utf-8", newline=""), strict=True)
@@ -157,6 +150,19 @@ def _refuse_lone_quotes(path: Path) -> None:
         except text.Error as error:
             where = f"a quotation mark stands alone, or a cell ends badly, by line {rows.line_num}"
             raise pa.ArrowInvalid(f"{where}: {error}") from None
+
+
+def _has_lines_in_quotes(path: Path) -> bool:
+    odd = np.uint8(0)
+    with csv_text(path) as file:
+        while content := file.read(CSV_BLOCK_BYTES):
+            block = np.frombuffer(content, np.uint8)
+            # Whether the number of quotation marks up to each byte is odd.
+            odds = np.bitwise_xor.accumulate((block == ord('"')).view(np.uint8)) ^ odd
+            if odds[block == ord("\n")].any():
+                return True
+            odd = odds[-1]
+    return bool(odd)
 
 
 def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
