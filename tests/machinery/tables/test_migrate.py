@@ -287,10 +287,10 @@ def test_a_target_of_another_type_needs_another_database(database, call, capsys)
         execute(database, f"DROP TABLE {migrate.VERSION_TABLE}")
         execute(database, "DROP TABLE score_claims; DROP TABLE kept_segments")
         migrate.migrate(
-            database, Column("Y", kind, allowed=("a", "b") if kind == "category" else None)
+            database, Column("Y", kind, allowed=("a", "b") if kind == "category" else ())
         )
         assert migrate.check(
-            database, Column("Y", kind, allowed=("a", "b") if kind == "category" else None)
+            database, Column("Y", kind, allowed=("a", "b") if kind == "category" else ())
         )
 
 

@@ -195,7 +195,7 @@ CONTRACTED = Contract(
         Column("PLAN", "category", allowed=("basic", "family")),
         Column("SINCE", "date"),
         Column("AGE", "float", nullable=True),
-        Column("LEVEL", "category", allowed=(1, 2)),
+        Column("LEVEL", "category", allowed=(0, 1, 2)),
     ),
     Column("CANCELLED", "boolean"),
     Column("ID", "text"),
@@ -250,7 +250,7 @@ def test_parquet_files_of_a_folder_need_not_agree_on_types(tmp_path):
     for number, each in enumerate((row, row | texts, row | {"LEVEL": 2.0, "AGE": 3})):
         pq.write_table(pa.Table.from_pylist([each]), tmp_path / f"{number}.parquet")
     table = reader.read(str(tmp_path), CONTRACTED)
-    assert CONTRACTED.checked(table).matrix[:, 2:].tolist() == [[1.5, 0], [2, 1], [3, 1]]
+    assert CONTRACTED.checked(table).matrix[:, 2:].tolist() == [[1.5, 1], [2, 2], [3, 2]]
 
 
 def test_columns_without_a_name_of_their_own_do_no_harm(tmp_path):
@@ -277,6 +277,8 @@ def test_whole_numbers_are_read_as_validation_reads_them(tmp_path, cell, read):
     table = reader.read(str(tmp_path), CONTRACTED)
     assert table["LEVEL"].to_pylist() == [cell if read is None else read]
     assert CONTRACTED.check(arrow.as_batch(table)).valid.all() == (read is not None)
+    [batch] = reader.csv_batches(tmp_path / "x.csv", CONTRACTED.needed)  # as it is scored
+    assert CONTRACTED.check(batch).valid.all() == (read is not None)
 
 
 def test_numbers_are_no_dates(tmp_path):
