@@ -78,8 +78,8 @@ def database(request, tmp_path):
 
 def empty(url):
     with connect(url) as connection:
-        kept.metadata.drop_all(connection)
-        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version_iris_flower_prediction"))
+        connection.execute(sa.text("DROP SCHEMA IF EXISTS public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
 
 
 def line(request_id, rows=1, **changed):
