@@ -23,11 +23,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
 from iris_flower_prediction import cli, data, model, settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import export
 from iris_flower_prediction.schema.arrow import as_batch, encode
+from iris_flower_prediction.tables.databases import connect
 
 # In the order in which they use each other.
 pytest_plugins = ["api_process", "loopback", "real_stores", "mirror_project", "churn_project"]
@@ -313,9 +315,12 @@ def server():
             server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def postgresql(server) -> str:
     """The URL of an empty database of a PostgreSQL."""
+    with connect(server.url) as connection:
+        connection.execute(sa.text("DROP SCHEMA IF EXISTS public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
     return server.url
 
 

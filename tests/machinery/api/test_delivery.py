@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import wait_for
 
-from iris_flower_prediction.api import delivery, kept
+from iris_flower_prediction.api import delivery
 from iris_flower_prediction.api.delivery import Delivery
 from iris_flower_prediction.api.kept import kept_segments, predictions
 from iris_flower_prediction.api.spool import REFUSED, Spool, sealed
@@ -151,7 +151,7 @@ def test_nothing_is_written_where_nothing_was_kept(spool, deliver, tmp_path):
     ],
 )
 def test_predictions_have_the_type_of_the_target(target, kind):
-    assert type(kept.target_type(target)) is kind
+    assert type(migrate.target_type(target)) is kind
 
 
 def test_names_that_are_too_long_are_cut(spool, deliver, stored):

@@ -71,15 +71,7 @@ def database(request, tmp_path):
     """The URL of a database without tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/predictions.db"
-    url = request.getfixturevalue("postgresql")
-    empty(url)
-    return url
-
-
-def empty(url):
-    with connect(url) as connection:
-        connection.execute(sa.text("DROP SCHEMA IF EXISTS public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
+    return request.getfixturevalue("postgresql")
 
 
 def line(request_id, rows=1, **changed):
@@ -133,8 +125,8 @@ def test_killed_workers_lose_nothing_and_store_nothing_twice(database, project, 
     assert len(promised) > 20 * KILLS
 
 
+@pytest.mark.usefixtures("postgresql")  # the server's, empty
 def test_a_server_that_stops_delays_but_loses_nothing(server, tmp_path, monkeypatch, caplog):
-    empty(server.url)
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
     monkeypatch.setattr(delivery, "LONGEST_RETRY_SECONDS", 0.2)
     spool, events = Spool(tmp_path / "spool", 1_000_000), []
@@ -166,7 +158,6 @@ def test_a_server_that_stops_delays_but_loses_nothing(server, tmp_path, monkeypa
 
 
 def test_types_arrive_as_they_are(postgresql, tmp_path):
-    empty(postgresql)
     spool = Spool(tmp_path, 1_000_000)
     spool.append(line("a", rows=2).encode() + line("b", probabilities=None).encode(), 2)
     spool.close()
@@ -181,7 +172,6 @@ def test_types_arrive_as_they_are(postgresql, tmp_path):
 
 
 def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
-    empty(postgresql)
     with connect(postgresql) as connection:
         ensure(connection, postgresql, CONTRACT.target)
         connection.execute(sa.text("ALTER TABLE kept_predictions ADD CHECK (client <> 'nobody')"))

@@ -318,9 +318,9 @@ def _mounted(folder: Path) -> dict[str, str]:
     """Files of a folder that are named as variables; all others are somebody else's."""
     found, file = {}, folder
     try:
-        names = [each.name for each in folder.iterdir()]
-        _refuse_unknown(names, folder)
-        for file in map(folder.joinpath, names):
+        there = [each.name for each in folder.iterdir()]
+        _refuse_unknown(there, folder)
+        for file in map(folder.joinpath, there):
             if file.name.upper().startswith(PREFIX):
                 found[file.name] = file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:

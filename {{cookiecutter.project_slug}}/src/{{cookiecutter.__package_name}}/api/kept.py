@@ -12,24 +12,10 @@ from sqlalchemy.exc import IntegrityError
 
 from ..contract import CONTRACT
 from ..errors import ProjectError
-from ..schema.columns import Column
+from ..tables.migrate import target_type
 from .spool import Record
 
-TYPES = {
-    "float": sa.Double,
-    "integer": sa.BigInteger,
-    "boolean": sa.Boolean,
-    "category": sa.Text,
-    "date": sa.Date,
-}
 metadata = sa.MetaData()
-
-
-def target_type(target: Column) -> sa.types.TypeEngine:
-    """How a prediction is stored."""
-    return (sa.BigInteger if target.numbered else TYPES[target.type])()
-
-
 predictions = sa.Table(
     "kept_predictions",
     metadata,

@@ -90,17 +90,18 @@ def transaction(opened, uri: str):
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        connection = opened.connect()
-    except (ModuleNotFoundError, SQLAlchemyError) as error:
-        raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
-    except (AttributeError, TypeError) as error:  # as pg8000 has it
-        what = f"user or password are missing, or an option is unknown ({brief(error)})"
-        raise ProjectError(f"{redacted(uri)}: {what}.") from None
-    try:
-        with connection, connection.begin():
+        with _connected(opened, uri) as connection, connection.begin():
             yield connection
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
+
+
+def _connected(opened, uri: str):
+    try:
+        return opened.connect()
+    except (AttributeError, TypeError) as error:  # as pg8000 has it
+        what = f"user or password are missing, or an option is unknown ({brief(error)})"
+        raise ProjectError(f"{redacted(uri)}: {what}.") from None
 
 
 def make_missing(connection, *tables) -> None:

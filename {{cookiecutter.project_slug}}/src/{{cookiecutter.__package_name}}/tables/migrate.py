@@ -5,7 +5,6 @@ Tables that a store of models or an output has made in a database are not among 
 """
 
 import threading
-from datetime import date
 from pathlib import Path
 
 from ..errors import ProjectError
@@ -14,14 +13,12 @@ from ..settings import PACKAGE
 from .databases import LOCK_SECONDS, connect, exists, lock, redacted, sqlite_file
 
 FOLDER = Path(__file__).parent / "migrations"
-# MLflow's tables, which may be in the same database, have alembic's usual name for theirs. With
-# another project's, its tables are found to be no project of ours.
+# MLflow's tables, which may be in the same database, have alembic's usual name for theirs; without
+# a table of our own name, those of another project are not taken for ours.
 VERSION_TABLE = f"alembic_version_{PACKAGE}"
 TABLES = ("score_claims", "kept_predictions", "kept_segments")
 # A database that has one of these was made before there was one history.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"
-# The Python type of a kept prediction, by the target's.
-KEPT = {"float": float, "integer": int, "boolean": bool, "category": str, "date": date}
 # How long an answer may take: rows are rewritten, indexes are built.
 MIGRATION_SECONDS = 3600
 # alembic's `op` belongs to the whole process.
@@ -86,12 +83,26 @@ def _unfit(connection, target: Column) -> str | None:
     from sqlalchemy import inspect
 
     columns = {each["name"]: each for each in inspect(connection).get_columns("kept_predictions")}
-    if columns["prediction"]["type"].python_type is (int if target.numbered else KEPT[target.type]):
+    if columns["prediction"]["type"].python_type is target_type(target).python_type:
         return None
     return (
         "kept_predictions holds predictions of another type than the target has now: set "
         "`database` to a new one."
     )
+
+
+def target_type(target: Column):
+    """How SQL keeps a prediction."""
+    import sqlalchemy as sa
+
+    types = {
+        "float": sa.Double,
+        "integer": sa.BigInteger,
+        "boolean": sa.Boolean,
+        "category": sa.Text,
+        "date": sa.Date,
+    }
+    return (sa.BigInteger if target.numbered else types[target.type])()
 
 
 def check(uri: str, target: Column) -> bool:

@@ -5,7 +5,7 @@ a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#f
 ``postgresql+pg8000://user@host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
-import csv as text
+import csv as python_csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,11 +143,11 @@ def _refuse_lone_quotes(path: Path) -> None:
     if not _has_lines_in_quotes(path):
         return
     with csv_text(path) as file:
-        rows = text.reader(io.TextIOWrapper(file, "utf-8", newline=""), strict=True)
+        rows = python_csv.reader(io.TextIOWrapper(file, "utf-8", newline=""), strict=True)
         try:
             for _ in rows:
                 pass
-        except text.Error as error:
+        except python_csv.Error as error:
             where = f"a quotation mark stands alone, or a cell ends badly, by line {rows.line_num}"
             raise pa.ArrowInvalid(f"{where}: {error}") from None
 
