@@ -30,17 +30,9 @@ from werkzeug.security import generate_password_hash
 from iris_flower_prediction import settings
 from iris_flower_prediction.tables.databases import connect, engine
 
-KINDS = [
-    "local",
-    "s3",
-    "azure",
-    "google",
-    "sqlite",
-    "postgres",
-    "mlflow_sqlite",
-    "mlflow_postgres",
-    "mlflow_server",
-]
+STORAGE = ["s3", "azure", "google", "sqlite", "postgres"]
+REGISTRIES = ["mlflow_sqlite", "mlflow_postgres", "mlflow_server"]
+KINDS = ["local", *STORAGE, *REGISTRIES]
 BUCKET = "models"
 # An account that azurite has, as its documentation says.
 ACCOUNT = "devstoreaccount1"
@@ -69,6 +61,18 @@ def place(request, folder, monkeypatch) -> Place:
     return reachable(request.getfixturevalue(f"{request.param}_place"), monkeypatch)
 
 
+@pytest.fixture(params=STORAGE)
+def storage(request, folder, monkeypatch) -> Place:
+    """Empty storage of each kind, in which a model may replace another."""
+    return reachable(request.getfixturevalue(f"{request.param}_place"), monkeypatch)
+
+
+@pytest.fixture(params=REGISTRIES)
+def mlflow_registry(request, folder, monkeypatch) -> Place:
+    """An empty model of MLflow's registry of each kind."""
+    return reachable(request.getfixturevalue(f"{request.param}_place"), monkeypatch)
+
+
 def reachable(place: Place, monkeypatch) -> Place:
     for name, value in place.variables.items():
         monkeypatch.setenv(name, value)
@@ -77,8 +81,8 @@ def reachable(place: Place, monkeypatch) -> Place:
 
 @pytest.fixture
 def local_place(tmp_path) -> Place:
-    store = tmp_path / "a store" / "of models"
-    return Place(str(store), lambda: damage(store.glob("packages/*")))
+    folder = tmp_path / "a folder" / "of a model"
+    return Place(str(folder), lambda: damage(folder.glob("model.*")))
 
 
 def damage(paths) -> None:
@@ -91,7 +95,8 @@ def tamper_objects(uri: str) -> None:
     import obstore
 
     store = obstore.store.from_url(uri, client_options={"allow_http": True})
-    for each in obstore.list(store, "packages").collect():
+    packages = [each for each in obstore.list(store).collect() if each["path"].endswith(".zip")]
+    for each in packages:
         content = bytes(obstore.get(store, each["path"]).bytes())
         obstore.put(store, each["path"], content[:-1] + bytes([content[-1] ^ 1]))
 
@@ -228,28 +233,27 @@ def google_place(google_port) -> Place:
     return Place(uri, lambda: tamper_objects(uri), variables)
 
 
-def tamper_rows(url: str, name: str) -> None:
+def tamper_row(url: str, name: str) -> None:
     known = {"name": name}
-    query = sa.text("SELECT version, package FROM models WHERE name = :name")
-    update = "UPDATE models SET package = :package WHERE name = :name AND version = :version"
+    query = sa.text("SELECT package FROM stored_models WHERE name = :name")
+    update = sa.text("UPDATE stored_models SET package = :package WHERE name = :name")
     with connect(url) as connection:
-        for version, package in connection.execute(query, known).all():
-            changed = bytes(package[:-1]) + bytes([package[-1] ^ 1])
-            row = {"version": version, "package": changed}
-            connection.execute(sa.text(update), known | row)
+        package = connection.execute(query, known).scalar_one()
+        known["package"] = bytes(package[:-1]) + bytes([package[-1] ^ 1])
+        connection.execute(update, known)
 
 
 @pytest.fixture
 def sqlite_place(tmp_path) -> Place:
     url = f"sqlite:///{tmp_path}/models.db"
-    return Place(f"{url}#flowers", lambda: tamper_rows(url, "flowers"))
+    return Place(f"{url}#flowers", lambda: tamper_row(url, "flowers"))
 
 
 @pytest.fixture
 def postgres_place(postgresql) -> Place:
     """One database for all tests of a module: a model of its own for each."""
     name = secrets.token_hex(4)
-    return Place(f"{postgresql}#{name}", lambda: tamper_rows(postgresql, name))
+    return Place(f"{postgresql}#{name}", lambda: tamper_row(postgresql, name))
 
 
 def registered(tracking: str, files: Path) -> Place:

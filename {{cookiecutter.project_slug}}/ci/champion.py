@@ -14,8 +14,8 @@ from container import run
 from program import call
 
 from {{ cookiecutter.__package_name }} import settings
-from {{ cookiecutter.__package_name }}.models import registry
-from {{ cookiecutter.__package_name }}.models.stores import CHAMPION
+from {{ cookiecutter.__package_name }}.models import registry, stores
+from {{ cookiecutter.__package_name }}.models.registry import CHAMPION
 
 
 def promote(engine: str, folder: str) -> None:
@@ -31,7 +31,7 @@ def promote(engine: str, folder: str) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             model = Path(temporary, "model")
             take_out(engine, deployed.image, model)
-            arrived = registry.copy(str(model), registry.TRAINED, config)
+            arrived = stores.copy(str(model), f"models:/{settings.PACKAGE}", config)
         known = [each for each in registry.history(config) if arrived.endswith(f"/{each.number}")]
     registry.promote(known[0].number, reason, config)
     print(f"Version {known[0].number} is the champion: model {deployed.model[:12]}.")

@@ -13,7 +13,7 @@ from program import call
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models import stores
 from {{ cookiecutter.__package_name }}.models.predict import read_metadata
 
 APPROVED = Path("config/model.toml")
@@ -24,11 +24,11 @@ def choose(gate: str, folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     config = settings.load()
     if not APPROVED.exists():
-        registry.copy(str(Path(gate).resolve()), str(Path(folder).resolve()), config)
+        stores.copy(str(Path(gate).resolve()), str(Path(folder).resolve()), config)
         print(f"The model of the gate; there is no {APPROVED}.")
         return
     uri, sha256 = approved(APPROVED.read_text("utf-8"))
-    registry.copy(uri, str(Path(folder).resolve()), config)
+    stores.copy(uri, str(Path(folder).resolve()), config)
     if (found := read_metadata(Path(folder))["sha256"]) != sha256:
         shutil.rmtree(folder)
         raise ProjectError(f"{uri} is model {found[:12]}, but {sha256[:12]} was approved.")

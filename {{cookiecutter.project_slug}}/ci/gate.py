@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from {{ cookiecutter.__package_name }} import cli, settings
-from {{ cookiecutter.__package_name }}.models import registry
-from {{ cookiecutter.__package_name }}.models.stores import Version
+from {{ cookiecutter.__package_name }}.models import registry, stores
+from {{ cookiecutter.__package_name }}.models.registry import Version
 from {{ cookiecutter.__package_name }}.settings import PACKAGE, Settings
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(markdown(version, config), "utf-8")
     if code == 0:
-        registry.copy(f"models:/{PACKAGE}/{version.number}", str(folder / "model"), config)
+        stores.copy(f"models:/{PACKAGE}/{version.number}", str(folder / "model"), config)
     return code
 
 

@@ -21,10 +21,10 @@ from chosen import APPROVED, approved
 
 from {{ cookiecutter.__package_name }} import cli, settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError, hidden
-from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models import registry, stores
 from {{ cookiecutter.__package_name }}.models.predict import ContractChangedError
-from {{ cookiecutter.__package_name }}.models.stores import CHALLENGER, CHAMPION, Version
-from {{ cookiecutter.__package_name }}.settings import Settings
+from {{ cookiecutter.__package_name }}.models.registry import CHAMPION, Version
+from {{ cookiecutter.__package_name }}.settings import PACKAGE, Settings
 from {{ cookiecutter.__package_name }}.tables.databases import has_password, local_path
 
 CHOSEN = str(APPROVED)
@@ -97,7 +97,7 @@ def start_from_production(config: Settings) -> None:
             registry.promote(known[0].number, f"production has it, by {CHOSEN}", config)
         return
     try:
-        registry.copy(uri, f"{registry.TRAINED}@{CHAMPION}", config)
+        stores.copy(uri, f"models:/{PACKAGE}@{CHAMPION}", config)
     except ContractChangedError:
         print("What production has was trained on another contract: not compared.")
 
@@ -118,10 +118,11 @@ def outcome(config: Settings, store: str) -> str:
     told = gate.markdown(version, config)
     if version.tags["verdict"] != "promoted":
         return f"{told}\nNo change is proposed: production keeps its model.\n"
-    uri = f"{registry.TRAINED}/{version.number}"
+    uri = f"models:/{PACKAGE}/{version.number}"
     if store:
-        uri = registry.copy(uri, f"{store}@{CHALLENGER}", config)
-    title = f"Retrained model, version {uri.rpartition('/')[2]}"
+        # A place of its own, so that what is approved stays what it is.
+        uri = stores.copy(uri, f"{store}/{version.sha256[:12]}", config)
+    title = f"Retrained model, version {version.number}"
     body = f"{told}\nMerged, `{uri}` is what the next release brings to production.\n{reason()}"
     address = change.propose(BRANCH, title, body, **{CHOSEN: written(uri, version)})
     return f"{told}\nProposed: {address}\n"

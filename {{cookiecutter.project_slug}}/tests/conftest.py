@@ -17,7 +17,7 @@ import pytest
 from {{ cookiecutter.__package_name }} import data, settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models import stores
 from {{ cookiecutter.__package_name }}.training import train
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -125,4 +125,4 @@ def champion(trained) -> Path:
 
 @pytest.fixture(scope="session")
 def loaded_model(champion):
-    return registry.load_model(str(champion), settings.load())
+    return stores.load_model(str(champion), settings.load())

@@ -10,8 +10,7 @@ from api_process import Api, Clients, example
 from conftest import PACKAGE, SECONDS, free_port, use, wait_for
 
 from iris_flower_prediction import settings
-from iris_flower_prediction.models import mlflow_store, predict, registry
-from iris_flower_prediction.models.registry import open_store
+from iris_flower_prediction.models import predict, register, registry
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +31,7 @@ def registered(trained, saved, tmp_path_factory):
         for change in ({}, {"self_test": wrong(saved)}, {"numeric_form": ["other"]}):
             folder = tmp_path_factory.mktemp("version") / "model"
             changed(saved, folder, **change)
-            mlflow_store.register(folder, mlflow_store.Record(), settings.load())
+            register.register(folder, register.Record(), settings.load())
     return project
 
 
@@ -125,7 +124,7 @@ def test_broken_versions_leave_the_old_one(copy):
 
 
 def set_champion(version: str) -> None:
-    open_store(registry.TRAINED, settings.load()).set_alias("champion", version)
+    registry._set_alias(settings.PACKAGE, "champion", version, settings.load())
 
 
 def test_a_copy_that_changed_on_the_disk_is_not_used_and_made_anew(copy):

@@ -10,7 +10,7 @@ from slow_score import SLOWLY
 
 from iris_flower_prediction import cli, settings
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.models import registry
+from iris_flower_prediction.models import stores
 from iris_flower_prediction.models.predict import make_predictions
 from iris_flower_prediction.tables import reader
 
@@ -24,7 +24,7 @@ def test_the_champion_scores_as_it_predicts(copied):
     source = copied.folder / "data/raw/example.csv"
     rows = reader.read(str(source), CONTRACT)
     assert predictions.num_rows == rows.num_rows
-    model = registry.load_model(CHAMPION, settings.load())
+    model = stores.load_model(CHAMPION, settings.load())
     assert predictions["prediction"].to_pylist() == make_predictions(model, rows)
     assert set(predictions["model_version"].to_pylist()) == {"1"}
 

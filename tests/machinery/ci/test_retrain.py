@@ -11,8 +11,8 @@ from conftest import QUICK, one_sentence, use
 from loopback import git
 
 from iris_flower_prediction import settings
-from iris_flower_prediction.models import mlflow_store, registry
-from iris_flower_prediction.models.stores import Version
+from iris_flower_prediction.models import register, registry, stores
+from iris_flower_prediction.models.registry import Version
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     assert chosen["uri"] == f"{tmp_path / 'store'}/1"
     use(pushed.folder, monkeypatch)
     config = settings.load()
-    model = registry.load_model(chosen["uri"], config)
+    model = stores.load_model(chosen["uri"], config)
     assert model.metadata["sha256"] == chosen["sha256"]
     assert model.metadata["contract"] == chosen["contract"]
     metric = config.training.metric
@@ -101,8 +101,8 @@ def test_what_was_proposed_and_never_merged_is_not_what_has_to_be_beaten(
     config = settings.load()
     of_production = registry.history(config)[0]
     other = {"sha256": "f" * 64}  # as of another file
-    record = mlflow_store.Record()
-    number = mlflow_store.register(saved, record, config, more_tags=other)
+    record = register.Record()
+    number = register.register(saved, record, config, more_tags=other)
     registry.promote(number, "proposed", config)
     monkeypatch.setattr(retrain, "present", lambda: ("models:/any/1", of_production.sha256))
     for _ in range(2):

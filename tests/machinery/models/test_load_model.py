@@ -12,7 +12,7 @@ from conftest import use
 from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import registry
+from iris_flower_prediction.models import stores
 from iris_flower_prediction.models.predict import make_predictions
 
 CHAMPION = f"models:/{settings.PACKAGE}@champion"
@@ -51,7 +51,7 @@ def typed(examples):
 
 
 def test_the_champion_is_a_python_model(untouched):
-    model = registry.load_model(CHAMPION, settings.load())
+    model = stores.load_model(CHAMPION, settings.load())
     assert isinstance(model, mlflow.pyfunc.PythonModel)
     assert model.name == settings.PACKAGE
     assert model.version == "1"
@@ -66,7 +66,7 @@ def test_plain_mlflow_loads_it_in_another_process(copied, examples):
     done = copied.run(script, f"sqlite:///{copied.folder / 'mlflow.db'}", CHAMPION, rows)
     assert done.returncode == 0, done.stderr
     predictions = json.loads(done.stdout.splitlines()[-1])
-    ours = make_predictions(registry.load_model(CHAMPION, settings.load()), table)
+    ours = make_predictions(stores.load_model(CHAMPION, settings.load()), table)
     assert predictions == json.loads(json.dumps(ours, default=str))
 
 
@@ -83,28 +83,28 @@ def test_the_code_that_is_kept_with_a_model_loads_it_without_the_project(copied,
 
 def test_a_version_number_names_it_too(untouched, examples):
     config = settings.load()
-    numbered = registry.load_model(f"models:/{settings.PACKAGE}/1", config)
-    champion = registry.load_model(CHAMPION, config)
+    numbered = stores.load_model(f"models:/{settings.PACKAGE}/1", config)
+    champion = stores.load_model(CHAMPION, config)
     assert make_predictions(numbered, examples) == make_predictions(champion, examples)
 
 
 def test_a_copy_in_a_folder_needs_no_registry_and_answers_the_same(copied, examples, tmp_path):
     config = settings.load()
-    folder = Path(registry.copy(CHAMPION, str(tmp_path / "model"), config))
+    folder = Path(stores.copy(CHAMPION, str(tmp_path / "model"), config))
     shutil.move(copied.folder / "mlflow.db", tmp_path / "gone.db")
-    ours = registry.load_model(folder.as_uri(), config)
+    ours = stores.load_model(folder.as_uri(), config)
     assert ours.version == "1"
-    expected = make_predictions(registry.load_model(str(folder), config), examples)
+    expected = make_predictions(stores.load_model(str(folder), config), examples)
     assert make_predictions(ours, examples) == expected
     with pytest.raises(ProjectError, match="exists"):
-        registry.copy(str(folder), str(folder), config)
+        stores.copy(str(folder), str(folder), config)
 
 
 def test_a_moved_project_still_loads_its_models(copied, tmp_path, monkeypatch, matrix):
-    before = registry.load_model(CHAMPION, settings.load()).run(matrix)[0]
+    before = stores.load_model(CHAMPION, settings.load()).run(matrix)[0]
     moved = copied.folder.rename(tmp_path / "moved here")
     use(moved, monkeypatch)
-    after = registry.load_model(CHAMPION, settings.load()).run(matrix)[0]
+    after = stores.load_model(CHAMPION, settings.load()).run(matrix)[0]
     np.testing.assert_array_equal(before, after)
 
 
@@ -113,7 +113,7 @@ def test_a_changed_artifact_in_the_registry_is_refused(copied):
     [artifact] = copied.folder.glob("mlartifacts/models/*/artifacts/artifacts/model/model.*")
     artifact.write_bytes(artifact.read_bytes()[:-1])
     with pytest.raises(ProjectError, match="not the file that was saved"):
-        registry.load_model(CHAMPION, settings.load())
+        stores.load_model(CHAMPION, settings.load())
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_a_changed_artifact_in_the_registry_is_refused(copied):
 )
 def test_a_model_that_is_not_there_is_named(untouched, uri, sentence):
     with pytest.raises(ProjectError, match=sentence):
-        registry.load_model(uri, settings.load())
+        stores.load_model(uri, settings.load())
 
 
 def test_files_that_are_gone_are_named(copied):
     shutil.rmtree(copied.folder / "mlartifacts")
     with pytest.raises(ProjectError, match="files are gone"):
-        registry.load_model(CHAMPION, settings.load())
+        stores.load_model(CHAMPION, settings.load())

@@ -5,7 +5,7 @@ from conftest import use
 
 from iris_flower_prediction import cli, settings
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import mlflow_store, registry
+from iris_flower_prediction.models import register, registry, stores
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +16,8 @@ def registered(trained, saved, tmp_path_factory):
         use(copy.folder, patch)
         config = settings.load()
         for number in (2, 3):
-            record = mlflow_store.Record({"number": number}, {config.training.metric: number})
-            assert mlflow_store.register(saved, record, config) == str(number)
+            record = register.Record({"number": number}, {config.training.metric: number})
+            assert register.register(saved, record, config) == str(number)
         return copy
 
 
@@ -35,7 +35,7 @@ def test_a_new_version_has_no_alias_and_its_digest(config, saved):
     newest = registry.history(config)[0]
     assert (newest.number, newest.aliases, newest.tags.get("verdict")) == ("3", (), None)
     assert newest.metrics == {config.training.metric: 3.0}
-    model = registry.load_model(f"models:/{settings.PACKAGE}/3", config)
+    model = stores.load_model(f"models:/{settings.PACKAGE}/3", config)
     assert model.metadata["sha256"] == registry.read_metadata(saved)["sha256"]
     assert champion(config) == "1"
 
@@ -97,17 +97,17 @@ def test_an_empty_registry_has_no_history_and_no_champion(folder, capsys):
     assert "no model is registered" in capsys.readouterr().out
     assert registry.find(registry.CHAMPION, empty) is None
     with pytest.raises(ProjectError, match="train"):
-        registry.load_model(f"models:/{settings.PACKAGE}@champion", empty)
+        stores.load_model(f"models:/{settings.PACKAGE}@champion", empty)
 
 
 def test_a_copy_holds_what_the_registry_had_and_overwrites_nothing(config, tmp_path):
     target = tmp_path / "copies" / "model"
-    registry.copy(f"models:/{settings.PACKAGE}/2", str(target), config)
-    assert registry.load_model(str(target), config).version == "2"
+    stores.copy(f"models:/{settings.PACKAGE}/2", str(target), config)
+    assert stores.load_model(str(target), config).version == "2"
     assert [path.name for path in target.parent.iterdir()] == ["model"]
     with pytest.raises(ProjectError, match="exists"):
-        registry.copy(f"models:/{settings.PACKAGE}/1", str(target), config)
-    assert registry.load_model(str(target), config).version == "2"
+        stores.copy(f"models:/{settings.PACKAGE}/1", str(target), config)
+    assert stores.load_model(str(target), config).version == "2"
 
 
 def test_a_damaged_version_is_not_copied(config, tmp_path):
@@ -115,5 +115,5 @@ def test_a_damaged_version_is_not_copied(config, tmp_path):
     for artifact in root.glob("mlartifacts/models/*/artifacts/artifacts/**/model.*"):
         artifact.write_bytes(b"damaged")
     with pytest.raises(ProjectError, match="not the file that was saved"):
-        registry.copy(f"models:/{settings.PACKAGE}/1", str(tmp_path / "copy"), config)
+        stores.copy(f"models:/{settings.PACKAGE}/1", str(tmp_path / "copy"), config)
     assert not (tmp_path / "copy").exists()

@@ -7,64 +7,29 @@ import pytest
 
 from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import packaged, predict, registry
-from iris_flower_prediction.models.registry import open_store
-from iris_flower_prediction.models.stores import parse
+from iris_flower_prediction.models import packaged, predict, stores
 
 
 @pytest.mark.parametrize(
-    ("text", "store", "version"),
+    ("uri", "told"),
     [
-        ("models:/flowers", "models:/flowers", ""),
-        ("models:/flowers@champion", "models:/flowers", "@champion"),
-        ("models:/flowers/3", "models:/flowers", "3"),
-        ("s3://bucket/a/flowers", "s3://bucket/a/flowers", ""),
-        ("s3://bucket/a/flowers@v1.2-rc_1", "s3://bucket/a/flowers", "@v1.2-rc_1"),
-        ("s3://bucket/a/flowers/12", "s3://bucket/a/flowers", "12"),
-        ("gs://bucket/2026", "gs://bucket/2026", ""),
-        ("abfs://box@account/flowers", "abfs://box@account/flowers", ""),
-        ("abfs://box@account/flowers@old", "abfs://box@account/flowers", "@old"),
-        ("sqlite:///models.db#flowers", "sqlite:///models.db#flowers", ""),
-        ("sqlite:///models.db#flowers/3", "sqlite:///models.db#flowers", "3"),
-        ("postgresql://u:p@host/db#flowers@old", "postgresql://u:p@host/db#flowers", "@old"),
-        ("postgresql://u:p@host/db", "postgresql://u:p@host/db", ""),
-        ("some/where/flowers@champion", "some/where/flowers", "@champion"),
-        ("file:///some/where@champion", "file:///some/where", "@champion"),
-        ("runs/3", "runs/3", ""),
-        ("a@b/flowers", "a@b/flowers", ""),
+        ("typo/models", "holds no model"),
+        ("sqlite:///typo.db#flowers", "holds no model"),
+        ("sqlite+pysqlite:///typo.db#flowers", "holds no model"),
+        ("models:/typo@champion", "there is no such model"),
+        ("models:/", "there is no such model"),
+        ("typo://host/flowers", "typo:// is no model store"),
     ],
 )
-def test_a_connection_string_is_a_store_and_a_version(text, store, version, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    reference = parse(text)
-    assert reference == (store, version)
-    assert str(reference) == text
-
-
-def test_a_number_behind_a_folder_is_a_version_only_where_there_are_versions(tmp_path):
-    assert parse(str(tmp_path / "3")).version == ""
-    (tmp_path / "versions").mkdir()
-    assert parse(str(tmp_path / "3")) == (str(tmp_path), "3")
-
-
-@pytest.mark.parametrize(
-    "store", ["typo/models", "sqlite:///typo.db#flowers", "sqlite+pysqlite:///typo.db#flowers"]
-)
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["history", "--store", "{store}"],
-        ["promote", "1", "--store", "{store}"],
-        ["rollback", "--store", "{store}"],
-        ["copy", "{store}@champion", "here"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_store_that_is_not_there_is_named_and_not_made(store, words, folder, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [["copy", "{}", "here"], ["score", "--model", "{}"]])
+def test_a_place_without_a_model_is_named_and_not_made(
+    uri, told, words, folder, monkeypatch, capsys
+):
     monkeypatch.chdir(folder)
-    assert cli.main([word.format(store=store) for word in words]) == 2
-    said = capsys.readouterr().err
-    assert "typo" in said and "there is no" in said
+    (folder / "data/raw").mkdir(parents=True)
+    (folder / "data/raw/example.csv").write_text("")
+    assert cli.main([word.format(uri) for word in words]) == 2
+    assert told in capsys.readouterr().err
     assert not [*folder.glob("typo*"), *folder.glob("here")]
 
 
@@ -74,19 +39,11 @@ def test_a_registry_that_is_not_there_is_not_made(words, folder, capsys):
     assert not list(folder.glob("*.db"))
 
 
-def test_a_folder_that_is_there_is_no_alias(tmp_path):
-    (tmp_path / "me@home").mkdir()
-    assert parse(str(tmp_path / "me@home")).version == ""
-
-
 @pytest.mark.parametrize(
     "words",
     [
         ["copy", "postgresql://app:s3cret@host/db#flowers@champion", "somewhere"],
         ["copy", "somewhere", "postgresql://app:s3cret@host/db#flowers@champion"],
-        ["history", "--store", "postgresql://app:s3cret@host/db#flowers"],
-        ["promote", "1", "--store", "postgresql://app:s3cret@host/db#flowers"],
-        ["rollback", "--store", "postgresql://app:s3cret@host/db#flowers"],
         ["score", "--model", "postgresql://app:s3cret@host/db#flowers@champion"],
         ["serve", "--model", "postgresql://app:s3cret@host/db#flowers@champion"],
         ["follow", "postgresql://app:s3cret@host/db#flowers@champion", "data/served"],
@@ -104,13 +61,13 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(folder, word
     "uri", ["postgresql+pg8000://app@/db?unix_sock=/run/x#flowers", "models:/a", "s3://b/c", "a/b"]
 )
 def test_what_has_no_password_is_taken_as_it_is(uri):
-    assert registry.typed(uri) == uri
+    assert stores.typed(uri) == uri
 
 
 def test_no_password_is_kept_with_a_model(saved, tmp_path, config):
-    assert registry.named("s3://bucket/models@champion") == "s3://bucket/models@champion"
-    assert registry.named("sqlite:///models.db#flowers") == "sqlite:///models.db#flowers"
-    shown = registry.named("postgresql+pg8000://app:s3cret@host/db#flowers@champion")
+    assert stores.named("s3://bucket/models@champion") == "s3://bucket/models@champion"
+    assert stores.named("sqlite:///models.db#flowers") == "sqlite:///models.db#flowers"
+    shown = stores.named("postgresql+pg8000://app:s3cret@host/db#flowers@champion")
     assert "s3cret" not in shown
     assert shown.endswith("#flowers@champion")
 

@@ -7,7 +7,7 @@ from conftest import QUICK
 
 from iris_flower_prediction import cli, settings
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.models import export, registry
+from iris_flower_prediction.models import export, registry, stores
 from iris_flower_prediction.models.predict import make_predictions
 from iris_flower_prediction.tables import reader
 from iris_flower_prediction.training import train
@@ -28,7 +28,7 @@ def with_training(config, **changes):
 
 def test_train_register_load_predict(untouched):
     """The session's training was `train` on the command line; its champion predicts."""
-    model = registry.load_model(CHAMPION, settings.load())
+    model = stores.load_model(CHAMPION, settings.load())
     assert (model.name, str(model.version)) == (settings.PACKAGE, "1")
     rows = reader.read("data/raw/example.csv", CONTRACT)
     assert len(make_predictions(model, rows)) == rows.num_rows > 0

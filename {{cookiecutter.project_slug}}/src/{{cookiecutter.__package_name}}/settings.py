@@ -57,7 +57,8 @@ def absolute(uri: str, base: Path) -> str:
         return f"{found[0]}{base / file}{mark}{what}"
     if uri.startswith("file:"):
         return url2pathname(urlsplit(uri).path)
-    return uri if "://" in uri or uri.startswith("models:/") else str((base / uri).resolve())
+    elsewhere = "://" in uri or uri.startswith(("models:/", "runs:/"))
+    return uri if elsewhere else str((base / uri).resolve())
 
 
 Location = Annotated[

@@ -9,7 +9,7 @@ from conftest import PACKAGE, SECONDS
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
-from {{ cookiecutter.__package_name }}.models import registry
+from {{ cookiecutter.__package_name }}.models import stores
 from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
 # What somebody writes who knows MLflow and not this project.
@@ -48,4 +48,4 @@ def test_a_changed_artifact_is_refused(champion, tmp_path):
     artifact = next((tmp_path / "model").glob("model.*"))
     artifact.write_bytes(artifact.read_bytes() + b" ")
     with pytest.raises(ProjectError, match="is not the file that was saved"):
-        registry.load_model(str(tmp_path / "model"), settings.load())
+        stores.load_model(str(tmp_path / "model"), settings.load())

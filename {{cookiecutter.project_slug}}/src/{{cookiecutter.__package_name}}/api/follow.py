@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .. import settings
 from ..errors import ProjectError, brief
-from ..models import predict, registry
+from ..models import predict, stores
 from ..settings import Settings
 from ..tables.json_files import read_json, write_json
 from ..tables.locks import only_one
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
-    source = registry.typed(arguments.source) if arguments.source else config.models.uri
+    source = stores.typed(arguments.source) if arguments.source else config.models.uri
     folder = Path(arguments.folder).absolute()
     # One that has lost its API ends within seconds.
     with only_one("follow", folder, f"`follow` of {folder}", 2 * END_SECONDS):
@@ -120,20 +120,20 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
     :param again: copy it in any case.
     :raises UnfitError: the registry names a model that cannot be had, or does not pass.
     """
-    name = registry.identify(source, config)
+    name = stores.identify(source, config)
     there = (folder / name / predict.METADATA).is_file()
     if there and not again and predict.current(folder).name == name:
         return
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)
     try:
-        registry.copy(source, str(incoming), config)
+        stores.copy(source, str(incoming), config)
         _try(incoming, config)
     except Exception as error:  # see is_whole
         raise UnfitError(name, brief(error)) from error
     found = predict.read_metadata(incoming)
     # The alias may have moved in between: the copy says itself which version it is.
-    name = registry.label(found)
+    name = stores.label(found)
     shutil.rmtree(folder / name, ignore_errors=True)
     incoming.rename(folder / name)
     write_json(folder / predict.CURRENT, {"folder": name})

@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from .. import settings
 from ..errors import ProjectError
-from ..models import predict, registry
+from ..models import predict, stores
 from ..settings import PACKAGE, Settings
 from . import metrics
 from .auth import Authenticator
@@ -97,7 +97,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         "api.port": arguments.port,
         "api.workers": arguments.workers,
         "models.uri": arguments.model
-        and settings.absolute(registry.typed(arguments.model), Path.cwd()),
+        and settings.absolute(stores.typed(arguments.model), Path.cwd()),
     }
     settings.override(given)
     config = settings.load()
@@ -109,7 +109,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _model_folder(config: Settings, stack: ExitStack) -> Path:
     """Where the workers find the model; for one in a registry a process keeps it in step."""
-    if registry.model_folder(config.models.uri):
+    if stores.model_folder(config.models.uri):
         return Path(config.models.uri)
     folder = Path(config.api.models)
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import ProjectError
-from ..models import registry
+from ..models import stores
 from ..settings import Settings
 from ..tables.databases import identity, local_path
 from ..tables.files import files, format_of
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = Request(
         settings.absolute(arguments.input or config.batch.input, Path.cwd()),
         settings.absolute(arguments.output or config.batch.output, Path.cwd()),
-        registry.typed(arguments.model) if arguments.model else config.models.uri,
+        stores.typed(arguments.model) if arguments.model else config.models.uri,
         arguments.format,
         arguments.run_id,
         arguments.force,
@@ -169,7 +169,7 @@ def score(
         rejected = rejected_file(config, run_id)
         if rejected.exists() and read_json(owner(rejected)) not in (None, {"output": str(output)}):
             raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
-        model = registry.load_model(request.model, config)
+        model = stores.load_model(request.model, config)
         try:
             run = Run(run_id, request.input, output, request.model, model, config, paths, window)
             manifest = run.execute()

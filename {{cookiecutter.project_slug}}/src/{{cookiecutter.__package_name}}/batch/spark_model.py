@@ -16,7 +16,7 @@ import numpy as np
 
 from ..contract import CONTRACT
 from ..errors import ProjectError
-from ..models import registry
+from ..models import stores
 from ..models.predict import Model, open_model, read_metadata
 from ..settings import Settings
 
@@ -60,11 +60,11 @@ def function(spark, uri: str, model: Model, config: Settings, work: Path):
     from mlflow import pyfunc
     from mlflow.exceptions import MlflowException
 
-    folder = Path(registry.copy(uri, str(work / "model"), config))
+    folder = Path(stores.copy(uri, str(work / "model"), config))
     sha256 = read_metadata(folder)["sha256"]
     if sha256 != model.metadata["sha256"]:
         what = "has changed since the run began: start it again"
-        raise ProjectError(f"{registry.named(uri)} {what}.")
+        raise ProjectError(f"{stores.named(uri)} {what}.")
     target = work / "mlflow-model"
     pyfunc.save_model(
         str(target),

@@ -45,7 +45,7 @@ def unpack(content: bytes, sha256: str, folder: Path, where: str) -> None:
     if found != sha256:
         raise ProjectError(
             f"{where} is not what was saved (SHA-256 {found[:12]}…, recorded {sha256[:12]}…): "
-            "roll back, or copy the model there again."
+            "copy the model there again."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -1,286 +1,268 @@
-"""Models by connection string: load, copy, promote, roll back; stores.py says what may be named.
+"""MLflow's registry: versions of models, their aliases, and the runs that made them.
 
-A connection string names a version in a store, or the folder of one model, such as the one that an
-image holds. Every load checks the serving artifact's SHA-256 before anything is deserialized.
+It imports mlflow, which only ``train`` and ``models:/`` or ``runs:/`` need.
 """
 
+import re
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import ProjectError
+from ..errors import ProjectError, brief
 from ..settings import PACKAGE, Settings
-from ..tables.databases import has_password, local_path, parsed, redacted
-from .predict import Model, current, open_model, read_metadata, self_test, write_metadata
-from .stores import (
-    CHALLENGER,
-    CHAMPION,
-    NoSuchModelError,
-    NoSuchStoreError,
-    Reference,
-    Store,
-    Version,
-    is_cloud,
-    is_store,
-    parse,
-)
+from ..tables.databases import exists, redacted
+from .mlflow_client import client, reached
+from .predict import METADATA, open_model, self_test, write_metadata
+from .register import Record, register
 
-# Where `train` registers what it makes.
-TRAINED = f"models:/{PACKAGE}"
+CHAMPION, CHALLENGER = "champion", "challenger"
+NAMED = re.compile(r"models:/([^/@]+)(?:@([A-Za-z0-9][A-Za-z0-9_.-]{0,99})|/(\d+))?")
+# Versions that are listed at most, the newest; enough for one a day over years.
+MOST_LISTED = 1_000
+# What MLflow answers for a model, a version or an alias that is not there.
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-def load_model(connection_string: str, settings: Settings) -> Model:
-    """The verified model that a connection string names.
+@dataclass(frozen=True)
+class Version:
+    """A version of a model; ``sha256`` is of its serving artifact, ``created`` in UTC.
 
-    From MLflow's registry it is an ``mlflow.pyfunc.PythonModel``; from elsewhere it has the same
-    interface without that base, so that mlflow need not be installed.
-
-    :raises ProjectError: no such model, or it is not the one that was saved.
+    ``tags`` may change later, the others never do. ``metrics`` are there in a ``history``.
     """
-    with _opened(connection_string, settings) as (_, model):
-        if not connection_string.startswith("models:/"):
-            return model
-        from .mlflow_model import RegisteredModel
 
-        return RegisteredModel(model)
-
-
-def identify(connection_string: str, settings: Settings) -> str:
-    """The label of the model that a connection string names now, without loading it."""
-    folder = model_folder(connection_string)
-    if folder:
-        return label(read_metadata(folder))
-    _, version = _find(connection_string, settings)
-    return label({"sha256": version.sha256, "version": version.number})
+    number: str
+    sha256: str
+    created: datetime
+    aliases: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
-def label(metadata: dict) -> str:
-    """A model's version and the start of its digest, as the name of a folder."""
-    return f"{metadata.get('version', 'model')}-{metadata['sha256'][:12]}"
+def history(settings: Settings, name: str = PACKAGE) -> list[Version]:
+    """Every version of a model, newest first; none where there is no registry yet."""
+    if not exists(settings.models.tracking_uri):
+        return []
+    tracking = client(settings)
+    with reached(settings):
+        order = ["version_number DESC"]
+        found = tracking.search_model_versions(f"name = '{name}'", MOST_LISTED, order)
+        # A search leaves the aliases out; the model itself knows them all.
+        aliases = tracking.get_registered_model(name).aliases if found else {}
+        return [
+            _told(
+                each,
+                [alias for alias, number in aliases.items() if str(number) == str(each.version)],
+                tracking.get_run(each.run_id).data.metrics if each.run_id else {},
+            )
+            for each in found
+        ]
 
 
-def model_folder(connection_string: str) -> Path | None:
-    """The folder of one model that a connection string names; None where it names a store."""
-    if connection_string.startswith("models:/"):
-        return None
-    path = local_path(connection_string)
-    if path is None or parse(connection_string).version or is_store(path):
-        return None
-    return current(path)
+def find(alias: str, settings: Settings, name: str = PACKAGE) -> Version | None:
+    """The version behind an alias, None if there is none."""
+    return _look_up(f"models:/{name}@{alias}", settings)
 
 
-def store_of(connection_string: str) -> str | None:
-    """The store of a version that a connection string names; None for the folder of one model."""
-    return None if model_folder(connection_string) else parse(connection_string).store
+def version(uri: str, settings: Settings) -> Version:
+    """The version that ``models:/NAME@ALIAS``, ``models:/NAME/3`` or ``models:/NAME`` names.
 
-
-def copy(source: str, target: str, settings: Settings) -> str:
-    """Copy a verified model with its metadata, and verify it on arrival; returns what names it.
-
-    :param target: a new folder, or a store: there it becomes the next version, and bears the alias
-        behind ``@`` if there is one. What bears the alias already is not copied again.
+    :raises ProjectError: there is none.
     """
-    with _opened(source, settings) as (folder, model):
-        to = model_folder(target)
-        if to:
-            return str(_to_folder(folder, model.metadata, to, settings))
-        return _to_store(folder, model.metadata, parse(target), named(source), settings)
+    if found := _look_up(uri, settings):
+        return found
+    raise ProjectError(
+        f"{uri}: there is no such model in the registry {redacted(settings.models.tracking_uri)}; "
+        "`history` lists what there is, `train` makes one."
+    )
 
 
-def _to_folder(folder: Path, metadata: dict, to: Path, settings: Settings) -> Path:
-    """A new folder, whole or not at all."""
-    if to.exists():
-        raise ProjectError(f"{to} exists: remove it, or copy to another folder.")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".copy-") as unfinished:
-        staged = Path(shutil.copytree(folder, Path(unfinished) / to.name))
-        write_metadata(staged, metadata)
-        open_model(staged, allow_pickle=settings.models.allow_pickle)
-        staged.rename(to)
-    return to
+def _look_up(uri: str, settings: Settings) -> Version | None:
+    from mlflow.exceptions import MlflowException
+
+    named = NAMED.fullmatch(uri)
+    if not named or not exists(settings.models.tracking_uri):
+        return None
+    name, alias, number = named.groups()
+    alias = alias or (None if number else CHAMPION)
+    tracking = client(settings)
+    with reached(settings):
+        try:
+            if number:
+                return _told(tracking.get_model_version(name, number))
+            return _told(tracking.get_model_version_by_alias(name, alias), [alias])
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
 
 
-def _to_store(folder: Path, metadata: dict, to: Reference, source: str, settings: Settings) -> str:
-    """A new version; its alias is set after the version has proven itself there."""
-    if to.version and not to.version.startswith("@"):
-        raise ProjectError(f"{to}: a store numbers its versions itself; name none.")
-    store, alias = open_store(to.store, settings), to.version[1:]
-    bearer = _bearer(store, alias) if alias else None
-    if bearer and bearer.sha256 == metadata["sha256"]:
-        with suppress(ProjectError):  # what was damaged since is copied again
-            return _arrived(Reference(to.store, bearer.number), metadata["sha256"], settings)
+def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version:
+    """What we know of MLflow's own record of a version."""
+    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+    tags = dict(found.tags)
+    number, sha256 = str(found.version), tags.get("sha256", "")
+    return Version(number, sha256, created, tuple(sorted(aliases)), tags, metrics or {})
+
+
+def known(uri: str, settings: Settings) -> dict:
+    """What the registry itself knows of a model: its digest, version and alias."""
+    if uri.startswith("runs:/"):
+        with reached(settings):
+            tags = client(settings).get_run(uri.split("/")[1]).data.tags
+        if "sha256" not in tags:
+            raise ProjectError(f"{uri}: this run has logged no model of this project.")
+        return {"sha256": tags["sha256"]}
+    found = version(uri, settings)
+    alias = {"alias": found.aliases[0]} if found.aliases else {}
+    return {"sha256": found.sha256, "version": found.number} | alias
+
+
+def fetch(uri: str, folder: Path, settings: Settings) -> dict:
+    """Write the files of a model to ``folder``; returns what is ``known`` of it.
+
+    :raises ProjectError: there is no such model, or its files cannot be had.
+    """
+    of_it, tracking = known(uri, settings), client(settings)
+    import mlflow
+
+    try:
+        source = uri
+        if "version" in of_it:
+            name = NAMED.fullmatch(uri)[1]
+            source = tracking.get_model_version_download_uri(name, of_it["version"])
+        with tempfile.TemporaryDirectory() as temporary:
+            # Not the code, which is for whoever has MLflow and not this project.
+            artifacts = f"{source.rstrip('/')}/artifacts"
+            downloaded = mlflow.artifacts.download_artifacts(artifacts, dst_path=temporary)
+            model = next(path.parent for path in Path(downloaded).rglob(METADATA))
+            shutil.copytree(model, folder, dirs_exist_ok=True)
+    except Exception as error:  # of whatever library reads the storage
+        if not _says_gone(error):
+            raise ProjectError(f"{uri}: its files cannot be had: {brief(error)}.") from error
+        gone = "its files are not there; roll back or train again"
+        raise ProjectError(f"{uri}: {gone}.") from None
+    return of_it
+
+
+def receive(folder: Path, metadata: dict, target: str, source: str, settings: Settings) -> str:
+    """Register a copied model as the next version, unless the alias of ``target`` has it already;
+    the alias is set after the version has proven itself.
+
+    :raises ProjectError: ``target`` names a number, which the registry gives itself.
+    """
+    named = NAMED.fullmatch(target)
+    if not named or named[3]:
+        raise ProjectError(f"{target}: give models:/NAME or models:/NAME@ALIAS to copy to.")
+    name, alias = named[1], named[2]
+    bearer = find(alias, settings, name) if alias else None
+    if bearer and bearer.sha256 == metadata["sha256"] and _is_whole(name, bearer, settings):
+        return f"models:/{name}/{bearer.number}"
     came_from = f"copied from {source}"
     if "version" in metadata:
         came_from += f", version {metadata['version']}"
-    # There it has another number.
-    kept = {key: value for key, value in metadata.items() if key not in ("version", "alias")}
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(shutil.copytree(folder, Path(temporary) / "model"))
+        # There it has another number.
+        kept = {key: value for key, value in metadata.items() if key not in ("version", "alias")}
         write_metadata(staged, kept)
-        number = store.save(staged, {"contract": kept["contract"], "source": came_from})
-    arrived = _arrived(Reference(to.store, number), metadata["sha256"], settings)
+        record = Record(metrics=metadata.get("metrics", {}))
+        number = register(staged, record, settings, name, {"source": came_from})
+    _prove(f"models:/{name}/{number}", settings)
     if alias == CHAMPION:
-        promote(number, came_from, settings, to.store)
+        promote(number, came_from, settings, name)
     elif alias:
-        store.set_alias(alias, number)
-    return arrived
+        _set_alias(name, alias, number, settings)
+    return f"models:/{name}/{number}"
 
 
-def _arrived(there: Reference, sha256: str, settings: Settings) -> str:
-    """What names a version, which has that digest and proves itself."""
-    with _opened(str(there), settings, sha256) as (_, model):
-        self_test(model)
-    return str(there)
+def _is_whole(name: str, bearer: Version, settings: Settings) -> bool:
+    try:
+        _prove(f"models:/{name}/{bearer.number}", settings)
+    except ProjectError:  # what was damaged since is copied again
+        return False
+    return True
 
 
-def promote(version: str, reason: str, settings: Settings, store: str = TRAINED) -> None:
+def _prove(uri: str, settings: Settings) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        sha256 = fetch(uri, Path(temporary), settings).get("sha256")
+        self_test(open_model(Path(temporary), sha256, settings.models.allow_pickle))
+
+
+def promote(number: str, reason: str, settings: Settings, name: str = PACKAGE) -> None:
     """Make a version the champion; it remembers whom it replaced, for ``rollback``."""
-    opened = open_store(store, settings)
-    chosen, champion = opened.version(version), _bearer(opened, CHAMPION)
+    chosen = version(f"models:/{name}/{number}", settings)
+    champion, challenger = (find(alias, settings, name) for alias in (CHAMPION, CHALLENGER))
     if champion and champion.number == chosen.number:
-        raise ProjectError(f"version {version} is the champion already.")
+        raise ProjectError(f"version {number} is the champion already.")
     tags = {"verdict": "promoted", "reason": reason, "promoted_at": now()}
     if champion:
         tags["replaced"] = champion.number
-    opened.tag(chosen.number, tags)
-    opened.set_alias(CHAMPION, chosen.number)
-    challenger = _bearer(opened, CHALLENGER)
+    _tag(name, chosen.number, tags, settings)
+    _set_alias(name, CHAMPION, chosen.number, settings)
     if challenger and challenger.number == chosen.number:
-        opened.drop_alias(CHALLENGER)
+        with reached(settings):
+            client(settings).delete_registered_model_alias(name, CHALLENGER)
 
 
-def rollback(settings: Settings, store: str = TRAINED) -> tuple[str, str]:
+def rollback(settings: Settings, name: str = PACKAGE) -> tuple[str, str]:
     """Put the previous champion back; returns the versions (from, to)."""
-    opened = open_store(store, settings)
-    champion = opened.version(f"@{CHAMPION}")
+    champion = version(f"models:/{name}@{CHAMPION}", settings)
     previous = champion.tags.get("replaced")
     if not previous:
-        raise ProjectError(f"{named(store)}: there is no previous champion; see `history`.")
-    load_model(str(Reference(store, previous)), settings)
-    opened.set_alias(CHAMPION, previous)
+        raise ProjectError(f"models:/{name}: there is no previous champion; see `history`.")
+    _prove(f"models:/{name}/{previous}", settings)
+    _set_alias(name, CHAMPION, previous, settings)
     reason = f"rolled back to version {previous} at {now()}"
     # Whom it had replaced is forgotten: the next rollback goes on backwards, and never to and fro.
-    opened.tag(champion.number, {"verdict": "rolled back", "reason": reason, "replaced": ""})
+    tags = {"verdict": "rolled back", "reason": reason, "replaced": ""}
+    _tag(name, champion.number, tags, settings)
     return champion.number, previous
 
 
-def history(settings: Settings, store: str = TRAINED) -> list[Version]:
-    """Every version, newest first; none where there is no such store."""
-    try:
-        return open_store(store, settings).versions()
-    except NoSuchStoreError:
-        return []
+def set_challenger(number: str, settings: Settings) -> None:
+    _set_alias(PACKAGE, CHALLENGER, number, settings)
 
 
-def find(alias: str, settings: Settings, store: str = TRAINED) -> Version | None:
-    """The version behind an alias, None if there is none."""
-    return _bearer(open_store(store, settings), alias)
+def set_verdict(number: str, verdict: str, reason: str, settings: Settings) -> None:
+    _tag(PACKAGE, number, {"verdict": verdict, "reason": reason}, settings)
 
 
-def set_challenger(version: str, settings: Settings) -> None:
-    open_store(TRAINED, settings).set_alias(CHALLENGER, version)
-
-
-def set_verdict(version: str, verdict: str, reason: str, settings: Settings) -> None:
-    open_store(TRAINED, settings).tag(version, {"verdict": verdict, "reason": reason})
-
-
-def require_fit(version: str, force: bool, settings: Settings, store: str = TRAINED) -> None:
+def require_fit(number: str, force: bool, settings: Settings, name: str = PACKAGE) -> None:
     """Refuse a version that cannot be loaded, or that was rejected unless ``force`` is given."""
-    load_model(str(Reference(store, version)), settings)
-    tags = open_store(store, settings).version(version).tags
+    tags = version(f"models:/{name}/{number}", settings).tags
+    _prove(f"models:/{name}/{number}", settings)
     if tags.get("verdict") == "rejected" and not force:
-        raise ProjectError(f"version {version} was rejected: {tags['reason']}; or --force.")
-
-
-def open_store(uri: str, settings: Settings) -> Store:
-    """The store that the first part of a ``Reference`` names.
-
-    :raises ProjectError: there is no such kind of store.
-    """
-    if uri.startswith("models:/"):
-        from .mlflow_store import MLflowStore
-
-        return MLflowStore(uri.removeprefix("models:/"), settings)
-    folder = local_path(uri)
-    if folder or is_cloud(uri):
-        from .object_store import ObjectStore
-
-        return ObjectStore(uri, folder, settings.models.allow_http)
-    if not _has_dialect(uri):
-        scheme = uri.partition("://")[0]
-        raise ProjectError(f"{scheme}:// is no model store; docs/models.md lists what there is.")
-    from .sql_store import SQLStore
-
-    url, _, name = uri.partition("#")
-    return SQLStore(url, name or PACKAGE)
-
-
-def named(connection_string: str) -> str:
-    """A connection string as messages and records may show it, without a password."""
-    if connection_string.startswith("models:/") or is_cloud(connection_string):
-        return connection_string
-    return redacted(connection_string)
-
-
-def typed(connection_string: str) -> str:
-    """A connection string from the command line, where everybody could read a password."""
-    if has_password(connection_string):
-        raise ProjectError(
-            f"{named(connection_string)}: whoever lists the processes of this machine sees the "
-            "password: give it as the setting models.uri, by APP__MODELS__URI or a file of secrets."
-        )
-    return connection_string
+        raise ProjectError(f"version {number} was rejected: {tags['reason']}; or --force.")
 
 
 def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _has_dialect(uri: str) -> bool:
-    """Whether SQLAlchemy knows the scheme of a URL."""
-    from sqlalchemy.exc import NoSuchModuleError
-
-    try:
-        parsed(uri).get_dialect()
-    except (ProjectError, NoSuchModuleError):
-        return False
-    except ImportError:
-        return True  # only its driver is missing, which `connect` will say
-    return True
+def _set_alias(name: str, alias: str, number: str, settings: Settings) -> None:
+    with reached(settings):
+        client(settings).set_registered_model_alias(name, alias, number)
 
 
-def _bearer(store: Store, alias: str) -> Version | None:
-    try:
-        return store.version(f"@{alias}")
-    except NoSuchModelError:
-        return None
+def _tag(name: str, number: str, tags: dict[str, str], settings: Settings) -> None:
+    with reached(settings):
+        for key, value in tags.items():
+            client(settings).set_model_version_tag(name, number, key, value)
 
 
-def _find(connection_string: str, settings: Settings) -> tuple[Store, Version]:
-    reference = parse(connection_string)
-    store = open_store(reference.store, settings)
-    return store, store.version(reference.version or f"@{CHAMPION}")
+def _says_gone(error: Exception) -> bool:
+    """Whether a storage of artifacts answers that there is no such thing."""
+    from mlflow.exceptions import MlflowException
 
-
-@contextmanager
-def _opened(connection_string: str, settings: Settings, expected: str | None = None):
-    """A copy of a model's folder, and the verified model, whose metadata names its version."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, known = Path(temporary) / "model", {}
-        source = model_folder(connection_string)
-        if source:
-            read_metadata(source)
-            folder = source
-        else:
-            store, version = _find(connection_string, settings)
-            store.fetch(version, folder)
-            expected = expected or version.sha256 or None
-            known = {"version": version.number}
-            if alias := parse(connection_string).version.partition("@")[2]:
-                known["alias"] = alias
-        model = open_model(folder, expected, settings.models.allow_pickle)
-        model.metadata.update(known)
-        yield folder, model
+    if isinstance(error, MlflowException):
+        return error.error_code in ABSENT
+    answer = getattr(error, "response", None)  # of a server, or of S3
+    if answer is not None:
+        return getattr(answer, "status_code", None) == 404
+    # MLflow's own OSError for a folder that is not there has no number.
+    return isinstance(error, StopIteration | FileNotFoundError) or (
+        type(error) is OSError and error.errno is None
+    )

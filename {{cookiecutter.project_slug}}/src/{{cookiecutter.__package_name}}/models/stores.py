@@ -1,120 +1,192 @@
-"""The stores that keep versions of a model, and the connection strings that name them.
+"""Models by connection string: load one, or copy it elsewhere.
 
-========================================  =====================================================
-``models:/NAME``                          MLflow's registry at ``models.tracking_uri``
-``s3://…``, ``gs://…``, ``abfs://…``      cloud storage; everything below that path is the store
-``postgresql+pg8000://…#NAME``            a database, by SQLAlchemy URL; SQLite too
-``some/folder``, ``file:///…``            a folder
-========================================  =====================================================
+=========================================  =====================================================
+``models:/NAME@ALIAS``, ``models:/NAME/3``  a version in MLflow's registry, ``@champion`` if none
+``runs:/RUN/model``                        what a run of MLflow's has logged
+``some/folder``, ``file:///…``             a folder, such as the one that an image holds
+``s3://…``, ``gs://…``, ``abfs://…``       cloud storage
+``postgresql+pg8000://…#NAME``             a row of a database, by SQLAlchemy URL; SQLite too
+=========================================  =====================================================
 
-Behind the store, ``@ALIAS`` or ``/NUMBER`` names a version; ``@champion`` where neither is given.
+Only the registry has versions; everywhere else one URI holds one model, whole or not at all. Every
+load checks the serving artifact's SHA-256 before anything is deserialized.
 """
 
-import re
-from dataclasses import dataclass, field
-from datetime import datetime
+import shutil
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..errors import ProjectError
-from ..tables.databases import CLOUD, local_path
+from ..settings import Settings
+from ..tables.databases import CLOUD, has_password, local_path, parsed, redacted
+from .packaged import digest, pack, unpack
+from .predict import METADATA, Model, current, open_model, read_metadata, self_test, write_metadata
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-# Where the store's own name begins: behind the database, the host or bucket, or at once.
-PARTS = re.compile(r"([^#]*#|models:/|[a-z][a-z0-9+]*://[^/]*/?|)(.*)", re.DOTALL)
-VERSIONED = re.compile(r"(.*?)(?:@([A-Za-z0-9][A-Za-z0-9_.-]{0,99})|(?<=.)/(\d+))?", re.DOTALL)
-# Versions that a store lists at most, the newest; enough for one a day over years.
-MOST_LISTED = 1_000
-
-
-class NoSuchModelError(ProjectError):
-    """The store answers, and has no such model."""
-
-
-class NoSuchStoreError(NoSuchModelError):
-    """There is no such store, and so no model in it."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version in a store.
-
-    ``sha256`` is of the serving artifact, ``size`` in bytes, ``created`` in UTC. ``tags`` may
-    change later, the others never do. ``metrics`` are there where all versions are listed.
-    """
-
-    number: str
-    sha256: str
-    size: int | None
-    created: datetime
-    aliases: tuple[str, ...] = ()
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
+OF_MLFLOW = ("models:/", "runs:/")
 
 
 class Store(Protocol):
-    """What every store can do. All of it raises ProjectError where the store cannot be reached.
+    """Where one model is kept outside of a folder. What cannot be reached is a ProjectError."""
 
-    Only ``save`` makes a store that is not there; the others raise NoSuchStoreError.
-    """
+    def metadata(self) -> dict:
+        """The metadata of the model, with ``package``, the SHA-256 of its bytes.
 
-    def versions(self) -> list[Version]:
-        """All versions, newest first, at most MOST_LISTED."""
-
-    def version(self, reference: str) -> Version:
-        """The version behind ``@alias`` or with a number.
-
-        :raises NoSuchModelError: there is none.
+        :raises ProjectError: there is no model.
         """
 
-    def fetch(self, version: Version, folder: Path) -> None:
-        """Write the files of a version to a folder; what was changed in the store is refused."""
+    def read(self) -> tuple[dict, bytes]:
+        """The metadata, and the bytes, of which the caller checks that they are what was saved."""
 
-    def save(self, folder: Path, tags: dict[str, str]) -> str:
-        """Keep the model in ``folder`` as a new version, whole or not at all; returns its number.
-
-        Its digest is recorded beside it.
-        """
-
-    def set_alias(self, alias: str, number: str) -> None: ...
-
-    def drop_alias(self, alias: str) -> None: ...
-
-    def tag(self, number: str, tags: dict[str, str]) -> None:
-        """Add tags to a version, or change them."""
+    def save(self, content: bytes, metadata: dict) -> None:
+        """Keep these in the place of what was there, in one step."""
 
 
-class Reference(NamedTuple):
-    """A store, and ``@alias``, a number, or an empty text for neither."""
+def load_model(connection_string: str, settings: Settings) -> Model:
+    """The verified model that a connection string names.
 
-    store: str
-    version: str
+    From MLflow it is an ``mlflow.pyfunc.PythonModel``; from elsewhere it has the same interface
+    without that base, so that mlflow need not be installed.
 
-    def __str__(self) -> str:
-        return self.store + (self.version if self.version[:1] in ("@", "") else f"/{self.version}")
-
-
-def parse(connection_string: str) -> Reference:
-    """Split a connection string into the store and the version in it.
-
-    A number is one only behind a store: ``models:/name/3``, but not the folder ``runs/3``.
+    :raises ProjectError: no such model, or it is not the one that was saved.
     """
-    path = None if connection_string.startswith("models:/") else local_path(connection_string)
-    if path and path.exists():
-        return Reference(connection_string, "")
-    where, rest = PARTS.fullmatch(connection_string).groups()
-    name, alias, number = VERSIONED.fullmatch(rest).groups()
-    if alias is not None:
-        return Reference(where + name, f"@{alias}")
-    if number is not None and (path is None or is_store(path.parent)):
-        return Reference(where + name, number)
-    return Reference(connection_string, "")
+    with _opened(connection_string, settings) as (_, model):
+        if not connection_string.startswith(OF_MLFLOW):
+            return model
+        from .mlflow_model import RegisteredModel
+
+        return RegisteredModel(model)
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder is a store of versions, as opposed to the folder of one model."""
-    return (folder / "versions").is_dir()
+def identify(connection_string: str, settings: Settings) -> str:
+    """The label of the model that a connection string names now, without loading it."""
+    if connection_string.startswith(OF_MLFLOW):
+        from . import registry
+
+        return label(registry.known(connection_string, settings))
+    if folder := model_folder(connection_string):
+        return label(read_metadata(folder))
+    return label(_store(connection_string, settings).metadata())
 
 
-def is_cloud(uri: str) -> bool:
-    return uri.partition("://")[0] in CLOUD
+def label(metadata: dict) -> str:
+    """A model's version and the start of its digest, as the name of a folder."""
+    return f"{metadata.get('version', 'model')}-{metadata['sha256'][:12]}"
+
+
+def model_folder(connection_string: str) -> Path | None:
+    """The folder that a connection string names; None where it names something else."""
+    if connection_string.startswith(OF_MLFLOW):
+        return None
+    path = local_path(connection_string)
+    return path and current(path)
+
+
+def copy(source: str, target: str, settings: Settings) -> str:
+    """Copy a verified model with its metadata, and verify it on arrival; returns what names it.
+
+    :param target: ``models:/NAME``, where it becomes the next version, and bears the alias behind
+        ``@`` if there is one; a new folder; or storage, where it replaces what was there. What is
+        there already is not copied again.
+    """
+    with _opened(source, settings) as (folder, model):
+        if target.startswith(OF_MLFLOW):
+            from . import registry
+
+            return registry.receive(folder, model.metadata, target, named(source), settings)
+        if to := local_path(target):
+            return str(_to_folder(folder, model.metadata, to, settings))
+        return _to_store(folder, model.metadata, target, settings)
+
+
+def _to_folder(folder: Path, metadata: dict, to: Path, settings: Settings) -> Path:
+    """A new folder, whole or not at all."""
+    if (to / METADATA).is_file() and read_metadata(to)["sha256"] == metadata["sha256"]:
+        open_model(to, allow_pickle=settings.models.allow_pickle)
+        return to
+    if to.exists():
+        raise ProjectError(f"{to} exists: remove it, or copy to another folder.")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".copy-") as unfinished:
+        staged = Path(shutil.copytree(folder, Path(unfinished) / to.name))
+        write_metadata(staged, metadata)
+        open_model(staged, allow_pickle=settings.models.allow_pickle)
+        staged.rename(to)
+    return to
+
+
+def _to_store(folder: Path, metadata: dict, to: str, settings: Settings) -> str:
+    """Keep a model in storage, after it has proven itself."""
+    self_test(open_model(folder, allow_pickle=settings.models.allow_pickle))
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(shutil.copytree(folder, Path(temporary) / "model"))
+        write_metadata(staged, metadata)
+        content = pack(staged)
+    _store(to, settings).save(content, metadata | {"package": digest(content)})
+    load_model(to, settings)
+    return to
+
+
+def _store(uri: str, settings: Settings) -> Store:
+    """:raises ProjectError: there is no such kind of store."""
+    scheme = uri.partition("://")[0]
+    if scheme in CLOUD:
+        from .cloud_store import CloudStore
+
+        return CloudStore(uri, settings.models.allow_http)
+    if not _has_dialect(uri):
+        raise ProjectError(f"{scheme}:// is no model store; docs/models.md lists what there is.")
+    from .sql_store import SQLStore
+
+    return SQLStore(uri)
+
+
+def named(connection_string: str) -> str:
+    """A connection string as messages and records may show it, without a password."""
+    others = connection_string.startswith(OF_MLFLOW)
+    if others or connection_string.partition("://")[0] in CLOUD:
+        return connection_string
+    return redacted(connection_string)
+
+
+def typed(connection_string: str) -> str:
+    """A connection string from the command line, where everybody could read a password."""
+    if has_password(connection_string):
+        raise ProjectError(
+            f"{named(connection_string)}: whoever lists the processes of this machine sees the "
+            "password: give it as the setting models.uri, by APP__MODELS__URI or a mounted secret."
+        )
+    return connection_string
+
+
+def _has_dialect(uri: str) -> bool:
+    """Whether SQLAlchemy knows the scheme of a URL."""
+    from sqlalchemy.exc import NoSuchModuleError
+
+    try:
+        parsed(uri).get_dialect()
+    except (ProjectError, NoSuchModuleError):
+        return False
+    except ImportError:
+        return True  # only its driver is missing, which `connect` will say
+    return True
+
+
+@contextmanager
+def _opened(connection_string: str, settings: Settings):
+    """A copy of a model's folder, and the verified model, whose metadata names its version."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, known = Path(temporary) / "model", {}
+        if connection_string.startswith(OF_MLFLOW):
+            from . import registry
+
+            known = registry.fetch(connection_string, folder, settings)
+        elif source := model_folder(connection_string):
+            folder = source
+        else:
+            metadata, content = _store(connection_string, settings).read()
+            unpack(content, metadata["package"], folder, named(connection_string))
+        model = open_model(folder, known.get("sha256"), settings.models.allow_pickle)
+        model.metadata.update(known)
+        yield folder, model

@@ -4,9 +4,8 @@ import argparse
 
 from .. import settings
 from ..contract import CONTRACT
-from ..errors import ProjectError
-from ..settings import Settings
-from . import registry
+from ..settings import PACKAGE, Settings
+from . import registry, stores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,13 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("version", help="number of the version, as `history` shows it")
         parser.add_argument("--force", action="store_true", help="even a rejected version")
         parser.add_argument("--reason", default="promoted by hand", help="kept with the version")
-    if command in ("history", "promote", "rollback"):
-        parser.add_argument(
-            "--store", metavar="URI", help="of the versions (default: that of models.uri)"
-        )
     if command == "copy":
-        parser.add_argument("source", metavar="FROM", help="a version in a store, or a folder")
-        parser.add_argument("target", metavar="TO", help="store, store@alias, or a new folder")
+        parser.add_argument("source", metavar="FROM", help="a model, by connection string")
+        where = "models:/NAME@ALIAS, a new folder, or other storage"
+        parser.add_argument("target", metavar="TO", help=where)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,51 +32,52 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def history(arguments: argparse.Namespace) -> None:
+def history(_: argparse.Namespace) -> None:
     config = settings.load()
     metric = config.training.metric
-    store = _store(arguments, config)
-    versions = registry.history(config, store)
-    if not versions and store != registry.TRAINED:
-        raise ProjectError(f"{registry.named(store)}: there is no such store, or it is empty.")
+    versions = registry.history(config, _name(config))
     if not versions:
         print("no model is registered yet; `train` makes one")
         return
-    print(f"{'version':<9}{'aliases':<12}{metric:<11}{'created (UTC)':<21}{'verdict':<20}reason")
+    rows = [("version", "aliases", metric, "created (UTC)", "verdict", "reason")]
     for each in versions:
-        aliases, value = ", ".join(each.aliases), each.metrics.get(metric, float("nan"))
-        verdict, reason = (each.tags.get(tag, "") for tag in ("verdict", "reason"))
-        print(
-            f"{each.number:<9}{aliases:<12}{value:<11.4f}{each.created:%Y-%m-%d %H:%M:%SZ} "
-            f"{verdict:<20}{reason or each.tags.get('source', '')}"
+        value = each.metrics.get(metric, float("nan"))
+        verdict, reason, source = (
+            each.tags.get(tag, "") for tag in ("verdict", "reason", "source")
         )
+        created = f"{each.created:%Y-%m-%d %H:%M:%SZ}"
+        about = (created, verdict, reason or source)
+        rows.append((each.number, ", ".join(each.aliases), f"{value:.4f}", *about))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
 
 
 def promote(arguments: argparse.Namespace) -> None:
     config = settings.load()
-    store = _store(arguments, config)
-    registry.require_fit(arguments.version, arguments.force, config, store)
-    registry.promote(arguments.version, arguments.reason, config, store)
+    name = _name(config)
+    registry.require_fit(arguments.version, arguments.force, config, name)
+    registry.promote(arguments.version, arguments.reason, config, name)
     print(f"Version {arguments.version} is the champion.")
 
 
-def rollback(arguments: argparse.Namespace) -> None:
+def rollback(_: argparse.Namespace) -> None:
     config = settings.load()
-    old, new = registry.rollback(config, _store(arguments, config))
+    old, new = registry.rollback(config, _name(config))
     print(f"Version {new} is the champion again, in place of {old}.")
 
 
 def copy(arguments: argparse.Namespace) -> None:
-    source, target = registry.typed(arguments.source), registry.typed(arguments.target)
-    print(registry.copy(source, target, settings.load()))
+    source, target = stores.typed(arguments.source), stores.typed(arguments.target)
+    print(stores.copy(source, target, settings.load()))
 
 
 def contract(_: argparse.Namespace) -> None:
     print(CONTRACT.markdown())
 
 
-def _store(arguments: argparse.Namespace, config: Settings) -> str:
-    """The store of ``--store``, or that of the settings, or where models are trained into."""
-    if arguments.store:
-        return registry.typed(arguments.store)
-    return registry.store_of(config.models.uri) or registry.TRAINED
+def _name(config: Settings) -> str:
+    """Of the registered model that models.uri names, or of the one that `train` registers."""
+    named = registry.NAMED.fullmatch(config.models.uri)
+    return named[1] if named else PACKAGE

@@ -25,10 +25,11 @@ from tqdm import tqdm
 from .. import data, model, settings
 from ..contract import CONTRACT
 from ..errors import ProjectError
-from ..models import export, mlflow_store, registry
+from ..models import export, registry, stores
 from ..models.predict import ContractChangedError, Model, open_model, write_metadata
+from ..models.register import Record, register
 from ..schema import arrow
-from ..settings import Settings, Training
+from ..settings import PACKAGE, Settings, Training
 from ..tables.locks import only_one
 from . import plots
 
@@ -86,7 +87,7 @@ def train(config: Settings, force: bool = False) -> int:
         problems = shortfalls(metrics, config.training)
         if chosen.name == model.BASELINE:
             problems.append("no candidate beats the baseline")
-        record = mlflow_store.Record(
+        record = Record(
             params={"estimator": chosen.name, "rows": len(table), **chosen.params},
             metrics=metrics
             | {f"cv_{name}": score for name, score in chosen.scores.items()}
@@ -97,7 +98,7 @@ def train(config: Settings, force: bool = False) -> int:
             },
             files=plots.draw(candidate, split, Path(temporary), config.training),
         )
-        version = mlflow_store.register(folder, record, config)
+        version = register(folder, record, config)
     print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
     if metadata["fallback"]:
         print(f"  slower than ONNX would be: {metadata['fallback']}")
@@ -242,7 +243,7 @@ def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[
     if registry.find(registry.CHAMPION, config) is None:
         return True, "there is no champion yet"
     try:
-        champion = registry.load_model(f"{registry.TRAINED}@{registry.CHAMPION}", config)
+        champion = stores.load_model(f"models:/{PACKAGE}@{registry.CHAMPION}", config)
     except ContractChangedError:
         return True, "the champion was trained on another contract"
     except ProjectError as error:
