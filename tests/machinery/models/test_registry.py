@@ -5,7 +5,7 @@ from conftest import use
 
 from iris_flower_prediction import cli, settings
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import register, registry, stores
+from iris_flower_prediction.models import predict, register, registry, stores
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def test_a_new_version_has_no_alias_and_its_digest(config, saved):
     assert (newest.number, newest.aliases, newest.tags.get("verdict")) == ("3", (), None)
     assert newest.metrics == {config.training.metric: 3.0}
     model = stores.load_model(f"models:/{settings.PACKAGE}/3", config)
-    assert model.metadata["sha256"] == registry.read_metadata(saved)["sha256"]
+    assert model.metadata["sha256"] == predict.read_metadata(saved)["sha256"]
     assert champion(config) == "1"
 
 

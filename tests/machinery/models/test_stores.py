@@ -75,7 +75,7 @@ def test_no_password_is_kept_with_a_model(saved, tmp_path, config):
 @pytest.mark.parametrize("uri", ["gopher://host/model", "ftp://host/model", "x://"])
 def test_a_scheme_that_is_no_store_is_named(config, uri):
     with pytest.raises(ProjectError, match="no model store"):
-        open_store(uri, config)
+        stores.load_model(uri, config)
 
 
 def test_the_same_model_is_the_same_package(saved, tmp_path):

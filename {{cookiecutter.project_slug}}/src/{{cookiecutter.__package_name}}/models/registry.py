@@ -141,8 +141,7 @@ def fetch(uri: str, folder: Path, settings: Settings) -> dict:
     except Exception as error:  # of whatever library reads the storage
         if not _says_gone(error):
             raise ProjectError(f"{uri}: its files cannot be had: {brief(error)}.") from error
-        gone = "its files are not there; roll back or train again"
-        raise ProjectError(f"{uri}: {gone}.") from None
+        raise ProjectError(f"{uri}: its files are gone; roll back or train again.") from None
     return of_it
 
 
