@@ -81,13 +81,14 @@ src/{package}/data.py
 src/{package}/errors.py
 src/{package}/model.py
 src/{package}/models/__init__.py
+src/{package}/models/cloud_store.py
 src/{package}/models/export.py
 src/{package}/models/mlflow_artifacts.py
+src/{package}/models/mlflow_client.py
 src/{package}/models/mlflow_model.py
-src/{package}/models/mlflow_store.py
-src/{package}/models/object_store.py
 src/{package}/models/packaged.py
 src/{package}/models/predict.py
+src/{package}/models/register.py
 src/{package}/models/registry.py
 src/{package}/models/sql_store.py
 src/{package}/models/stores.py

@@ -1,4 +1,4 @@
-"""``follow``: keep a folder in step with a model in a store.
+"""``follow``: keep a folder in step with a model elsewhere.
 
 The folder gets a verified copy of the model, and another one when the alias moves. A file names
 the copy that is current; it is replaced in one step, so that a reader never sees half a model. The
@@ -40,7 +40,7 @@ class UnfitError(ProjectError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", metavar="FROM", nargs="?", help="a version in a store (default: models.uri)"
+        "source", metavar="FROM", nargs="?", help="a connection string (default: models.uri)"
     )
     parser.add_argument("folder", metavar="FOLDER", help="where the API finds the model")
     parser.add_argument("--once", action="store_true", help="copy what is there now, and end")

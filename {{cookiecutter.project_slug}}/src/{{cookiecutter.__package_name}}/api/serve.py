@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", help="address to listen on (default: HOST, api.host)")
     add("--port", help="port to listen on (default: PORT, api.port)")
     add("--workers", help="processes, 0 is one for each core (default: api.workers)")
-    add("--model", metavar="URI", help="store@alias or a folder (default: models.uri)")
+    add("--model", metavar="URI", help="a connection string (default: models.uri)")
 
 
 def run(arguments: argparse.Namespace) -> int:

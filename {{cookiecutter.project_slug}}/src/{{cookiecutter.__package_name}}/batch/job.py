@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_given,
         metavar="URI",
-        help="a version in a store, or a folder (default: models.uri)",
+        help="a connection string (default: models.uri)",
     )
     add("--format", choices=["parquet", "csv"], default="parquet", help="of the files in a folder")
     add(
