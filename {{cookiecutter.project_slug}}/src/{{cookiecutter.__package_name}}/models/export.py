@@ -8,6 +8,7 @@ settings allow it.
 
 import hashlib
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ CLASS_ROWS = 200
 # Drawn rows that are kept with the model and their answers, for whoever loads it to compare: so
 # many as they come, and so many with a missing value.
 SELF_TEST_ROWS = 5
+# Drawn rows that a candidate is tried on.
+FEW = 100
 # Two classes whose probabilities differ by less are a tie; either answer is right.
 TIE = 1e-6
 # Regression: a value that is farther off is another one, in standard deviations of the target.
@@ -79,6 +82,16 @@ def save(
     }
     write_metadata(folder, metadata)
     return metadata
+
+
+def require_servable(estimator: Any, training: np.ndarray, config: Settings) -> None:
+    """:raises ProjectError: ``save`` would refuse the fitted estimator, or one like it."""
+    _answers(estimator, draw(training, config.training.seed)[:FEW])
+    try:
+        _to_onnx(estimator, training)
+    except Exception:  # see save
+        with tempfile.TemporaryDirectory() as temporary:
+            _write_native(estimator, Path(temporary), config.models.allow_pickle)
 
 
 def _worst(disagreement: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -180,9 +193,9 @@ def compare(served: Scores, fitted: Scores, deviation: float) -> dict[str, float
 
 def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:
     from skl2onnx import to_onnx
-    from sklearn.base import is_classifier
 
-    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    # Of a classifier, an array of probabilities, and no list of dictionaries.
+    options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return to_onnx(estimator, training[:1], options=options).SerializeToString()

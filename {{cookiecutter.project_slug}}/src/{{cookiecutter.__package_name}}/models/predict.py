@@ -29,6 +29,15 @@ RECORDED = {
     "numeric_form": list,
     "probabilities": bool,
 }
+# What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, and of
+# splines. Such a partial calls check_array or makes an object, as nothing else here is trusted.
+HARMLESS = {
+    "numpy.dtype",
+    "functools.partial",
+    "sklearn.utils.validation.check_array",
+    "scipy.interpolate._bsplines.BSpline",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+}
 # A probability that is farther off is another one.
 OTHER_PROBABILITY = 0.02
 # Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
@@ -229,11 +238,11 @@ def _skops(content: bytes) -> Callable[[np.ndarray], Scores]:
 def _trusted(name: str) -> bool:
     """Whether a skops file may name it: what model.py defines, and scikit-learn's classes.
 
-    A function is not trusted, wherever it comes from: called with arguments of the file's choice it
-    could run anything. skops itself knows which of numpy's and scipy's are harmless.
+    Other functions are not trusted, wherever they come from: called with arguments of the file's
+    choice they could run anything. skops itself knows which of numpy's and scipy's are harmless.
     """
     module, _, attribute = name.rpartition(".")
-    if module == f"{PACKAGE}.model" or name == "numpy.dtype":
+    if module == f"{PACKAGE}.model" or name in HARMLESS:
         return True
     if not module.startswith("sklearn."):
         return False

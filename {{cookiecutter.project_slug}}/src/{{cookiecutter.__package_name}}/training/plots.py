@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.base import BaseEstimator
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay
 
 from .. import model
 from ..contract import CONTRACT
@@ -11,6 +14,16 @@ from ..models.predict import Model
 from ..settings import Training
 
 SHUFFLES = 5
+
+
+class Served(BaseEstimator):
+    """What scikit-learn takes for a fitted estimator."""
+
+    def __init__(self, served: Model) -> None:
+        self.served = served
+
+    def fit(self, *_) -> "Served":
+        return self
 
 
 def draw(served: Model, split, folder: Path, config: Training) -> list[Path]:
@@ -33,22 +46,15 @@ def importance(served: Model, split, config: Training) -> dict[str, float]:
 
     Permutation importance (Breiman 2001, "Random Forests"), the mean of SHUFFLES shuffles.
     """
-    random = np.random.default_rng(config.seed)
+    sign = -1 if config.metric in config.maximum else 1
 
-    def metric(matrix: np.ndarray) -> float:
-        return model.evaluate(split.holdout_target, *served.run(matrix))[config.metric]
+    def score(estimator: Served, matrix: np.ndarray, target: np.ndarray) -> float:
+        return sign * model.evaluate(target, *estimator.served.run(matrix))[config.metric]
 
-    best = metric(split.holdout)
-    losses = {}
-    for index, column in enumerate(CONTRACT.columns):
-        found = []
-        for _ in range(SHUFFLES):
-            shuffled = split.holdout.copy()
-            random.shuffle(shuffled[:, index])
-            found.append(best - metric(shuffled))
-        losses[column.name] = float(np.mean(found))
-    lower_is_better = config.metric in config.maximum
-    return {name: -loss if lower_is_better else loss for name, loss in losses.items()}
+    data = (split.holdout, split.holdout_target)
+    options = {"scoring": score, "n_repeats": SHUFFLES, "random_state": config.seed}
+    found = permutation_importance(Served(served), *data, **options).importances_mean
+    return {column.name: float(loss) for column, loss in zip(CONTRACT.columns, found, strict=True)}
 
 
 def feature_importance(losses: dict[str, float]) -> Figure:
@@ -61,27 +67,18 @@ def feature_importance(losses: dict[str, float]) -> Figure:
 
 
 def confusion_matrix(target: np.ndarray, predicted: np.ndarray) -> Figure:
-    """Rows are the true classes, columns the predicted ones."""
-    names = list(map(str, CONTRACT.target.allowed or (False, True)))
-    counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, (target.astype(int), predicted.astype(int)), 1)
+    names = CONTRACT.target.allowed or (False, True)
     figure = Figure(figsize=(5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
-    for row, column in np.ndindex(counts.shape):
-        dark = counts[row, column] > counts.max() / 2
-        color = "white" if dark else "black"
-        axes.text(column, row, counts[row, column], ha="center", va="center", color=color)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
-    axes.set(title="Confusion matrix, held-out rows", xlabel="predicted", ylabel="true")
+    axes, codes = figure.subplots(), range(len(names))
+    options = {"labels": codes, "display_labels": names, "cmap": "Blues", "colorbar": False}
+    ConfusionMatrixDisplay.from_predictions(target, predicted, ax=axes, **options)
+    axes.set_title("Confusion matrix, held-out rows")
     return figure
 
 
 def residuals(target: np.ndarray, predicted: np.ndarray) -> Figure:
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(predicted, target - predicted, s=12, alpha=0.7)
-    axes.axhline(0, color="black", linewidth=1)
-    axes.set(title="Residuals, held-out rows", xlabel="predicted", ylabel="true − predicted")
+    PredictionErrorDisplay.from_predictions(target, predicted, ax=axes)
+    axes.set_title("Residuals, held-out rows")
     return figure

@@ -9,7 +9,10 @@ import hashlib
 import logging
 import math
 import tempfile
-from collections.abc import Iterable
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sklearn.base import is_classifier
+from joblib import parallel_config
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
 from tqdm import tqdm
 
 from .. import data, model, settings
 from ..contract import CONTRACT
-from ..errors import ProjectError
+from ..errors import ProjectError, brief
 from ..models import export, registry, stores
 from ..models.predict import ContractChangedError, Model, open_model, write_metadata
 from ..models.register import Record, register
@@ -33,6 +37,8 @@ from ..settings import PACKAGE, Settings, Training
 from ..tables.locks import only_one
 from . import plots
 
+# Rows that a candidate is tried on before the search, of each class.
+FEW = 200
 log = logging.getLogger(__name__)
 
 
@@ -72,9 +78,9 @@ def train(config: Settings, force: bool = False) -> int:
     """The whole pipeline; returns 0, or 1 for a model that must not serve."""
     table = data.load()
     split = split_table(table, config)
-    _require_classes(split.target)
+    _require_classes(split.target, config.training)
     registry.find(registry.CHAMPION, config)  # one that is down shall not waste the training
-    chosen = select(split, config.training)
+    chosen = select(split, config)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         metadata = export.save(
@@ -146,17 +152,17 @@ def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
     return checked.keys.cast(pa.string()).to_pylist()
 
 
-def _require_classes(codes: np.ndarray) -> None:
-    """:raises ProjectError: no row to train on is of some class that the contract allows."""
+def _require_classes(codes: np.ndarray, config: Training) -> None:
+    """:raises ProjectError: a class that the contract allows has not a row in each fold."""
     target = CONTRACT.target
     if target.type not in ("category", "boolean"):
         return
-    every = np.arange(target.bounds[1] + 1)
-    if len(lacking := np.setdiff1d(every, codes)):
-        names = ", ".join(map(str, target.decode(lacking)))
+    counts = np.bincount(codes.astype(int), minlength=int(target.bounds[1]) + 1)
+    for code in np.flatnonzero(counts < config.folds):
         raise ProjectError(
-            f"data.load(): no row to train on has {target.name} {names}: bring some, or take it "
-            "out of contract.py."
+            f"data.load(): {counts[code] or 'no'} rows to train on have {target.name} "
+            f"{target.decode(np.array([code]))[0]}, fewer than training.folds = {config.folds}: "
+            "bring more, or take it out of contract.py."
         )
 
 
@@ -167,29 +173,68 @@ def _share(key: str | bytes, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def select(split: Split, config: Training) -> Chosen:
-    """Search every candidate's space with cross-validation, and take the best."""
+def select(split: Split, config: Settings) -> Chosen:
+    """Search every candidate's space with cross-validation, and take the best.
+
+    :raises ProjectError: a candidate cannot be fitted, or could not be served if it won.
+    """
+    candidates = model.build(config.training.seed)
+    for name, candidate in candidates.items():
+        with _named(name):
+            _rehearse(candidate.estimator, split, config)
     searches = {}
-    candidates = model.build(config.seed)
-    for name, (estimator, space) in tqdm(candidates.items(), "Candidates", disable=None):
-        folds = (StratifiedKFold if is_classifier(estimator) else KFold)(
-            config.folds, shuffle=True, random_state=config.seed
-        )
-        tries = min(config.searches, math.prod(map(len, space.values())))
-        search = RandomizedSearchCV(
-            estimator,
-            space,
-            n_iter=tries,
-            scoring=model.SCORING,
-            cv=folds,
-            random_state=config.seed,
-            error_score="raise",
-        )
-        searches[name] = search.fit(split.training, split.target)
+    for name, candidate in tqdm(candidates.items(), "Candidates", disable=None):
+        with _named(name), parallel_config("threading", n_jobs=-1):
+            search = _search(*candidate, config.training)
+            searches[name] = search.fit(split.training, split.target)
         log.info("%s: %s %.4f", name, model.SCORING, search.best_score_)
     best = max(searches, key=lambda name: searches[name].best_score_)
     scores = {name: float(search.best_score_) for name, search in searches.items()}
     return Chosen(best, searches[best].best_params_, searches[best].best_estimator_, scores)
+
+
+def _search(estimator: BaseEstimator, space: dict[str, list], config: Training):
+    folds = StratifiedKFold if is_classifier(estimator) else KFold
+    return RandomizedSearchCV(
+        estimator,
+        space,
+        n_iter=min(config.searches, math.prod(map(len, space.values()))),
+        scoring=model.SCORING,
+        cv=folds(config.folds, shuffle=True, random_state=config.seed),
+        random_state=config.seed,
+        error_score="raise",
+    )
+
+
+@contextmanager
+def _named(candidate: str) -> Iterator[None]:
+    """Errors and warnings of a candidate with its name, each warning once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except Exception as error:  # of whatever kind its estimator raises
+            raise ProjectError(f"model.py: candidate {candidate}: {brief(error)}.") from error
+    told = Counter(brief(each.message) for each in caught)
+    for text, count in told.items():
+        log.warning("candidate %s: %s%s", candidate, text, f" ({count} times)" * (count > 1))
+
+
+def _rehearse(estimator: BaseEstimator, split: Split, config: Settings) -> None:
+    """Fit on few rows, and do with it all that serving needs, before the search takes its time."""
+    few = _some_of_each(split.target)
+    try:
+        fitted = clone(estimator).fit(split.training[few], split.target[few])
+    except ValueError:  # some estimators need more rows
+        fitted = clone(estimator).fit(split.training, split.target)
+    export.require_servable(fitted, split.training, config)
+
+
+def _some_of_each(codes: np.ndarray) -> np.ndarray:
+    """The first FEW rows, of each class where there are classes: their indices."""
+    if CONTRACT.target.type not in ("category", "boolean"):
+        return np.arange(len(codes))[:FEW]
+    return np.concatenate([np.flatnonzero(codes == code)[:FEW] for code in np.unique(codes)])
 
 
 def measure(served: Model, split: Split) -> dict[str, float]:
