@@ -1,10 +1,13 @@
 """Choosing a model: the split, the search, the thresholds."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import PROBLEM
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from iris_flower_prediction import model
 from iris_flower_prediction.contract import CONTRACT
@@ -86,10 +89,47 @@ def test_select_takes_the_candidate_with_the_best_score(examples, config, monkey
     few = {name: model.build(0)[name] for name in list(model.build(0))[:2]}
     monkeypatch.setattr(model, "build", lambda seed: few)
     split = train.split_table(examples, config)
-    chosen = train.select(split, training(config, folds=2, searches=1))
+    quick = config.model_copy(update={"training": training(config, folds=2, searches=1)})
+    chosen = train.select(split, quick)
     assert chosen.scores.keys() == few.keys()
     assert chosen.name == max(chosen.scores, key=chosen.scores.get) != model.BASELINE
     assert np.isfinite(np.asarray(chosen.estimator.predict(split.holdout), float)).all()
+
+
+class Failing(DummyClassifier if PROBLEM == "classification" else DummyRegressor):
+    """A candidate with a fault."""
+
+    def __init__(self, fault="fit"):
+        self.fault = fault
+        super().__init__()
+
+    def fit(self, X, y):
+        warnings.warn("this is tiresome", UserWarning, stacklevel=1)
+        if self.fault == "fit":
+            raise RuntimeError("no such luck")
+        self.function = lambda: None if self.fault == "kept" else print  # nothing keeps a lambda
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("fit", "no such luck"), ("kept", "can only be pickled")]
+)
+def test_a_candidate_that_cannot_be_served_is_named_before_the_search(
+    examples, config, monkeypatch, fault, told
+):
+    candidates = model.build(0) | {"strange": model.Candidate(Failing(fault), {})}
+    monkeypatch.setattr(model, "build", lambda seed: candidates)
+    monkeypatch.setattr(train, "_search", lambda *_: pytest.fail("the search has begun"))
+    split = train.split_table(examples, config)
+    with pytest.raises(ProjectError, match=rf"candidate strange: .*{told}"):
+        train.select(split, config)
+
+
+def test_a_warning_is_told_once_with_its_candidate(caplog):
+    with train._named("strange"):
+        for _ in range(45):
+            warnings.warn("this is tiresome", UserWarning, stacklevel=1)
+    assert caplog.messages == ["candidate strange: this is tiresome (45 times)"]
 
 
 def test_thresholds_that_are_missed_are_named_with_both_numbers(config):
