@@ -29,8 +29,8 @@ RECORDED = {
     "numeric_form": list,
     "probabilities": bool,
 }
-# What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, and of
-# splines. Such a partial calls check_array or makes an object, as nothing else here is trusted.
+# What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, and
+# of splines. Such a partial calls check_array or makes an object, as nothing else here is trusted.
 HARMLESS = {
     "numpy.dtype",
     "functools.partial",
