@@ -103,12 +103,12 @@ class Failing(DummyClassifier if PROBLEM == "classification" else DummyRegressor
         self.fault = fault
         super().__init__()
 
-    def fit(self, X, y):
+    def fit(self, matrix, target):
         warnings.warn("this is tiresome", UserWarning, stacklevel=1)
         if self.fault == "fit":
             raise RuntimeError("no such luck")
         self.function = lambda: None if self.fault == "kept" else print  # nothing keeps a lambda
-        return super().fit(X, y)
+        return super().fit(matrix, target)
 
 
 @pytest.mark.parametrize(
