@@ -151,7 +151,7 @@ def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
     gaps = [column.name for column in CONTRACT.columns if column.nullable]
     try:
         return native(estimator)(drawn)
-    except ValueError as error:
+    except Exception as error:  # an estimator may fail in any way
         advice = (
             f"on missing values, which the contract allows in {', '.join(gaps)}"
             f" ({brief(error)}): impute them in its pipeline in model.py"
