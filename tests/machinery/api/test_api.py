@@ -267,7 +267,7 @@ def test_metrics_of_all_workers_are_added_up(serve):
         ({"APP__API__HOST": "192.0.2.1"}, "cannot be listened on"),
         ({"APP__AUTHENTICATION__REQUIRED": "true"}, "api-key create"),
         ({"APP__MODELS__URI": "nowhere"}, "holds no model"),
-        ({"APP__MODELS__URI": "models:/nothing@champion"}, "`train` makes it"),
+        ({"APP__MODELS__URI": "models:/nothing@champion"}, "`train` makes one"),
         ({"ENVIRONMENT": "prod"}, "api-key create"),
     ],
 )
