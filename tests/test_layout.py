@@ -86,7 +86,6 @@ src/{package}/models/export.py
 src/{package}/models/mlflow_artifacts.py
 src/{package}/models/mlflow_client.py
 src/{package}/models/mlflow_model.py
-src/{package}/models/packaged.py
 src/{package}/models/predict.py
 src/{package}/models/register.py
 src/{package}/models/registry.py

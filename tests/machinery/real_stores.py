@@ -28,6 +28,7 @@ from conftest import free_port, listens, wait_for
 from werkzeug.security import generate_password_hash
 
 from iris_flower_prediction import settings
+from iris_flower_prediction.models.predict import METADATA
 from iris_flower_prediction.tables.databases import connect, engine
 
 STORAGE = ["s3", "azure", "google", "sqlite", "postgres"]
@@ -95,10 +96,10 @@ def tamper_objects(uri: str) -> None:
     import obstore
 
     store = obstore.store.from_url(uri, client_options={"allow_http": True})
-    packages = [each for each in obstore.list(store).collect() if each["path"].endswith(".zip")]
-    for each in packages:
-        content = bytes(obstore.get(store, each["path"]).bytes())
-        obstore.put(store, each["path"], content[:-1] + bytes([content[-1] ^ 1]))
+    for each in obstore.list(store).collect():
+        if each["path"] != METADATA:
+            content = bytes(obstore.get(store, each["path"]).bytes())
+            obstore.put(store, each["path"], content[:-1] + bytes([content[-1] ^ 1]))
 
 
 @pytest.fixture(scope="session")
@@ -235,11 +236,11 @@ def google_place(google_port) -> Place:
 
 def tamper_row(url: str, name: str) -> None:
     known = {"name": name}
-    query = sa.text("SELECT package FROM stored_models WHERE name = :name")
-    update = sa.text("UPDATE stored_models SET package = :package WHERE name = :name")
+    query = sa.text("SELECT artifact FROM stored_models WHERE name = :name")
+    update = sa.text("UPDATE stored_models SET artifact = :artifact WHERE name = :name")
     with connect(url) as connection:
-        package = connection.execute(query, known).scalar_one()
-        known["package"] = bytes(package[:-1]) + bytes([package[-1] ^ 1])
+        artifact = connection.execute(query, known).scalar_one()
+        known["artifact"] = bytes(artifact[:-1]) + bytes([artifact[-1] ^ 1])
         connection.execute(update, known)
 
 

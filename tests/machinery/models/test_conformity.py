@@ -71,7 +71,9 @@ def test_an_empty_place_holds_no_model_and_says_so(place, config, tmp_path):
 def test_the_same_copy_twice_changes_nothing(place, config, saved):
     target = place.uri + ("@champion" if place.uri.startswith("models:") else "")
     arrived = stores.copy(str(saved), target, config)
+    before = stores.identify(arrived, config)
     assert stores.copy(str(saved), target, config) == arrived
+    assert stores.identify(target, config) == before
 
 
 def test_what_was_tampered_with_is_refused(place, config, saved, tmp_path):
@@ -151,6 +153,15 @@ def test_whoever_reads_while_it_is_replaced_gets_a_whole_model(
     while copier.process.poll() is None:
         assert stores.load_model(storage.uri, config).version in ("1", "2")
     assert copier.process.communicate(timeout=SECONDS)[0].count(storage.uri) == 6
+
+
+def test_two_copies_at_once_leave_one_whole_model(storage, config, one_and_two, workshop):
+    copiers = [Copier(storage, workshop, *[folder] * 5).ready() for folder in one_and_two]
+    for each in copiers:
+        each.go()
+    for each in copiers:
+        assert each.process.communicate(timeout=SECONDS)[0].count(storage.uri) == 5
+    predict.self_test(stores.load_model(storage.uri, config))
 
 
 def test_an_interrupted_copy_leaves_a_whole_model(storage, config, one_and_two, workshop):

@@ -147,13 +147,35 @@ def test_an_estimator_without_imputation_is_refused_where_values_may_be_missing(
         export.save(exportable[1:], tmp_path / "m", matrix, target, matrix, config)
 
 
-def test_a_column_without_any_value_is_drawn_all_the_same(with_gaps, matrix, monkeypatch):
-    columns = (replace(CONTRACT.columns[0], type="float", minimum=None, maximum=None, allowed=()),)
-    unbounded = replace(CONTRACT, columns=(*columns, *export.CONTRACT.columns[1:]))
-    monkeypatch.setattr(export, "CONTRACT", unbounded)
-    empty = matrix.copy()
-    empty[:, 0] = np.nan
-    assert set(export.draw(empty, seed=1)[:, 0]) == {0.0}
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda found: found[:, :1],
+        lambda found: np.hstack([found, found]),
+        lambda found: found[:-1],
+        lambda found: found - 5,
+        lambda found: found * np.nan,
+        lambda found: found.tolist(),
+        lambda found: [found],
+    ],
+)
+def test_probabilities_that_are_none_are_refused(
+    wrong, exportable, matrix, tmp_path, config, monkeypatch
+):
+    if not is_classifier(exportable):
+        return
+    target, right = codes(exportable, matrix), exportable.predict_proba
+    monkeypatch.setattr(exportable, "predict_proba", lambda rows: wrong(right(rows)), raising=False)
+    with pytest.raises(ProjectError, match=r"does not give . probabilities for each row"):
+        export.save(exportable, tmp_path / "m", matrix, target, matrix, config)
+
+
+def test_answers_that_are_no_numbers_are_refused(exportable, matrix, tmp_path, config, monkeypatch):
+    target = codes(exportable, matrix)
+    for wrong in (np.ones((len(matrix), 2)), np.full(export.DRAWN_ROWS, "yes")):
+        monkeypatch.setattr(exportable, "predict", lambda _, wrong=wrong: wrong, raising=False)
+        with pytest.raises(ProjectError, match="a number for each row"):
+            export.save(exportable, tmp_path / "m", matrix, target, matrix, config)
 
 
 def test_an_estimator_that_refuses_what_the_contract_allows_is_refused(
@@ -253,7 +275,7 @@ def test_a_class_of_the_users_is_served_from_skops(in_model, fitted, matrix, tmp
 
 def test_a_class_from_elsewhere_is_not_served(fitted, matrix, tmp_path, config, caplog):
     estimator = behind(Doubled(), fitted, matrix)
-    with pytest.raises(ProjectError, match=r"classes in model\.py"):
+    with pytest.raises(ProjectError, match=r"a name in model\.py"):
         save(estimator, tmp_path / "m", matrix, config)
     assert "not trusted: test_export.Doubled" in caplog.text
 

@@ -1,9 +1,13 @@
 """A saved model is verified before anything of it is deserialized, and predicts by contract."""
 
+import gzip
 import hashlib
+import io
 import json
 import re
 import shutil
+import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -69,8 +73,8 @@ def test_a_changed_artifact_is_refused(model_folder, nothing_deserialized, damag
 
 def test_a_missing_artifact_is_refused(model_folder, nothing_deserialized):
     artifact(model_folder).unlink()
-    with pytest.raises(ProjectError, match="not the file that was saved"):
-        predict.open_model(model_folder)
+    with pytest.raises(ProjectError, match="models:/it/3 has lost its model"):
+        predict.open_model(model_folder, called="models:/it/3")
 
 
 def test_artifact_and_metadata_changed_together_fail_against_the_registry(
@@ -223,3 +227,24 @@ def test_functions_in_a_skops_file_are_not_run(tmp_path, model_folder):
     with pytest.raises(ProjectError, match=r"not trusted: .*measure"):
         predict.open_model(folder)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_class_that_a_module_of_scikit_learn_imports_is_not_its_own(tmp_path, model_folder):
+    victim = tmp_path / "victim"
+    victim.write_text("precious", "utf-8")
+    step = FunctionTransformer(partial(gzip.GzipFile, str(victim), "wb"))
+    content = skops.io.dumps(step)
+    # As it is known to a module of scikit-learn's that imports it.
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        schema = archive.read("schema.json").replace(
+            b'"__module__": "gzip"', b'"__module__": "sklearn.datasets._covtype"'
+        )
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+        archive.writestr("schema.json", schema)
+    content = made.getvalue()
+    (model_folder / "model.skops").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    change(model_folder, artifact="model.skops", sha256=sha256)
+    with pytest.raises(ProjectError, match=r"not trusted: sklearn\.datasets\._covtype\.GzipFile"):
+        predict.self_test(predict.open_model(model_folder))
+    assert victim.read_text("utf-8") == "precious"

@@ -1,13 +1,14 @@
 """What a connection string names, and what a package of a model may hold."""
 
-import io
-import zipfile
+import json
 
 import pytest
+import sqlalchemy as sa
 
 from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import packaged, predict, stores
+from iris_flower_prediction.models import predict, stores
+from iris_flower_prediction.tables.databases import connect
 
 
 @pytest.mark.parametrize(
@@ -78,25 +79,84 @@ def test_a_scheme_that_is_no_store_is_named(config, uri):
         stores.load_model(uri, config)
 
 
-def test_the_same_model_is_the_same_package(saved, tmp_path):
-    content = packaged.pack(saved)
-    assert packaged.pack(saved) == content
-    packaged.unpack(content, packaged.digest(content), tmp_path / "model", "it")
-    assert predict.read_metadata(tmp_path / "model") == predict.read_metadata(saved)
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://b/x#v1", "s3://b/x?v=3", "s3://b/../z", "s3://b/x/..", "s3://KEY:s3cret@b/x", "s3:///x"],
+)
+def test_an_address_that_would_be_another_one_is_refused(uri, config):
+    with pytest.raises(ProjectError, match="a bucket and a folder in it") as told:
+        stores.load_model(uri, config)
+    assert "s3cret" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/outside", "load.py", "model.onnx/../x"])
-def test_a_package_with_anything_else_is_refused(tmp_path, name):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(name, b"strange")
-    whole = content.getvalue()
-    with pytest.raises(ProjectError, match="no part of a model"):
-        packaged.unpack(whole, packaged.digest(whole), tmp_path / "model", "it")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+@pytest.fixture
+def stored(saved, tmp_path, config) -> str:
+    """The URL of a database that holds the saved model."""
+    uri = f"sqlite:///{tmp_path}/models.db#flowers"
+    assert stores.copy(str(saved), uri, config) == uri
+    return uri
 
 
-def test_a_model_that_is_too_large_is_refused_before_it_is_read(saved, monkeypatch):
-    monkeypatch.setattr(packaged, "LARGEST_BYTES", 100)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"sha256": 1}',
+        '{"sha256": "abc"}',
+        '{"version": "../victim"}',
+        '{"artifact": "../model.onnx"}',
+        '{"self_test": "none"}',
+        '{"metrics": [1]}',
+    ],
+)
+def test_a_damaged_record_is_a_sentence_and_is_mended_by_another_copy(
+    changed, stored, saved, config
+):
+    text = changed
+    if changed.startswith('{"'):
+        text = json.dumps(predict.read_metadata(saved) | json.loads(changed))
+    with connect(stored) as connection:
+        connection.execute(sa.text("UPDATE stored_models SET metadata = :text"), {"text": text})
+    for use in (stores.load_model, stores.identify):
+        with pytest.raises(ProjectError, match=r"models\.db#flowers is damaged"):
+            use(stored, config)
+    stores.copy(str(saved), stored, config)
+    predict.self_test(stores.load_model(stored, config))
+
+
+def test_nothing_but_the_model_is_copied(saved, tmp_path, config):
+    copied = stores.copy(str(saved), str(tmp_path / "one"), config)
+    (tmp_path / "one" / "secret.txt").symlink_to("/etc/hostname")
+    again = stores.copy(copied, str(tmp_path / "two"), config)
+    artifact = predict.read_metadata(saved)["artifact"]
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {artifact, predict.METADATA}
+    assert stores.identify(again, config) == stores.identify(copied, config)
+
+
+def test_a_folder_with_another_version_of_the_same_model_is_not_taken_for_it(
+    saved, tmp_path, config
+):
+    copied = stores.copy(str(saved), str(tmp_path / "one"), config)
+    predict.write_metadata(tmp_path / "one", predict.read_metadata(saved) | {"version": "2"})
+    with pytest.raises(ProjectError, match="exists: remove it"):
+        stores.copy(str(saved), copied, config)
+
+
+def test_a_model_that_does_not_prove_itself_is_copied_nowhere(saved, tmp_path, config):
+    known = predict.read_metadata(saved)["self_test"]
+    for number, wrong in enumerate(({"labels": []}, {"rows": [[0.0], [1.0, 2.0]]})):
+        copied = stores.copy(str(saved), str(tmp_path / f"from {number}"), config)
+        strange = predict.read_metadata(saved) | {"self_test": known | wrong}
+        predict.write_metadata(tmp_path / f"from {number}", strange)
+        with pytest.raises(ProjectError, match="self-test"):
+            stores.copy(copied, str(tmp_path / "to"), config)
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_read(saved, monkeypatch, config):
+    monkeypatch.setattr(stores, "LARGEST_BYTES", 100)
     with pytest.raises(ProjectError, match="at most 100"):
-        packaged.pack(saved)
+        stores.copy(str(saved), "s3://nobody/model", config)

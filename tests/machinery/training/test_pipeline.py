@@ -84,7 +84,9 @@ def unreachable(config):
 def test_force_promotes_and_rollback_takes_it_back(config, capsys):
     unbeatable = with_training(config, margin=unreachable(config))
     assert train.train(unbeatable, force=True) == 0
-    assert registry.find("champion", config).number == "2"
+    champion = registry.find("champion", config)
+    assert champion.number == "2"
+    assert champion.tags["reason"].startswith("by --force, although ")
     assert registry.rollback(config) == ("2", "1")
     assert registry.find("champion", config).number == "1"
 

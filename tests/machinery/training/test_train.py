@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,15 @@ def test_a_training_table_that_breaks_the_contract_is_named(examples, config):
         train.split_table(examples.iloc[:1], config)
 
 
+def test_columns_without_a_value_are_named(examples, config, monkeypatch):
+    columns = tuple(replace(column, nullable=True) for column in CONTRACT.columns)
+    monkeypatch.setattr(train, "CONTRACT", replace(CONTRACT, columns=columns))
+    empty = examples.astype(dict.fromkeys(CONTRACT.names, object))
+    empty[CONTRACT.names[:2]] = None
+    with pytest.raises(ProjectError, match=f"no value of {', '.join(CONTRACT.names[:2])}: fill"):
+        train.split_table(empty, config)
+
+
 def test_select_takes_the_candidate_with_the_best_score(examples, config, monkeypatch):
     few = {name: model.build(0)[name] for name in list(model.build(0))[:2]}
     monkeypatch.setattr(model, "build", lambda seed: few)
@@ -107,22 +117,27 @@ class Failing(DummyClassifier if PROBLEM == "classification" else DummyRegressor
         warnings.warn("this is tiresome", UserWarning, stacklevel=1)
         if self.fault == "fit":
             raise RuntimeError("no such luck")
+        if self.fault == "exit":
+            raise SystemExit("I leave")
         self.function = lambda: None if self.fault == "kept" else print  # nothing keeps a lambda
         return super().fit(matrix, target)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [("fit", "no such luck"), ("kept", "can only be pickled")]
+    ("fault", "told"),
+    [("fit", "no such luck"), ("exit", "I leave"), ("kept", "can only be pickled")],
 )
 def test_a_candidate_that_cannot_be_served_is_named_before_the_search(
     examples, config, monkeypatch, fault, told
 ):
-    candidates = model.build(0) | {"strange": model.Candidate(Failing(fault), {})}
+    strange = {name: model.Candidate(Failing(fault), {}) for name in ("strange", "another")}
+    candidates = model.build(0) | strange
     monkeypatch.setattr(model, "build", lambda seed: candidates)
     monkeypatch.setattr(train, "_search", lambda *_: pytest.fail("the search has begun"))
     split = train.split_table(examples, config)
-    with pytest.raises(ProjectError, match=rf"candidate strange: .*{told}"):
+    with pytest.raises(ProjectError, match=rf"candidate strange: .*{told}") as found:
         train.select(split, config)
+    assert "candidate another: " in str(found.value)
 
 
 def test_a_warning_is_told_once_with_its_candidate(caplog):

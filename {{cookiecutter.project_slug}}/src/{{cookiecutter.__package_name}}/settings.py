@@ -84,7 +84,6 @@ class Models(Section):
     # `project:` is a folder of this project; unlike a path it survives a moved or copied project.
     artifacts: str = "project:mlartifacts"
     allow_pickle: bool = False
-    allow_http: bool = Field(False, description="cloud storage of your own, without TLS")
 
 
 class Training(Section):

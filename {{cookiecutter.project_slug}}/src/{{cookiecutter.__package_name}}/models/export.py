@@ -133,7 +133,6 @@ def draw(training: np.ndarray, seed: int) -> np.ndarray:
     for index, column in enumerate(CONTRACT.columns):
         low, high = column.drawn_from
         known = training[~np.isnan(training[:, index]), index]
-        known = known if len(known) else np.zeros(1)
         low = known.min() if low is None else low
         high = known.max() if high is None else high
         values = random.uniform(low, high, DRAWN_ROWS)
@@ -146,11 +145,12 @@ def draw(training: np.ndarray, seed: int) -> np.ndarray:
 def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
     """What the estimator gives the drawn rows.
 
-    :raises ProjectError: the contract allows what the estimator does not, such as a gap.
+    :raises ProjectError: the contract allows what the estimator does not, such as a gap; or they
+        are no answers.
     """
     gaps = [column.name for column in CONTRACT.columns if column.nullable]
     try:
-        return native(estimator)(drawn)
+        answers = native(estimator)(drawn)
     except Exception as error:  # an estimator may fail in any way
         advice = (
             f"on missing values, which the contract allows in {', '.join(gaps)}"
@@ -159,6 +159,21 @@ def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
             else f"on values that the contract allows ({brief(error)}): choose another in model.py"
         )
         raise ProjectError(f"the estimator fails {advice}.") from error
+    _require_answers(answers, len(drawn))
+    return answers
+
+
+def _require_answers(answers: Scores, count: int) -> None:
+    """:raises ProjectError: they are not what a model has to answer to so many rows."""
+    labels, probabilities = answers
+    if labels.shape != (count,) or labels.dtype.kind not in "biuf":
+        raise ProjectError("predict does not give a number for each row.")
+    if probabilities is None:
+        return
+    classes = int(CONTRACT.target.bounds[1]) + 1
+    whole = isinstance(probabilities, np.ndarray) and probabilities.shape == (count, classes)
+    if not whole or not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ProjectError(f"predict_proba does not give {classes} probabilities for each row.")
 
 
 def compare(served: Scores, fitted: Scores, deviation: float) -> dict[str, float]:
@@ -213,8 +228,8 @@ def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
     if not allow_pickle:
         raise ProjectError(
             f"{type(estimator).__name__} can only be pickled, which runs code when it is loaded "
-            "(the log says why): move your own functions, and classes of other modules, to "
-            "classes in model.py, choose another estimator, or set models.allow_pickle = true."
+            "(the log says why): what is yours needs a name in model.py, no lambda and no other "
+            "module; or choose another estimator, or set models.allow_pickle = true."
         )
     import cloudpickle
 

@@ -12,25 +12,19 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE
 
 METADATA, CURRENT = "metadata.json", "current.json"
-RECORDED = {
-    "name": str,
-    "artifact": str,
-    "sha256": str,
-    "contract": str,
-    "numeric_form": list,
-    "probabilities": bool,
-}
 # What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, and
-# of splines. Such a partial calls check_array or makes an object, as nothing else here is trusted.
+# of splines. Such a partial calls check_array or one of scikit-learn's classes: nothing else that
+# can be called is trusted.
 HARMLESS = {
     "numpy.dtype",
     "functools.partial",
@@ -46,6 +40,29 @@ Scores = tuple[np.ndarray, np.ndarray | None]
 
 class ContractChangedError(ProjectError):
     """The model was trained on other columns than contract.py now has."""
+
+
+class SelfTest(TypedDict):
+    """Rows that the model answered when it was saved, as ``matrix``, and its answers."""
+
+    rows: list[list[float]]
+    labels: list[float]
+    probabilities: list[list[float]] | None
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class Metadata(TypedDict):
+    """What must be known of a model; there may be more. Versions are the registry's numbers."""
+
+    name: str
+    artifact: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    contract: str
+    numeric_form: list
+    probabilities: bool
+    version: NotRequired[Annotated[str, Field(pattern="^[0-9]{1,18}$")]]
+    metrics: NotRequired[dict[str, float]]
+    self_test: NotRequired[SelfTest]
 
 
 class Model:
@@ -116,38 +133,48 @@ def make_predictions(loaded_model: Model, data: Any) -> list:
     return loaded_model.score(matrix)[0].tolist()
 
 
-def open_model(folder: Path, expected: str | None = None, allow_pickle: bool = False) -> Model:
+def open_model(
+    folder: Path,
+    expected: str | None = None,
+    allow_pickle: bool = False,
+    called: str | None = None,
+) -> Model:
     """Verify the model in ``folder`` and make it ready to predict.
 
     :param expected: the SHA-256 a registry recorded; the folder's own record must hold as well.
+    :param called: what names the model to the user, the folder if None.
     :raises ProjectError: no model there, changed or cut short, of another contract, or not to be
         trusted.
     """
-    metadata = read_metadata(folder)
-    file = folder / metadata["artifact"]
-    content = file.read_bytes() if file.is_file() else b""
+    called = called or str(folder)
+    metadata = read_metadata(folder, called)
+    name = metadata["artifact"]
+    if not (folder / name).is_file():
+        raise ProjectError(f"{called} has lost its {name}: restore it or save the model again.")
+    content = (folder / name).read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != metadata["sha256"] or (expected and found != expected):
         raise ProjectError(
-            f"{file} is not the file that was saved (SHA-256 {found[:12]}…, recorded "
+            f"{called}: {name} is not the file that was saved (SHA-256 {found[:12]}…, recorded "
             f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
         )
     other = _major(metadata["contract"]) != _major(CONTRACT.version)
     if other or metadata["numeric_form"] != CONTRACT.numeric_form:
         raise ContractChangedError(
-            f"{folder} was trained on contract {metadata['contract']}, whose columns are not "
+            f"{called} was trained on contract {metadata['contract']}, whose columns are not "
             f"those of contract {CONTRACT.version} in contract.py: train again."
         )
-    load = LOADERS[file.name]
+    load = LOADERS[name]
     if load is _pickle and not allow_pickle:
-        raise ProjectError(f"{file} has to be unpickled; models.allow_pickle = true allows it.")
+        allow = "models.allow_pickle = true allows it"
+        raise ProjectError(f"{called}: {name} has to be unpickled; {allow}.")
     try:
         run = load(content)
         return Model(metadata, run if metadata["probabilities"] else _labels_only(run))
     except ProjectError:
         raise
     except Exception as error:
-        raise ProjectError(f"{file} cannot be opened: {brief(error)}.") from error
+        raise ProjectError(f"{called}: {name} cannot be opened: {brief(error)}.") from error
 
 
 def current(folder: Path) -> Path:
@@ -168,13 +195,14 @@ def self_test(model: Model) -> None:
     known = model.metadata.get("self_test")
     if not known:
         raise ProjectError(f"{model.name} was saved without a self-test: train again.")
-    labels, probabilities = model.run(np.asarray(known["rows"], np.float32))
-    same = np.allclose(labels, known["labels"], rtol=1e-4, atol=1e-6, equal_nan=True)
-    expected = known.get("probabilities")
-    if same and expected is not None:
-        same = np.shape(probabilities) == np.shape(expected) and np.allclose(
-            probabilities, expected, rtol=0, atol=OTHER_PROBABILITY, equal_nan=True
-        )
+    try:
+        labels, probabilities = model.run(np.asarray(known["rows"], np.float32))
+        same = _alike(labels, known["labels"], rtol=1e-4, atol=1e-6)
+        if same and (expected := known["probabilities"]) is not None:
+            same = _alike(probabilities, expected, rtol=0, atol=OTHER_PROBABILITY)
+    except Exception as error:  # as of a damaged record
+        problem = f"{model.name} version {model.version} cannot answer its self-test"
+        raise ProjectError(f"{problem}: {brief(error)}: train again.") from error
     if not same:
         raise ProjectError(
             f"{model.name} version {model.version} answers its self-test otherwise than when it "
@@ -183,16 +211,30 @@ def self_test(model: Model) -> None:
         )
 
 
-def read_metadata(folder: Path) -> dict:
+def _alike(found, expected, **most: float) -> bool:
+    return np.shape(found) == np.shape(expected) and np.allclose(
+        found, expected, equal_nan=True, **most
+    )
+
+
+def read_metadata(folder: Path, called: str | None = None) -> dict:
+    """:param called: as for ``open_model``."""
+    called = called or str(folder)
     try:
-        metadata = json.loads((folder / METADATA).read_text("utf-8"))
-        whole = all(isinstance(metadata[key], kind) for key, kind in RECORDED.items())
+        content = (folder / METADATA).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ProjectError(f"{folder} holds no model: there is no {METADATA} in it.") from None
-    except (KeyError, TypeError, ValueError):
-        whole = False
-    if not whole or metadata["artifact"] not in LOADERS:
-        raise ProjectError(f"{folder / METADATA} is damaged: save the model again.")
+        raise ProjectError(f"{called} holds no model: there is no {METADATA} in it.") from None
+    return parse_metadata(content, f"{called}/{METADATA}")
+
+
+def parse_metadata(content: str | bytes, called: object) -> dict:
+    """:raises ProjectError: they are not the ``Metadata`` of a model."""
+    try:
+        metadata = TypeAdapter(Metadata).validate_python(json.loads(content))
+    except (RecursionError, ValueError):
+        metadata = {}
+    if metadata.get("artifact") not in LOADERS:
+        raise ProjectError(f"{called} is damaged: save the model again.")
     return metadata
 
 
@@ -247,9 +289,12 @@ def _trusted(name: str) -> bool:
     if not module.startswith("sklearn."):
         return False
     try:
-        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+        found = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
         return False
+    # Not what such a module imports, as gzip's class for files.
+    own = getattr(found, "__module__", "")
+    return isinstance(found, type) and own.startswith("sklearn.") and ".externals" not in own
 
 
 def _pickle(content: bytes) -> Callable[[np.ndarray], Scores]:

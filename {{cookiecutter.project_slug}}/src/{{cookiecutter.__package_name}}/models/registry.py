@@ -14,7 +14,7 @@ from ..errors import ProjectError, brief
 from ..settings import PACKAGE, Settings
 from ..tables.databases import exists, redacted
 from .mlflow_client import client, reached
-from .predict import METADATA, open_model, self_test, write_metadata
+from .predict import METADATA, open_model, read_metadata, self_test
 from .register import Record, register
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -115,6 +115,8 @@ def known(uri: str, settings: Settings) -> dict:
             raise ProjectError(f"{uri}: this run has logged no model of this project.")
         return {"sha256": tags["sha256"]}
     found = version(uri, settings)
+    if not found.sha256:
+        raise ProjectError(f"{uri} was registered by something else than this project.")
     alias = {"alias": found.aliases[0]} if found.aliases else {}
     return {"sha256": found.sha256, "version": found.number} | alias
 
@@ -141,33 +143,26 @@ def fetch(uri: str, folder: Path, settings: Settings) -> dict:
     except Exception as error:  # of whatever library reads the storage
         if not _says_gone(error):
             raise ProjectError(f"{uri}: its files cannot be had: {brief(error)}.") from error
-        raise ProjectError(f"{uri}: its files are gone; roll back or train again.") from None
+        advice = "roll back or train again" if "version" in of_it else "say runs:/RUN/model"
+        raise ProjectError(f"{uri}: its files are gone; {advice}.") from None
     return of_it
 
 
-def receive(folder: Path, metadata: dict, target: str, source: str, settings: Settings) -> str:
-    """Register a copied model as the next version, unless the alias of ``target`` has it already;
-    the alias is set after the version has proven itself.
+def receive(folder: Path, target: str, came_from: str, settings: Settings) -> str:
+    """Register the model in ``folder`` as the next version, unless the alias of ``target`` has it
+    already; the alias is set after the version has proven itself.
 
     :raises ProjectError: ``target`` names a number, which the registry gives itself.
     """
     named = NAMED.fullmatch(target)
     if not named or named[3]:
         raise ProjectError(f"{target}: give models:/NAME or models:/NAME@ALIAS to copy to.")
-    name, alias = named[1], named[2]
+    name, alias, metadata = named[1], named[2], read_metadata(folder)
     bearer = find(alias, settings, name) if alias else None
     if bearer and bearer.sha256 == metadata["sha256"] and _is_whole(name, bearer, settings):
         return f"models:/{name}/{bearer.number}"
-    came_from = f"copied from {source}"
-    if "version" in metadata:
-        came_from += f", version {metadata['version']}"
-    with tempfile.TemporaryDirectory() as temporary:
-        staged = Path(shutil.copytree(folder, Path(temporary) / "model"))
-        # There it has another number.
-        kept = {key: value for key, value in metadata.items() if key not in ("version", "alias")}
-        write_metadata(staged, kept)
-        record = Record(metrics=metadata.get("metrics", {}))
-        number = register(staged, record, settings, name, {"source": came_from})
+    record = Record(metrics=metadata.get("metrics", {}))
+    number = register(folder, record, settings, name, {"source": came_from})
     _prove(f"models:/{name}/{number}", settings)
     if alias == CHAMPION:
         promote(number, came_from, settings, name)
@@ -187,7 +182,7 @@ def _is_whole(name: str, bearer: Version, settings: Settings) -> bool:
 def _prove(uri: str, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         sha256 = fetch(uri, Path(temporary), settings).get("sha256")
-        self_test(open_model(Path(temporary), sha256, settings.models.allow_pickle))
+        self_test(open_model(Path(temporary), sha256, settings.models.allow_pickle, uri))
 
 
 def promote(number: str, reason: str, settings: Settings, name: str = PACKAGE) -> None:
@@ -214,7 +209,7 @@ def rollback(settings: Settings, name: str = PACKAGE) -> tuple[str, str]:
         raise ProjectError(f"models:/{name}: there is no previous champion; see `history`.")
     _prove(f"models:/{name}/{previous}", settings)
     _set_alias(name, CHAMPION, previous, settings)
-    reason = f"rolled back to version {previous} at {now()}"
+    reason = f"{champion.tags.get('reason', '')}; rolled back to version {previous} at {now()}"
     # Whom it had replaced is forgotten: the next rollback goes on backwards, and never to and fro.
     tags = {"verdict": "rolled back", "reason": reason, "replaced": ""}
     _tag(name, champion.number, tags, settings)
@@ -258,7 +253,7 @@ def _says_gone(error: Exception) -> bool:
 
     if isinstance(error, MlflowException):
         return error.error_code in ABSENT
-    answer = getattr(error, "response", None)  # of a server, or of S3
+    answer = getattr(error, "response", None)  # of a server
     if answer is not None:
         return getattr(answer, "status_code", None) == 404
     # MLflow's own OSError for a folder that is not there has no number.

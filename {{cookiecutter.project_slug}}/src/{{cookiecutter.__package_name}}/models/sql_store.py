@@ -1,4 +1,4 @@
-"""A model in a database: a row, the serialized model one of its values."""
+"""A model in a database: a row, the serving artifact one of its values."""
 
 import json
 from datetime import UTC, datetime
@@ -8,14 +8,16 @@ import sqlalchemy as sa
 from ..errors import ProjectError
 from ..settings import PACKAGE
 from ..tables.databases import connect, exists, make_missing, redacted
+from .predict import parse_metadata
 
+SECONDS = 120  # for an answer
 models = sa.Table(
     "stored_models",
     sa.MetaData(),
     sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("saved_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("metadata", sa.Text, nullable=False),
-    sa.Column("package", sa.LargeBinary, nullable=False),
+    sa.Column("artifact", sa.LargeBinary, nullable=False),
 )
 
 
@@ -27,26 +29,29 @@ class SQLStore:
         self.name = name or PACKAGE
         self.mine = models.c.name == self.name
 
+    def __str__(self) -> str:
+        return f"{redacted(self.url)}#{self.name}"
+
     def metadata(self) -> dict:
-        return json.loads(self._row(models.c.metadata).metadata)
+        return parse_metadata(self._row(models.c.metadata).metadata, self)
 
     def read(self) -> tuple[dict, bytes]:
-        row = self._row(models.c.metadata, models.c.package)
-        return json.loads(row.metadata), bytes(row.package)
+        row = self._row(models.c.metadata, models.c.artifact)
+        return parse_metadata(row.metadata, self), bytes(row.artifact)
 
     def save(self, content: bytes, metadata: dict) -> None:
         row = {"name": self.name, "saved_at": datetime.now(UTC), "metadata": json.dumps(metadata)}
-        with connect(self.url, create=True) as connection:
+        with connect(self.url, True, SECONDS) as connection:
             make_missing(connection, models)
             connection.execute(sa.delete(models).where(self.mine))
-            connection.execute(sa.insert(models), row | {"package": content})
+            connection.execute(sa.insert(models), row | {"artifact": content})
 
     def _row(self, *columns: sa.Column) -> sa.Row:
         row = None
         if exists(self.url):
-            with connect(self.url) as connection:
+            with connect(self.url, seconds=SECONDS) as connection:
                 if sa.inspect(connection).has_table(models.name):
                     row = connection.execute(sa.select(*columns).where(self.mine)).one_or_none()
         if row is None:
-            raise ProjectError(f"{redacted(self.url)}#{self.name} holds no model.")
+            raise ProjectError(f"{self} holds no model.")
         return row

@@ -18,26 +18,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import ProjectError
+from ..errors import ProjectError, hidden
 from ..settings import Settings
 from ..tables.databases import CLOUD, has_password, local_path, parsed, redacted
-from .packaged import digest, pack, unpack
 from .predict import METADATA, Model, current, open_model, read_metadata, self_test, write_metadata
 
 OF_MLFLOW = ("models:/", "runs:/")
+# Outside of MLflow and folders: held in memory, and PostgreSQL takes at most 1 GB for a value.
+LARGEST_BYTES = 500_000_000
 
 
 class Store(Protocol):
     """Where one model is kept outside of a folder. What cannot be reached is a ProjectError."""
 
     def metadata(self) -> dict:
-        """The metadata of the model, with ``package``, the SHA-256 of its bytes.
+        """The metadata of the model.
 
         :raises ProjectError: there is no model.
         """
 
     def read(self) -> tuple[dict, bytes]:
-        """The metadata, and the bytes, of which the caller checks that they are what was saved."""
+        """The metadata and the artifact, of which the caller checks that it is what was saved."""
 
     def save(self, content: bytes, metadata: dict) -> None:
         """Keep these in the place of what was there, in one step."""
@@ -67,7 +68,7 @@ def identify(connection_string: str, settings: Settings) -> str:
         return label(registry.known(connection_string, settings))
     if folder := model_folder(connection_string):
         return label(read_metadata(folder))
-    return label(_store(connection_string, settings).metadata())
+    return label(_store(connection_string).metadata())
 
 
 def label(metadata: dict) -> str:
@@ -84,57 +85,79 @@ def model_folder(connection_string: str) -> Path | None:
 
 
 def copy(source: str, target: str, settings: Settings) -> str:
-    """Copy a verified model with its metadata, and verify it on arrival; returns what names it.
+    """Copy a model that proves itself, with its metadata; returns what names it there.
 
     :param target: ``models:/NAME``, where it becomes the next version, and bears the alias behind
-        ``@`` if there is one; a new folder; or storage, where it replaces what was there. What is
-        there already is not copied again.
+        ``@`` if there is one; a new folder; or storage, where it replaces what was there.
     """
     with _opened(source, settings) as (folder, model):
+        self_test(model)
+        artifact, metadata = folder / model.metadata["artifact"], model.metadata
         if target.startswith(OF_MLFLOW):
-            from . import registry
-
-            return registry.receive(folder, model.metadata, target, named(source), settings)
+            return _to_registry(artifact, metadata, target, named(source), settings)
         if to := local_path(target):
-            return str(_to_folder(folder, model.metadata, to, settings))
-        return _to_store(folder, model.metadata, target, settings)
+            return str(_to_folder(artifact, metadata, to, settings))
+        return _to_store(artifact, metadata, target, settings)
 
 
-def _to_folder(folder: Path, metadata: dict, to: Path, settings: Settings) -> Path:
+def _to_registry(
+    artifact: Path, metadata: dict, target: str, source: str, settings: Settings
+) -> str:
+    """A new version; there it has another number."""
+    from . import registry
+
+    version = f", version {metadata['version']}" if "version" in metadata else ""
+    kept = {name: value for name, value in metadata.items() if name not in ("version", "alias")}
+    with tempfile.TemporaryDirectory() as temporary:
+        _write(Path(temporary), artifact, kept)
+        return registry.receive(Path(temporary), target, f"copied from {source}{version}", settings)
+
+
+def _to_folder(artifact: Path, metadata: dict, to: Path, settings: Settings) -> Path:
     """A new folder, whole or not at all."""
-    if (to / METADATA).is_file() and read_metadata(to)["sha256"] == metadata["sha256"]:
+    taken = ProjectError(f"{to} exists: remove it, or copy to another folder.")
+    if (to / METADATA).is_file() and label(read_metadata(to)) == label(metadata):
         open_model(to, allow_pickle=settings.models.allow_pickle)
         return to
     if to.exists():
-        raise ProjectError(f"{to} exists: remove it, or copy to another folder.")
+        raise taken
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".copy-") as unfinished:
-        staged = Path(shutil.copytree(folder, Path(unfinished) / to.name))
-        write_metadata(staged, metadata)
+        (staged := Path(unfinished) / to.name).mkdir()
+        _write(staged, artifact, metadata)
         open_model(staged, allow_pickle=settings.models.allow_pickle)
-        staged.rename(to)
+        try:
+            staged.rename(to)
+        except OSError:  # somebody else has made it in the meantime
+            raise taken from None
     return to
 
 
-def _to_store(folder: Path, metadata: dict, to: str, settings: Settings) -> str:
-    """Keep a model in storage, after it has proven itself."""
-    self_test(open_model(folder, allow_pickle=settings.models.allow_pickle))
-    with tempfile.TemporaryDirectory() as temporary:
-        staged = Path(shutil.copytree(folder, Path(temporary) / "model"))
-        write_metadata(staged, metadata)
-        content = pack(staged)
-    _store(to, settings).save(content, metadata | {"package": digest(content)})
+def _to_store(artifact: Path, metadata: dict, to: str, settings: Settings) -> str:
+    """Keep a model in storage."""
+    if (size := artifact.stat().st_size) > LARGEST_BYTES:
+        raise ProjectError(
+            f"the model takes {size:,} bytes; {named(to)} keeps at most {LARGEST_BYTES:,}: keep it "
+            "in an MLflow registry or in a folder."
+        )
+    _store(to).save(artifact.read_bytes(), metadata)
     load_model(to, settings)
     return to
 
 
-def _store(uri: str, settings: Settings) -> Store:
+def _write(folder: Path, artifact: Path, metadata: dict) -> None:
+    """Write a model to a folder, and nothing that lies beside it."""
+    shutil.copyfile(artifact, folder / metadata["artifact"])
+    write_metadata(folder, metadata)
+
+
+def _store(uri: str) -> Store:
     """:raises ProjectError: there is no such kind of store."""
     scheme = uri.partition("://")[0]
     if scheme in CLOUD:
         from .cloud_store import CloudStore
 
-        return CloudStore(uri, settings.models.allow_http)
+        return CloudStore(uri, LARGEST_BYTES)
     if not _has_dialect(uri):
         raise ProjectError(f"{scheme}:// is no model store; docs/models.md lists what there is.")
     from .sql_store import SQLStore
@@ -146,7 +169,7 @@ def named(connection_string: str) -> str:
     """A connection string as messages and records may show it, without a password."""
     others = connection_string.startswith(OF_MLFLOW)
     if others or connection_string.partition("://")[0] in CLOUD:
-        return connection_string
+        return hidden(connection_string)
     return redacted(connection_string)
 
 
@@ -175,9 +198,9 @@ def _has_dialect(uri: str) -> bool:
 
 @contextmanager
 def _opened(connection_string: str, settings: Settings):
-    """A copy of a model's folder, and the verified model, whose metadata names its version."""
+    """A model's folder, and the verified model, whose metadata names its version."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder, known = Path(temporary) / "model", {}
+        folder, known = Path(temporary), {}
         if connection_string.startswith(OF_MLFLOW):
             from . import registry
 
@@ -185,8 +208,10 @@ def _opened(connection_string: str, settings: Settings):
         elif source := model_folder(connection_string):
             folder = source
         else:
-            metadata, content = _store(connection_string, settings).read()
-            unpack(content, metadata["package"], folder, named(connection_string))
-        model = open_model(folder, known.get("sha256"), settings.models.allow_pickle)
+            metadata, content = _store(connection_string).read()
+            (folder / metadata["artifact"]).write_bytes(content)
+            write_metadata(folder, metadata)
+        allow_pickle, called = settings.models.allow_pickle, named(connection_string)
+        model = open_model(folder, known.get("sha256"), allow_pickle, called)
         model.metadata.update(known)
         yield folder, model

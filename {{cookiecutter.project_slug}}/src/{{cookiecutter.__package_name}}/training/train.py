@@ -39,6 +39,7 @@ from . import plots
 
 # Rows that a candidate is tried on before the search, of each class.
 FEW = 200
+MOST_WARNINGS = 10  # told of a candidate
 log = logging.getLogger(__name__)
 
 
@@ -83,11 +84,13 @@ def train(config: Settings, force: bool = False) -> int:
     chosen = select(split, config)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        metadata = export.save(
-            chosen.estimator, folder, split.training, split.target, split.holdout, config
-        )
-        candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
-        metrics = measure(candidate, split)
+        with _named(chosen.name):
+            metadata = export.save(
+                chosen.estimator, folder, split.training, split.target, split.holdout, config
+            )
+            candidate = open_model(folder, allow_pickle=config.models.allow_pickle)
+            metrics = measure(candidate, split)
+            files = plots.draw(candidate, split, Path(temporary), config.training)
         trained = {"trained_at": registry.now(), "estimator": chosen.name, "metrics": metrics}
         write_metadata(folder, metadata | trained)
         problems = shortfalls(metrics, config.training)
@@ -102,7 +105,7 @@ def train(config: Settings, force: bool = False) -> int:
                 for rows, shares in metadata["disagreement"].items()
                 for what, share in shares.items()
             },
-            files=plots.draw(candidate, split, Path(temporary), config.training),
+            files=files,
         )
         version = register(folder, record, config)
     print(f"\nVersion {version}: {chosen.name}, served from {metadata['artifact']}")
@@ -138,6 +141,12 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     held = held < config.training.holdout_share
     if held.all() or not held.any():
         raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
+    empty = np.isnan(features[~held]).all(axis=0)
+    if names := [column.name for column, none in zip(CONTRACT.columns, empty, strict=True) if none]:
+        raise ProjectError(
+            f"data.load(): the rows to train on have no value of {', '.join(names)}: fill it, or "
+            "take it out of contract.py."
+        )
     folder = Path(config.training.work)
     folder.mkdir(parents=True, exist_ok=True)
     stored = pa.Table.from_batches([batch]).append_column("holdout", pa.array(held))
@@ -158,11 +167,15 @@ def _require_classes(codes: np.ndarray, config: Training) -> None:
     if target.type not in ("category", "boolean"):
         return
     counts = np.bincount(codes.astype(int), minlength=int(target.bounds[1]) + 1)
-    for code in np.flatnonzero(counts < config.folds):
+    rare = [
+        f"{counts[code] or 'no'} rows to train on have {target.name} "
+        f"{target.decode(np.array([code]))[0]}"
+        for code in np.flatnonzero(counts < config.folds)
+    ]
+    if rare:
         raise ProjectError(
-            f"data.load(): {counts[code] or 'no'} rows to train on have {target.name} "
-            f"{target.decode(np.array([code]))[0]}, fewer than training.folds = {config.folds}: "
-            "bring more, or take it out of contract.py."
+            f"data.load(): {', '.join(rare)}, fewer than training.folds = {config.folds}: bring "
+            "more, or take it out of contract.py."
         )
 
 
@@ -178,10 +191,16 @@ def select(split: Split, config: Settings) -> Chosen:
 
     :raises ProjectError: a candidate cannot be fitted, or could not be served if it won.
     """
-    candidates = model.build(config.training.seed)
+    candidates, problems = model.build(config.training.seed), []
     for name, candidate in candidates.items():
-        with _named(name):
-            _rehearse(candidate.estimator, split, config)
+        try:
+            with _named(name), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # those of all rows are told
+                _rehearse(candidate.estimator, split, config)
+        except ProjectError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise ProjectError("\n".join(problems))
     searches = {}
     for name, candidate in tqdm(candidates.items(), "Candidates", disable=None):
         with _named(name), parallel_config("threading", n_jobs=-1):
@@ -213,10 +232,10 @@ def _named(candidate: str) -> Iterator[None]:
         warnings.simplefilter("always")
         try:
             yield
-        except Exception as error:  # of whatever kind its estimator raises
+        except (Exception, SystemExit) as error:  # of whatever kind its estimator raises
             raise ProjectError(f"model.py: candidate {candidate}: {brief(error)}.") from error
     told = Counter(brief(each.message) for each in caught)
-    for text, count in told.items():
+    for text, count in told.most_common(MOST_WARNINGS):
         log.warning("candidate %s: %s%s", candidate, text, f" ({count} times)" * (count > 1))
 
 
@@ -253,6 +272,8 @@ def decide(
         registry.set_challenger(version, config)
         better, reason = compare(metrics, split, config)
         verdict = "promoted" if better or force else "kept as challenger"
+        if force and not better:
+            reason = f"by --force, although {reason}"
     if verdict == "promoted":
         registry.promote(version, reason, config)
     else:
@@ -292,7 +313,7 @@ def compare(metrics: dict[str, float], split: Split, config: Settings) -> tuple[
     except ContractChangedError:
         return True, "the champion was trained on another contract"
     except ProjectError as error:
-        return False, f"the champion cannot be compared: {error} Promote with --force"
+        return False, f"the champion cannot be compared, which --force overrides: {brief(error)}"
     name = config.training.metric
     old, new = measure(champion, split)[name], metrics[name]
     gain = new - old if name in config.training.minimum else old - new
