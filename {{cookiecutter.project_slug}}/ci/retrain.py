@@ -25,7 +25,7 @@ from {{ cookiecutter.__package_name }}.models import registry, stores
 from {{ cookiecutter.__package_name }}.models.predict import ContractChangedError
 from {{ cookiecutter.__package_name }}.models.registry import CHAMPION, Version
 from {{ cookiecutter.__package_name }}.settings import PACKAGE, Settings
-from {{ cookiecutter.__package_name }}.tables.databases import has_password, local_path
+from {{ cookiecutter.__package_name }}.tables.databases import has_password, is_database, local_path
 
 CHOSEN = str(APPROVED)
 BRANCH = "retrain/model"
@@ -121,7 +121,8 @@ def outcome(config: Settings, store: str) -> str:
     uri = f"models:/{PACKAGE}/{version.number}"
     if store:
         # A place of its own, so that what is approved stays what it is.
-        uri = stores.copy(uri, f"{store}/{version.sha256[:12]}", config)
+        beside = "#" if is_database(store) and "#" not in store else "/"
+        uri = stores.copy(uri, f"{store}{beside}{version.sha256[:12]}", config)
     title = f"Retrained model, version {version.number}"
     body = f"{told}\nMerged, `{uri}` is what the next release brings to production.\n{reason()}"
     address = change.propose(BRANCH, title, body, **{CHOSEN: written(uri, version)})

@@ -29,7 +29,7 @@ FAULTS = {
     "a value is infinite": (partial(put, "inf", "AGE"), "row 3, column AGE: inf is not finite"),
     "a class has no row": (
         lambda table: table[table["OUTCOME"] == "stays"],
-        "no row to train on has OUTCOME leaves",
+        "no rows to train on have OUTCOME leaves",
     ),
 }
 

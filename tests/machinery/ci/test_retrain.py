@@ -56,7 +56,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     assert git(hub.bare, "diff", "--name-only", "main", BRANCH) == CHOSEN
     assert git(pushed.folder, "status", "--porcelain") == ""
     chosen = tomllib.loads(git(hub.bare, "show", f"{BRANCH}:{CHOSEN}"))
-    assert chosen["uri"] == f"{tmp_path / 'store'}/1"
+    assert chosen["uri"] == f"{tmp_path / 'store'}/{chosen['sha256'][:12]}"
     use(pushed.folder, monkeypatch)
     config = settings.load()
     model = stores.load_model(chosen["uri"], config)
@@ -71,7 +71,8 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     assert renewed["title"] == "Retrained model, version 2"
     assert "The reason" not in renewed["body"]
     second = tomllib.loads(git(hub.bare, "show", f"{BRANCH}:{CHOSEN}"))
-    assert second["uri"] == f"{tmp_path / 'store'}/2"
+    assert second["uri"] == f"{tmp_path / 'store'}/{second['sha256'][:12]}"
+    assert second["uri"] != chosen["uri"]
 
     # Merged, it is what has to be beaten.
     git(pushed.folder, "pull", "--quiet", str(hub.bare), BRANCH)
@@ -114,7 +115,7 @@ def test_metrics_of_any_name_are_written_as_toml(monkeypatch):
     import retrain
 
     metrics = {"cv_random forest": 0.5, 'a"b': float("nan"), "f1": 1.0}
-    version = Version("1", "f" * 64, None, datetime.now(UTC), (), {"contract": "1"}, metrics)
+    version = Version("1", "f" * 64, datetime.now(UTC), (), {"contract": "1"}, metrics)
     found = tomllib.loads(retrain.written("s3://bucket/1", version))
     assert found["metrics"].keys() == metrics.keys()
 

@@ -129,7 +129,9 @@ def test_a_missing_value_that_means_something_is_not_lost_in_the_export(
     """skl2onnx drops the column that ``add_indicator`` makes, and hardly a label changes by it."""
     random, rows = np.random.default_rng(0), export.draw(matrix, seed=3)
     risk = np.where(np.isnan(rows[:, 0]), 0.35, 0.04)
-    target = (random.random(len(rows)) < risk).astype(float)
+    rare = random.random(len(rows)) < risk
+    most = CONTRACT.target.bounds[1] if is_classifier(exportable) else 1
+    target = np.where(rare, most, np.arange(len(rows)) % most)
     steps = (StandardScaler(), SimpleImputer(add_indicator=True), clone(exportable[-1]))
     estimator = make_pipeline(*steps).fit(rows, target)
     export.save(estimator, tmp_path / "m", rows, target, rows, config)

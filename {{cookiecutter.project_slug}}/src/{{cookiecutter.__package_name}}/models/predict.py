@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import BaseModel, Field
 
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
@@ -42,7 +42,7 @@ class ContractChangedError(ProjectError):
     """The model was trained on other columns than contract.py now has."""
 
 
-class SelfTest(TypedDict):
+class SelfTest(BaseModel):
     """Rows that the model answered when it was saved, as ``matrix``, and its answers."""
 
     rows: list[list[float]]
@@ -50,19 +50,18 @@ class SelfTest(TypedDict):
     probabilities: list[list[float]] | None
 
 
-@with_config(ConfigDict(extra="allow", strict=True))
-class Metadata(TypedDict):
-    """What must be known of a model; there may be more. Versions are the registry's numbers."""
+class Metadata(BaseModel):
+    """What metadata.json must hold; there may be more. A version is a number of the registry's."""
 
     name: str
     artifact: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     contract: str
     numeric_form: list
     probabilities: bool
-    version: NotRequired[Annotated[str, Field(pattern="^[0-9]{1,18}$")]]
-    metrics: NotRequired[dict[str, float]]
-    self_test: NotRequired[SelfTest]
+    version: str | None = Field(None, pattern="^[0-9]{1,18}$")
+    metrics: dict[str, float] = {}
+    self_test: SelfTest | None = None
 
 
 class Model:
@@ -230,10 +229,11 @@ def read_metadata(folder: Path, called: str | None = None) -> dict:
 def parse_metadata(content: str | bytes, called: object) -> dict:
     """:raises ProjectError: they are not the ``Metadata`` of a model."""
     try:
-        metadata = TypeAdapter(Metadata).validate_python(json.loads(content))
+        metadata = json.loads(content)
+        whole = Metadata.model_validate(metadata, strict=True).artifact in LOADERS
     except (RecursionError, ValueError):
-        metadata = {}
-    if metadata.get("artifact") not in LOADERS:
+        whole = False
+    if not whole:
         raise ProjectError(f"{called} is damaged: save the model again.")
     return metadata
 
