@@ -132,7 +132,6 @@ def s3_place(s3_port) -> Place:
     uri = f"s3://{BUCKET}/{secrets.token_hex(4)}/champions"
     variables = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
-        "APP__MODELS__ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "somebody",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1",
@@ -172,7 +171,6 @@ def azure_place(azure_port) -> Place:
         "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
         "AZURE_STORAGE_ACCOUNT_KEY": KEY,
         "AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{azure_port}/{ACCOUNT}",
-        "APP__MODELS__ALLOW_HTTP": "true",
     }
     return Place(uri, lambda: tamper_objects(uri), variables)
 
@@ -229,7 +227,6 @@ def google_place(google_port) -> Place:
     account = nobody | {"gcs_base_url": f"http://127.0.0.1:{google_port}", "disable_oauth": True}
     variables = {
         "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account),
-        "APP__MODELS__ALLOW_HTTP": "true",
     }
     return Place(uri, lambda: tamper_objects(uri), variables)
 
