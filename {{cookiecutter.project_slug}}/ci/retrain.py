@@ -25,7 +25,7 @@ from {{ cookiecutter.__package_name }}.models import registry, stores
 from {{ cookiecutter.__package_name }}.models.predict import ContractChangedError
 from {{ cookiecutter.__package_name }}.models.registry import CHAMPION, Version
 from {{ cookiecutter.__package_name }}.settings import PACKAGE, Settings
-from {{ cookiecutter.__package_name }}.tables.databases import has_password, is_database, local_path
+from {{ cookiecutter.__package_name }}.tables import databases
 
 CHOSEN = str(APPROVED)
 BRANCH = "retrain/model"
@@ -66,9 +66,9 @@ def lasting_store(config: Settings) -> str:
         password.
     """
     store = os.environ.get("MODELS_STORE", "")
-    if has_password(store):
+    if databases.has_password(store):
         raise ProjectError(f"MODELS_STORE: {CHOSEN} would show its password; name another store.")
-    path = local_path(store) if store else None
+    path = databases.local_path(store) if store else None
     if store.startswith(("models:/", "sqlite:")) or (path and path.is_relative_to(origin.PROJECT)):
         raise ProjectError(f"MODELS_STORE: {store} is found from this folder only; name another.")
     models = config.models
@@ -121,7 +121,7 @@ def outcome(config: Settings, store: str) -> str:
     uri = f"models:/{PACKAGE}/{version.number}"
     if store:
         # A place of its own, so that what is approved stays what it is.
-        beside = "#" if is_database(store) and "#" not in store else "/"
+        beside = "#" if databases.is_database(store) and "#" not in store else "/"
         uri = stores.copy(uri, f"{store}{beside}{version.sha256[:12]}", config)
     title = f"Retrained model, version {version.number}"
     body = f"{told}\nMerged, `{uri}` is what the next release brings to production.\n{reason()}"
