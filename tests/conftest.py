@@ -54,11 +54,11 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 EXPECTED = """
 import json
 from {package} import data, settings
-from {package}.models import registry
+from {package}.models import stores
 from {package}.contract import CONTRACT
 from {package}.models.predict import make_predictions
 rows = data.load()[CONTRACT.names].head(10)
-model = registry.load_model("models:/{package}@champion", settings.load())
+model = stores.load_model("models:/{package}@champion", settings.load())
 print(json.dumps([{{"data": rows.to_dict("list")}}, make_predictions(model, rows)]))
 """
 # The blocks of code in a page: language, code.
