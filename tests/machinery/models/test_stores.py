@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import predict, stores
+from iris_flower_prediction.models import mlflow_client, predict, stores
 from iris_flower_prediction.tables.databases import connect
 
 
@@ -32,6 +32,14 @@ def test_a_place_without_a_model_is_named_and_not_made(
     assert cli.main([word.format(uri) for word in words]) == 2
     assert told in capsys.readouterr().err
     assert not [*folder.glob("typo*"), *folder.glob("here")]
+
+
+@pytest.mark.parametrize("uri", ["models:/flowers@champion", "runs:/0123/model"])
+def test_without_mlflow_a_registry_is_one_sentence(uri, folder, config, monkeypatch):
+    monkeypatch.setattr(mlflow_client.importlib.util, "find_spec", lambda name: None)
+    for use in (stores.load_model, stores.identify):
+        with pytest.raises(ProjectError, match="need mlflow: install"):
+            use(uri, config)
 
 
 @pytest.mark.parametrize("words", [["promote", "1"], ["rollback"], ["history"]])

@@ -20,11 +20,7 @@ SERVER_SECONDS, SERVER_RETRIES = "30", "3"
 
 def client(settings: Settings):
     """An MLflow client on the configured registry, and mlflow itself set to use it."""
-    if importlib.util.find_spec("mlflow") is None:
-        raise ProjectError(
-            "models:/ and runs:/ need mlflow: install requirements-train.txt, or name a folder or "
-            "other storage that `copy models:/… TO` has filled."
-        )
+    require_mlflow()
     quiet()
     import mlflow
 
@@ -41,6 +37,15 @@ def client(settings: Settings):
         return mlflow.MlflowClient()
     except Exception as error:
         raise ProjectError(f"models.tracking_uri {redacted(uri)}: {brief(error)}.") from None
+
+
+def require_mlflow() -> None:
+    """:raises ProjectError: it is not installed, as in an image."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise ProjectError(
+            "models:/ and runs:/ need mlflow: install requirements-train.txt, or name a folder or "
+            "other storage that `copy models:/… TO` has filled."
+        )
 
 
 def quiet() -> None:
@@ -60,6 +65,7 @@ def quiet() -> None:
 @contextmanager
 def reached(settings: Settings):
     """MLflow's errors as sentences about the registry."""
+    require_mlflow()
     from mlflow.exceptions import MlflowException
 
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE, Settings
 from ..tables.databases import exists, redacted
-from .mlflow_client import client, reached
+from .mlflow_client import client, reached, require_mlflow
 from .predict import METADATA, open_model, read_metadata, self_test
 from .register import Record, register
 
@@ -79,6 +79,7 @@ def version(uri: str, settings: Settings) -> Version:
 
 
 def _look_up(uri: str, settings: Settings) -> Version | None:
+    require_mlflow()
     from mlflow.exceptions import MlflowException
 
     named = NAMED.fullmatch(uri)
