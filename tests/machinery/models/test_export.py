@@ -156,7 +156,6 @@ def test_an_estimator_without_imputation_is_refused_where_values_may_be_missing(
         lambda found: np.hstack([found, found]),
         lambda found: found[:-1],
         lambda found: found - 5,
-        lambda found: found * np.nan,
         lambda found: found.tolist(),
         lambda found: [found],
     ],

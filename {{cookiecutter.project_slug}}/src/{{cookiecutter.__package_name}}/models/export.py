@@ -172,7 +172,8 @@ def _require_answers(answers: Scores, count: int) -> None:
         return
     classes = int(CONTRACT.target.bounds[1]) + 1
     whole = isinstance(probabilities, np.ndarray) and probabilities.shape == (count, classes)
-    if not whole or not ((probabilities >= 0) & (probabilities <= 1)).all():
+    # NaN is an answer: for a row far from all others there may be none.
+    if not whole or ((probabilities < 0) | (probabilities > 1)).any():
         raise ProjectError(f"predict_proba does not give {classes} probabilities for each row.")
 
 

@@ -30,6 +30,7 @@ HARMLESS = {
     "functools.partial",
     "sklearn.utils.validation.check_array",
     "scipy.interpolate._bsplines.BSpline",
+    "scipy.interpolate._bsplines._BSpline",  # its name from Python 3.12 on, with scipy 1.18
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
 }
 # A probability that is farther off is another one.
