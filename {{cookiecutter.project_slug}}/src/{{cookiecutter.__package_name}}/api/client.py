@@ -118,7 +118,7 @@ class Table:
 
 def added() -> list[str]:
     """What is written behind the columns of the input."""
-    with_probability = CONTRACT.target.type in ("category", "boolean")
+    with_probability = bool(CONTRACT.target.classes)
     return ["prediction", *(["probability"] if with_probability else []), "model_version"]
 
 

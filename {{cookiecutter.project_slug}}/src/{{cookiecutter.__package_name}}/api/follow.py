@@ -104,18 +104,15 @@ def pause(usual: float, failures: int) -> float:
 def is_whole(folder: Path, config: Settings) -> bool:
     """Whether the current copy is there, and is what was copied."""
     try:
-        _try(predict.current(folder), config)
+        current = predict.current(folder)
+        predict.self_test(predict.open_model(current, allow_pickle=config.models.allow_pickle))
     except Exception:  # whatever a damaged model makes its runtime raise
         return False
     return True
 
 
-def _try(folder: Path, config: Settings) -> None:
-    predict.self_test(predict.open_model(folder, allow_pickle=config.models.allow_pickle))
-
-
 def update(source: str, folder: Path, config: Settings, again: bool = False) -> None:
-    """Copy the model if it is another than the current one; the copy is tried on arrival.
+    """Copy the model if it is another than the current one, and proves itself.
 
     :param again: copy it in any case.
     :raises UnfitError: the registry names a model that cannot be had, or does not pass.
@@ -128,7 +125,6 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
     shutil.rmtree(incoming, ignore_errors=True)
     try:
         stores.copy(source, str(incoming), config)
-        _try(incoming, config)
     except Exception as error:  # see is_whole
         raise UnfitError(name, brief(error)) from error
     found = predict.read_metadata(incoming)

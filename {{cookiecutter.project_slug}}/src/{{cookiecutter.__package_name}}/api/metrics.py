@@ -179,7 +179,7 @@ class Metrics:
         self._fill = gauge("predictions_spool_bytes", "Waiting for the database.", mode="livemax")
         self._fill_limit = gauge("predictions_spool_limit_bytes", "Most that may.", mode="livemax")
         self._classes = self._values = None
-        if target.type in ("category", "boolean"):
+        if target.classes:
             self._classes = counter("predictions_total", "Predictions by class.", "prediction")
         else:
             self._values = histogram("prediction_value", "Predictions.", value_buckets(target))

@@ -170,7 +170,7 @@ def _require_answers(answers: Scores, count: int) -> None:
         raise ProjectError("predict does not give a number for each row.")
     if probabilities is None:
         return
-    classes = int(CONTRACT.target.bounds[1]) + 1
+    classes = CONTRACT.target.classes
     whole = isinstance(probabilities, np.ndarray) and probabilities.shape == (count, classes)
     # NaN is an answer: for a row far from all others there may be none.
     if not whole or ((probabilities < 0) | (probabilities > 1)).any():

@@ -65,7 +65,6 @@ def quiet() -> None:
 @contextmanager
 def reached(settings: Settings):
     """MLflow's errors as sentences about the registry."""
-    require_mlflow()
     from mlflow.exceptions import MlflowException
 
     try:

@@ -110,8 +110,9 @@ def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version
 def known(uri: str, settings: Settings) -> dict:
     """What the registry itself knows of a model: its digest, version and alias."""
     if uri.startswith("runs:/"):
+        tracking = client(settings)
         with reached(settings):
-            tags = client(settings).get_run(uri.split("/")[1]).data.tags
+            tags = tracking.get_run(uri.split("/")[1]).data.tags
         if "sha256" not in tags:
             raise ProjectError(f"{uri}: this run has logged no model of this project.")
         return {"sha256": tags["sha256"]}

@@ -102,6 +102,11 @@ class Column:
             least, most = _days(date.min), _days(date.max)
         return least if low is None else low, most if high is None else high
 
+    @property
+    def classes(self) -> int:
+        """How many classes a target of this type has, 0 for numbers and dates."""
+        return len(self.allowed) if self.allowed else 2 * (self.type == "boolean")
+
     def judge(self, codes: np.ndarray, unreadable: np.ndarray) -> Violations:
         """What breaks the contract among ``codes``, the numeric form of values.
 

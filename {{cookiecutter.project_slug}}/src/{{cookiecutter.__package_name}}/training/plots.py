@@ -30,7 +30,7 @@ def draw(served: Model, split, folder: Path, config: Training) -> list[Path]:
     """The plots that fit the target, as PNG files in ``folder``."""
     labels, _ = served.run(split.holdout)
     figures = {"feature_importance": feature_importance(importance(served, split, config))}
-    if CONTRACT.target.type in ("category", "boolean"):
+    if CONTRACT.target.classes:
         figures["confusion_matrix"] = confusion_matrix(split.holdout_target, labels)
     else:
         figures["residuals"] = residuals(split.holdout_target, labels)

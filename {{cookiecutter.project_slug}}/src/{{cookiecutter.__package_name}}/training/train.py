@@ -164,9 +164,9 @@ def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
 def _require_classes(codes: np.ndarray, config: Training) -> None:
     """:raises ProjectError: a class that the contract allows has not a row in each fold."""
     target = CONTRACT.target
-    if target.type not in ("category", "boolean"):
+    if not target.classes:
         return
-    counts = np.bincount(codes.astype(int), minlength=int(target.bounds[1]) + 1)
+    counts = np.bincount(codes.astype(int), minlength=target.classes)
     rare = [
         f"{counts[code] or 'no'} rows to train on have {target.name} "
         f"{target.decode(np.array([code]))[0]}"
@@ -251,7 +251,7 @@ def _rehearse(estimator: BaseEstimator, split: Split, config: Settings) -> None:
 
 def _some_of_each(codes: np.ndarray) -> np.ndarray:
     """The first FEW rows, of each class where there are classes: their indices."""
-    if CONTRACT.target.type not in ("category", "boolean"):
+    if not CONTRACT.target.classes:
         return np.arange(len(codes))[:FEW]
     return np.concatenate([np.flatnonzero(codes == code)[:FEW] for code in np.unique(codes)])
 
