@@ -107,7 +107,8 @@ def check(config: Settings) -> int:
 def _secrets(config: Settings, among: dict) -> Iterator[str]:
     for path, value in leaves(config):
         where, key = origin(path, among), ".".join(path)
-        secret = value and isinstance(value, str) and masked(path, value) != _place(value)
+        shown = masked(path, value)
+        secret = value and isinstance(value, str) and shown != settings.portable(value)
         if secret and where.startswith("config/"):
             yield (
                 f"{key} has a secret in {where}, which is committed: take it out, and give the "
@@ -142,9 +143,4 @@ def masked(path: tuple[str, ...], value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if text and SECRET_NAME.search(path[-1]):
         return MASK
-    return _place(hidden(text)) or '""'
-
-
-def _place(text: str) -> str:
-    """A path below the project's folder without that folder."""
-    return text.replace(f"{settings.root()}/", "", 1)
+    return settings.portable(hidden(text)) or '""'

@@ -61,6 +61,11 @@ def absolute(uri: str, base: Path) -> str:
     return uri if elsewhere else str((base / uri).resolve())
 
 
+def portable(uri: str) -> str:
+    """A URI or path without the project's folder in it: the same in a moved project."""
+    return uri.replace(f"{root()}/", "", 1)
+
+
 Location = Annotated[
     str, AfterValidator(lambda uri: absolute(uri, root())), Field(validate_default=True)
 ]

@@ -1,7 +1,7 @@
 """The batch job: one run, or the runs that an incremental call needs.
 
 A run has an id. The same id again does nothing once its predictions are published; a run that was
-killed goes on where it stopped; two processes never work on the same run.
+killed has published nothing and begins anew; two processes never work on the same run.
 """
 
 import argparse
@@ -9,8 +9,6 @@ import json
 import logging
 import re
 import secrets
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,15 +16,15 @@ from pathlib import Path
 from .. import settings
 from ..errors import ProjectError
 from ..models import stores
-from ..settings import Settings
-from ..tables.databases import identity, local_path
-from ..tables.files import files, format_of
-from ..tables.json_files import read_json
+from ..settings import Settings, portable
+from ..tables.databases import identity, of_files
+from ..tables.files import File, files, format_of
 from ..tables.locks import only_one
-from . import parts
+from .formats import head
 from .outputs import open_output
-from .parts import Window
-from .scoring import PLAN, Run, owner, rejected_file
+from .rejected import RejectedRows
+from .run import Run
+from .sections import Window
 
 log = logging.getLogger(__name__)
 NOT_SHOWN = ("source", "model_version", "run_id", "predicted_at")
@@ -47,7 +45,7 @@ class Request:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    where = "parquet or csv file, folder of them, or SQLAlchemy URL#TABLE"
+    where = "parquet or csv file, folder of them, also in the cloud, or SQLAlchemy URL#TABLE"
     add("--input", type=_given, metavar="URI", help=f"{where} or URL#QUERY (default: batch.input)")
     add("--output", type=_given, metavar="URI", help=f"{where} (default: batch.output)")
     add(
@@ -88,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.run_id,
         arguments.force,
     )
-    if arguments.show and (arguments.incremental or local_path(request.output) is None):
+    if arguments.show and (arguments.incremental or not of_files(request.output)):
         raise ProjectError("--show goes with one run that writes files.")
     if arguments.incremental:
         score_new(request, arguments.watermark, config)
@@ -97,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         manifest = score(request, config)
         if arguments.show:
-            show(manifest, arguments.show)
+            show(request, manifest, arguments.show)
     return 0
 
 
@@ -131,10 +129,10 @@ def score_new(request: Request, column: str | None, config: Settings) -> None:
         score(replace(request, run_id=run_id), config, paths, window)
 
 
-def show(manifest: dict, count: int) -> None:
+def show(request: Request, manifest: dict, count: int) -> None:
     """Print the first predictions of a run that wrote files."""
-    output = open_output(manifest["output"], "parquet", Path())
-    for row in parts.head(output.path(manifest["run_id"]), count):
+    output = open_output(request.output, request.format, Path())
+    for row in head(output.first(manifest), count):
         shown = {name: value for name, value in row.items() if name not in NOT_SHOWN}
         print("    " + "  ".join(f"{name} {value}" for name, value in shown.items()))
 
@@ -142,7 +140,7 @@ def show(manifest: dict, count: int) -> None:
 def score(
     request: Request,
     config: Settings,
-    paths: list[Path] | None = None,
+    paths: list[File] | None = None,
     window: Window | None = None,
 ) -> dict:
     """One run from input to published predictions; returns its manifest.
@@ -152,31 +150,26 @@ def score(
     """
     work = Path(config.batch.work)
     output = open_output(request.output, request.format, work)
-    run_id = request.run_id or _unfinished(output, request, work) or new_run_id()
+    run_id = request.run_id or new_run_id()
     if not RUN_ID.fullmatch(run_id):
         problem = "use at most 100 letters, digits, dots and hyphens, a letter or digit first"
         raise ProjectError(f"run id {run_id[:100]!r}: {problem}.")
     with only_one(run_id, work, f"run {run_id}"):
         published = output.published(run_id)
-        if published and published["input"]["uri"] != identity(request.input):
+        if published and published["input"]["uri"] != portable(identity(request.input)):
             taken = f"run id {run_id} is taken, by {published['input']['uri']}"
             raise ProjectError(f"{taken}: choose another.")
         if published and not request.force:
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
         paths = files(request.input) if paths is None else paths
-        _keep_apart(paths, local_path(request.output))
-        rejected = rejected_file(config, run_id)
-        if rejected.exists() and read_json(owner(rejected)) not in (None, {"output": str(output)}):
-            raise ProjectError(f"{rejected} is of a run to another output: choose another run id.")
+        _keep_apart(paths, request)
+        rejected = RejectedRows(config.batch.rejected, run_id, str(output))
         model = stores.load_model(request.model, config)
-        try:
-            run = Run(run_id, request.input, output, request.model, model, config, paths, window)
-            manifest = run.execute()
-        except OSError as error:
-            raise ProjectError(f"{error}. Run {run_id} goes on when started again.") from error
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"run {run_id} goes on when started again") from None
+        run = Run(
+            run_id, request.input, paths, window, output, rejected, request.model, model, config
+        )
+        manifest = run.execute()
     _report(manifest)
     return manifest
 
@@ -197,23 +190,11 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _keep_apart(paths: list[Path], output: Path | None) -> None:
+def _keep_apart(paths: list[File], request: Request) -> None:
     """Refuse an output that would replace its own input, or be read as input the next time."""
-    for path in paths:
-        if output and (output == path or output in path.parents):
-            raise ProjectError(f"{path} is both input and output: choose another output.")
-
-
-def _unfinished(output, request: Request, work: Path) -> str | None:
-    """The id of a run over the same input that was killed: the same command finishes it."""
-    for file in sorted(output.staging.glob(f"*/{PLAN}")):
-        plan = read_json(file)
-        same = (identity(request.input), str(output))
-        if plan and (plan["input"], plan["output"]) == same:
-            run_id = file.parent.name
-            if not output.published(run_id):
-                return run_id
-            # It was killed after it was published, or is being repeated by another process.
-            with suppress(ProjectError), only_one(run_id, work, run_id):
-                shutil.rmtree(file.parent, ignore_errors=True)
-    return None
+    source, output = (f"{uri.rstrip('/')}/" for uri in (request.input, request.output))
+    both = [str(path) for path in paths if f"{path}/".startswith(output)]
+    if paths and output.startswith(source):
+        both.append(output)
+    if both:
+        raise ProjectError(f"{both[0]} is both input and output: choose another output.")

@@ -18,7 +18,7 @@ from ..contract import CONTRACT
 from ..errors import ProjectError
 from ..tables.databases import connect
 from ..tables.migrate import ensure
-from .parts import Window
+from .sections import Window
 
 # Types of a watermark that JSON lacks, each read back from its text.
 TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}
@@ -57,8 +57,16 @@ class Ledger:
 
     def watermark(self) -> Any:
         """The end of the last window that was scored, None before the first."""
-        ends = [_value(row.until) for row in self._rows() if row.until is not None]
-        return max(ends, default=None)
+        return max(map(_value, self._ends()), default=None)
+
+    def require(self, column: str) -> None:
+        """:raises ProjectError: the windows so far are of another column."""
+        if other := {name for end in self._ends() for name in json.loads(end)[2:]} - {column}:
+            problem = f"was scored by the watermark {other.pop()} so far: go on with it"
+            raise ProjectError(f"{self.source} {problem}.")
+
+    def _ends(self) -> list[str]:
+        return [row.until for row in self._rows() if row.until is not None]
 
     def claim(self, run_id: str, items: Iterable[str], until: str | None = None) -> None:
         """:raises ProjectError: somebody else has claimed one of the items in the meantime."""
@@ -97,17 +105,17 @@ def window(column: str, item: str, until: str) -> Window:
     return Window(column, _value(item), _value(until))
 
 
-def text(value: Any) -> str:
-    """A watermark's value as text that keeps its type.
+def text(value: Any, column: str) -> str:
+    """A watermark's value and column as text that keeps the value's type.
 
     :raises ProjectError: it is of no type that can be written down.
     """
     kind = type(value).__name__
     if kind not in TYPES and not isinstance(value, int | float | str | None):
         raise ProjectError(f"a watermark of type {kind} cannot be kept: choose another column.")
-    return json.dumps([kind, str(value) if kind in TYPES else value])
+    return json.dumps([kind, str(value) if kind in TYPES else value, column])
 
 
 def _value(stored: str) -> Any:
-    kind, value = json.loads(stored)
+    kind, value, *_ = json.loads(stored)
     return TYPES[kind](value) if kind in TYPES else value

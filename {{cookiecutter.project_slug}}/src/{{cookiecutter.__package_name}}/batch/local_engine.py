@@ -1,85 +1,61 @@
-"""The local engine: the parts of a run scored by threads of this process, on all cores."""
+"""The local engine: the sections of a run scored by threads of this process, on all cores."""
 
 import os
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import Any
 
-import pyarrow as pa
 from tqdm import tqdm
 
-from ..contract import CONTRACT
 from ..errors import ProjectError
-from . import parts, results
-from .parts import Part
-from .results import Scored
+from ..settings import Settings
+from .results import Results
+from .sections import Section, row_count
 
-# Parts that are read and written at a time; their batches are scored by all the workers.
+# Sections that are read and written at a time; their batches are scored by all the workers.
 PARTS_AT_ONCE = 2
 
 
-def score(run, rows: int) -> Counter:
-    """Score the missing parts of a ``scoring.Run``, a bounded number of them in memory.
+def cores(config: Settings) -> int:
+    """How many workers score."""
+    return config.batch.workers or os.cpu_count() or 1
 
-    :param rows: in a part, about.
-    """
-    counts: Counter = Counter()
-    inputs = parts.cut(run.uri, run.paths, CONTRACT.needed, rows, run.window)
-    total = parts.row_count(run.paths)
-    workers = run.config.batch.workers or os.cpu_count() or 1
+
+def score(run, sections: list[Section], results: Results) -> list[dict]:
+    """Write the part of each section of a ``run.Run``; what ``Results.write`` returns of each."""
+    workers, parts = cores(run.config), []
     with (
-        tqdm(total=total, desc="Scoring", unit=" rows", unit_scale=True, disable=None) as bar,
+        tqdm(
+            total=row_count(sections), desc="Scoring", unit=" rows", unit_scale=True, disable=None
+        ) as bar,
         ThreadPoolExecutor(workers) as scorers,
-        ThreadPoolExecutor(PARTS_AT_ONCE) as pool,
+        ThreadPoolExecutor(PARTS_AT_ONCE) as writers,
     ):
-
-        def add(found: dict) -> None:
-            counts.update(found)
-            bar.update(found["read"])
-
-        pending: set = set()
+        spread = partial(_in_order, scorers, workers, run)
+        pending = [writers.submit(results.write, run.model, each, spread) for each in sections]
         try:
-            for part in inputs:
-                if (found := run.results.counts(part.name)) is not None:
-                    add(found)
-                    continue
-                pending.add(pool.submit(_score_part, run, part, scorers, workers))
-                if len(pending) > PARTS_AT_ONCE:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for each in finished:
-                        add(each.result())
-            for each in pending:
-                add(each.result())
+            for done in as_completed(pending):
+                parts.append(done.result())
+                bar.update(parts[-1]["read"])
         except BaseException:
             run.stop.set()
-            pool.shutdown(cancel_futures=True)
+            writers.shutdown(cancel_futures=True)
             raise
-    return counts
+    return parts
 
 
-def _score_part(run, part: Part, scorers: Executor, workers: int) -> dict:
-    """Write one part's predictions and rejected rows, then the counts that say it is done."""
-    with run.results.part(part.name) as out:
-        for scored in _scored(run, part, scorers, workers):
-            out.write(scored)
-    return out.counts
-
-
-def _scored(run, part: Part, scorers: Executor, workers: int) -> Iterator[Scored]:
-    """The part's batches after scoring, in their order, at most ``workers`` of them ahead."""
+def _in_order(
+    scorers: Executor, most: int, run, function: Callable, items: Iterable
+) -> Iterator[Any]:
+    """As ``map``, by ``scorers``, at most so many items ahead of what was asked for."""
     ahead: deque[Future] = deque()
-    first = part.start
-    for batch in part.batches():
+    for item in items:
         if run.stop.is_set():
             raise ProjectError(f"run {run.run_id} was stopped.")
-        ahead.append(scorers.submit(_score_batch, run, batch, part.source, first))
-        first += batch.num_rows
-        if len(ahead) > workers:
+        ahead.append(scorers.submit(function, item))
+        if len(ahead) > most:
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
-
-
-def _score_batch(run, batch: pa.RecordBatch, source: str, first: int) -> Scored:
-    rows = results.check(batch, source, first)
-    return run.results.scored(rows, results.score_valid(run.model, rows.checked))

@@ -1,7 +1,8 @@
-"""Where predictions are published: a folder, one file, or a table; whole or not at all.
+"""Where predictions are published: a folder, one file, a table, or cloud storage; whole or not.
 
-A run writes its parts to a staging folder first. Publishing is one rename, or one transaction, and
-leaves the run's manifest with the predictions, so that a run that was published is known as such.
+An attempt at a run writes its parts to a folder of its own. Publishing is one rename, one
+transaction, or in the cloud one file that names the parts. It leaves the run's manifest with the
+predictions, so that a run that was published is known as such.
 """
 
 import ctypes
@@ -10,6 +11,9 @@ import json
 import os
 import shutil
 import sys
+import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,31 +24,58 @@ from ..tables.databases import connect, identity, local_path, make_missing, reda
 from ..tables.files import FORMATS, format_of
 from ..tables.json_files import read_json, write_json
 from ..tables.locks import only_one
-from .parts import BATCH_ROWS, STREAMED, merge
+from ..tables.storage import CloudFolder, LocalFolder, in_cloud
+from .formats import BATCH_ROWS, merge_csv, merge_parquet
 
 MANIFEST = "_manifest.json"
-PARTS = "parts"
+LARGEST_MANIFEST = 100_000_000  # bytes
 # Of Linux's system calls: a path as it stands, and to swap two.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-# How long a run waits for another one that publishes to the same file.
+# How long a run waits for another one that publishes to the same place.
 PUBLISHING_SECONDS = 600
+# What attempts that were killed have left is removed after so long.
+ABANDONED_SECONDS = 24 * 3600
 
 
-class FolderOutput:
+class LocalOutput:
+    """What has in common whatever stages its parts in a folder of this machine."""
+
+    def __init__(self, staging: Path) -> None:
+        self.staging = staging
+
+    def attempt(self, run_id: str) -> LocalFolder:
+        """A new folder for the parts of a run; what earlier attempts have left is removed."""
+        now = time.time()
+        for left in [*self.staging.glob("*/")]:
+            with suppress(OSError):  # somebody else has removed it
+                if left.name == run_id or now - _changed(left) > ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+        return LocalFolder(self.staging / run_id / uuid.uuid4().hex)
+
+    def discard(self, attempt: LocalFolder) -> None:
+        """Remove what was not published."""
+        shutil.rmtree(attempt.path.parent, ignore_errors=True)
+        with suppress(OSError):  # others are at work
+            self.staging.rmdir()
+
+
+def _changed(folder: Path) -> float:
+    """When a file was last put into a folder or its attempts."""
+    return max(each.stat().st_mtime for each in (folder, *folder.glob("*/")))
+
+
+class FolderOutput(LocalOutput):
     """``folder/<run id>/part-….parquet``; dataset readers skip names with a leading _ or dot."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
+        super().__init__(folder / ".staging")
         self.folder, self.suffix = folder, suffix
-        self.staging = folder / ".staging"
 
     def __str__(self) -> str:
         return str(self.folder)
 
-    def path(self, run_id: str) -> Path:
-        return self.folder / run_id
-
     def published(self, run_id: str) -> dict | None:
-        target, replaced = self.path(run_id), self.staging / run_id / "replaced"
+        target, replaced = self.folder / run_id, self._replaced(run_id)
         if replaced.is_dir() and not target.exists():
             replaced.rename(target)  # killed between the two renames of _exchange
         manifest = read_json(target / MANIFEST)
@@ -52,47 +83,57 @@ class FolderOutput:
             raise ProjectError(f"{target} is no run: choose another output or run id.")
         return manifest
 
-    def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
-        staged, target = self.staging / run_id / PARTS, self.folder / run_id
-        write_json(staged / MANIFEST, manifest)
-        # Under another name: a run that is taken up again must not find what it has replaced.
-        shutil.rmtree(ready := staged.with_name("ready"), ignore_errors=True)
-        staged.rename(ready)
-        if target.exists():
-            _exchange(ready, target)
-        else:
+    def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
+        ready, target = attempt.path, self.folder / manifest["run_id"]
+        for file in ready.iterdir():
+            if file.name not in manifest["parts"]:
+                file.unlink()
+        write_json(ready / MANIFEST, manifest)
+        if not target.exists():
             ready.rename(target)
+        elif not _exchange(ready, target):
+            shutil.rmtree(replaced := self._replaced(target.name), ignore_errors=True)
+            target.rename(replaced)
+            ready.rename(target)
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def first(self, manifest: dict) -> Path:
+        return self.folder / manifest["run_id"] / manifest["parts"][0]
+
+    def _replaced(self, run_id: str) -> Path:
+        return self.folder / f".replaced-{run_id}"
 
 
-class FileOutput:
+class FileOutput(LocalOutput):
     """One parquet or csv file, and its manifest beside it."""
 
     def __init__(self, file: Path, staging: Path) -> None:
-        self.file, self.staging, self.suffix = file, staging, f".{format_of(file)}"
+        super().__init__(staging)
+        self.file, self.suffix = file, f".{format_of(file)}"
         self.manifest = file.with_name(f"_{file.name}{MANIFEST}")
 
     def __str__(self) -> str:
         return str(self.file)
-
-    def path(self, run_id: str) -> Path:
-        return self.file
 
     def published(self, run_id: str) -> dict | None:
         manifest = read_json(self.manifest)
         is_it = manifest and manifest["run_id"] == run_id and self.file.exists()
         return manifest if is_it else None
 
-    def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+    def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
         lock = hashlib.sha256(str(self.file).encode()).hexdigest()
         what = f"another run to {self.file}"
         with only_one(lock, self.staging.parent, what, PUBLISHING_SECONDS):
-            self._replace(run_id, parts, schema, manifest)
+            self._replace([attempt.path / part for part in manifest["parts"]], schema, manifest)
 
-    def _replace(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+    def _replace(self, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.file.with_name(f".{run_id}.{self.file.name}")
+        unfinished = self.file.with_name(f".{manifest['run_id']}.{self.file.name}")
         try:
-            merge(parts, unfinished, schema)
+            if self.suffix == ".csv":
+                merge_csv((part.open("rb") for part in parts), unfinished)
+            else:
+                merge_parquet(parts, unfinished, schema)
             # First, so that a kill never leaves the new file beside the manifest of the old one.
             self.manifest.unlink(missing_ok=True)
             unfinished.replace(self.file)
@@ -100,14 +141,18 @@ class FileOutput:
             unfinished.unlink(missing_ok=True)
         write_json(self.manifest, manifest)
 
+    def first(self, manifest: dict) -> Path:
+        return self.file
 
-class TableOutput:
+
+class TableOutput(LocalOutput):
     """A database table, created if it is missing; its manifests are kept in ``score_runs``."""
 
     suffix = ".parquet"
 
     def __init__(self, uri: str, staging: Path) -> None:
-        self.uri, self.staging = uri, staging
+        super().__init__(staging)
+        self.uri = uri
         self.schema_name, _, self.table = uri.partition("#")[2].rpartition(".")
         if not self.table.replace("_", "").isalnum():
             raise ProjectError(f"{redacted(uri)}: name the table to write to behind the #.")
@@ -120,28 +165,32 @@ class TableOutput:
 
         runs = _runs_table(self.schema_name)
         mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
-        with connect(self.uri, create=True) as connection:
+        with connect(self.uri, True, PUBLISHING_SECONDS) as connection:
             make_missing(connection, runs)
             found = connection.scalar(select(runs.c.manifest).where(mine))
         return json.loads(found) if found else None
 
-    def publish(self, run_id: str, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
+    def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
         from sqlalchemy import delete, insert
 
         runs, table = _runs_table(self.schema_name), self._predictions(schema)
-        with connect(self.uri) as connection:
+        run_id = manifest["run_id"]
+        with connect(self.uri, seconds=PUBLISHING_SECONDS) as connection:
             table.create(connection, checkfirst=True)
             mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
             # Only a run that is repeated has rows, and to look for them takes a while. Of two
             # processes that publish the same run, the key of ``score_runs`` lets one through.
             if connection.execute(delete(runs).where(mine)).rowcount:
                 connection.execute(delete(table).where(table.c.run_id == run_id))
-            for path in parts:
-                with pq.ParquetFile(path, **STREAMED) as part:
+            for name in manifest["parts"]:
+                with pq.ParquetFile(attempt.path / name, pre_buffer=False) as part:
                     for batch in part.iter_batches(BATCH_ROWS):
                         connection.execute(insert(table), batch.to_pylist())
             row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}
             connection.execute(insert(runs), row)
+
+    def first(self, manifest: dict) -> None:
+        return None
 
     def _predictions(self, schema: pa.Schema):
         from sqlalchemy import Column, MetaData, Table
@@ -150,8 +199,62 @@ class TableOutput:
         return Table(self.table, MetaData(), *columns, schema=self.schema_name or None)
 
 
+class CloudOutput:
+    """``<uri>/<run id>/<attempt>/part-….parquet``, and the manifest beside the attempts.
+
+    Nothing is renamed there: a run is what its manifest names, and without one it does not exist.
+    """
+
+    def __init__(self, uri: str, suffix: str) -> None:
+        self.folder, self.suffix = CloudFolder(uri), suffix
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def published(self, run_id: str) -> dict | None:
+        found = self._manifest(run_id)
+        return found and found[0]
+
+    def attempt(self, run_id: str) -> CloudFolder:
+        return CloudFolder(f"{self}/{run_id}/{uuid.uuid4().hex}")
+
+    def publish(self, attempt: CloudFolder, schema: pa.Schema, manifest: dict) -> None:
+        run_id, own = manifest["run_id"], str(attempt).rpartition("/")[2]
+        manifest["parts"] = [f"{own}/{name}" for name in manifest["parts"]]
+        before, version = self._manifest(run_id) or (None, "create")
+        content = json.dumps(manifest, indent=2).encode()
+        try:
+            self.folder.put(f"{run_id}/{MANIFEST}", content, version)
+        except FileExistsError:
+            # Perhaps it is this one, and only the answer was lost.
+            if (self.published(run_id) or {}).get("parts") != manifest["parts"]:
+                what = "was published by another process meanwhile: nothing was changed"
+                raise ProjectError(f"run {run_id} {what}.") from None
+        if before:
+            with suppress(ProjectError):
+                self.folder.remove(f"{run_id}/{name}" for name in before["parts"])
+
+    def discard(self, attempt: CloudFolder) -> None:
+        run_id, own = str(attempt).split("/")[-2:]
+        with suppress(ProjectError):
+            published = (self.published(run_id) or {}).get("parts", [])
+            left = {f"{own}/{file.name}" for file in attempt.files()}.difference(published)
+            self.folder.remove(f"{run_id}/{name}" for name in left)
+
+    def first(self, manifest: dict):
+        return self.folder.find(f"{manifest['run_id']}/{manifest['parts'][0]}")
+
+    def _manifest(self, run_id: str) -> tuple[dict, dict] | None:
+        found = self.folder.get(f"{run_id}/{MANIFEST}", LARGEST_MANIFEST)
+        return found and (json.loads(found[0]), found[1])
+
+
 def open_output(uri: str, file_format: str, work: Path):
     """The output that a URI names: a ``.parquet`` or ``.csv`` file, a folder, or a table."""
+    if in_cloud(uri):
+        if format_of(Path(uri)):
+            raise ProjectError(f"{uri}: in the cloud an output is a folder: name one.")
+        return CloudOutput(uri, f".{file_format}")
     path = local_path(uri)
     if path is None:
         return TableOutput(uri, work / ".staging")
@@ -164,17 +267,14 @@ def open_output(uri: str, file_format: str, work: Path):
     return FileOutput(path, work / ".staging")
 
 
-def _exchange(staged: Path, published: Path) -> None:
-    """Put one folder in the place of the other: in one step on Linux, elsewhere in two."""
-    if sys.platform == "linux":
-        # Python itself has no function for this system call.
-        swap = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
-        here = [(AT_FDCWD, os.fsencode(path)) for path in (staged, published)]
-        if swap(*here[0], *here[1], RENAME_EXCHANGE) == 0:
-            return
-    shutil.rmtree(replaced := staged.with_name("replaced"), ignore_errors=True)
-    published.rename(replaced)
-    staged.rename(published)
+def _exchange(staged: Path, published: Path) -> bool:
+    """Put one folder in the place of the other, where the system does it in one step: on Linux."""
+    if sys.platform != "linux":
+        return False
+    # Python itself has no function for this system call.
+    swap = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
+    here = [(AT_FDCWD, os.fsencode(path)) for path in (staged, published)]
+    return swap(*here[0], *here[1], RENAME_EXCHANGE) == 0
 
 
 def _runs_table(schema: str):

@@ -1,16 +1,14 @@
-"""What a run writes for each part of its input: predictions, rejected rows, and their counts.
+"""What a run writes for each section of its input: predictions, rejected rows, and their counts.
 
 Both engines write through here, so that the same rows leave the same files.
 """
 
-import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..contract import CONTRACT
+from ..errors import ProjectError
 from ..models.predict import Model, Scores, in_own_values
 from ..schema.arrow import VIOLATIONS, Checked, arrow_type
-from ..tables.json_files import read_json, write_json
-from . import parts
-from .outputs import PARTS
-from .parts import REPEATED
+from ..tables.storage import CloudFolder, LocalFolder
+from .formats import REPEATED, writer
+from .sections import Section
 
 REJECTED = pa.schema(
     [
@@ -56,36 +54,54 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """Where a run's results go while it is at work, and what all of their rows share.
+    """Where an attempt at a run writes, and what all of its rows share.
 
-    It can be sent to another process. Files are written to ``unfinished``, a folder of this
-    attempt alone, and get their names when they are whole. So nobody sees half a file, several
-    may write the same part, and who still works for an attempt that was given up harms nothing.
+    It can be sent to another process. Whoever writes a part that was written already replaces it
+    by the same rows, and whoever still works for an attempt that was given up harms nothing.
     """
 
-    staging: Path
-    unfinished: Path
+    attempt: LocalFolder | CloudFolder
     suffix: str
     schema: pa.Schema
+    batch_rows: int
     run_id: str
     model_version: str
     started: datetime
 
-    def counts(self, name: str) -> dict | None:
-        """What the part of that name came to, None if it is not finished or lacks a file."""
-        found = read_json(self.staging / f"{name}.json")
-        files = [self.staging / PARTS / f"{name}{self.suffix}"]
-        if found and found["rejected"]:
-            files.append(self.staging / f"{name}.rejected.csv")
-        return found if all(file.exists() for file in files) else None
+    def write(self, model: Model, section: Section, spread: Callable = map) -> dict:
+        """Score a section and write its part; returns its name and the counts of its rows.
 
-    @contextmanager
-    def part(self, name: str) -> Iterator["PartWriter"]:
-        """Write a part; it is finished when the block ends well."""
-        writer = PartWriter(self, name)
-        with writer.opened:
-            yield writer
-        writer.finish()
+        :param spread: what calls a function on each batch; gives the answers in their order.
+        :raises ProjectError: the file has changed since it was cut into sections.
+        """
+        counts = Counter(read=0, predicted=0, rejected=0)
+        with ExitStack() as opened:
+            rejected, name = None, section.name + self.suffix
+            predictions = self._open(opened, name, self.schema)
+            for scored in spread(partial(self._score, model), self._batches(section)):
+                if scored.violations.num_rows:
+                    rejected = rejected or self._open(opened, rejected_name(section.name), REJECTED)
+                    rejected.write_table(scored.violations)
+                predictions.write_batch(scored.predictions)
+                counts["predicted"] += scored.predictions.num_rows
+                counts["rejected"] += scored.rejected
+            counts["read"] = counts["predicted"] + counts["rejected"]
+            if section.rows not in (None, counts["read"]):
+                raise ProjectError(f"{section.source} was changed while it was read.")
+        return {"part": name, **counts}
+
+    def _open(self, opened: ExitStack, name: str, schema: pa.Schema):
+        return opened.enter_context(writer(opened.enter_context(self.attempt.file(name)), schema))
+
+    def _batches(self, section: Section) -> Iterator[tuple[pa.RecordBatch, str, int]]:
+        first = section.start
+        for batch in section.batches(CONTRACT.needed, self.batch_rows):
+            yield batch, section.source, first
+            first += batch.num_rows
+
+    def _score(self, model: Model, located: tuple[pa.RecordBatch, str, int]) -> Scored:
+        rows = check(*located)
+        return self.scored(rows, score_valid(model, rows.checked))
 
     def scored(self, rows: Rows, scores: Scores) -> Scored:
         """The rows of both files from the scores of the valid rows, in numeric form.
@@ -111,42 +127,9 @@ class Results:
         return Scored(predictions, _located(rows), len(checked.valid) - len(valid))
 
 
-class PartWriter:
-    """The files of one part while they are written, and its counts so far."""
-
-    def __init__(self, results: Results, name: str) -> None:
-        self.results, self.name, self.opened = results, name, ExitStack()
-        self.counts = Counter(parts=1, read=0, predicted=0, rejected=0)
-        # More than one process may write this part, each to files of its own.
-        self._mark = uuid.uuid4().hex
-        out = parts.writer(self._unfinished(results.suffix), results.schema)
-        self._predictions, self._rejected = self.opened.enter_context(out), None
-
-    def write(self, scored: Scored) -> None:
-        if scored.violations.num_rows:
-            if not self._rejected:
-                out = parts.writer(self._unfinished(".rejected.csv"), REJECTED)
-                self._rejected = self.opened.enter_context(out)
-            self._rejected.write_table(scored.violations)
-        self._predictions.write_batch(scored.predictions)
-        self.counts["read"] += scored.predictions.num_rows + scored.rejected
-        self.counts["predicted"] += scored.predictions.num_rows
-        self.counts["rejected"] += scored.rejected
-
-    def finish(self) -> None:
-        """Give the files their names; the counts come last and say that the part is finished."""
-        staging, suffix = self.results.staging, self.results.suffix
-        rejected = staging / f"{self.name}.rejected.csv"
-        if self._rejected:
-            self._unfinished(".rejected.csv").replace(rejected)
-        else:
-            rejected.unlink(missing_ok=True)
-        self._unfinished(suffix).replace(staging / PARTS / f"{self.name}{suffix}")
-        write_json(self._unfinished(".json"), self.counts)
-        self._unfinished(".json").replace(staging / f"{self.name}.json")
-
-    def _unfinished(self, suffix: str) -> Path:
-        return self.results.unfinished / f"{self._mark}{suffix}"
+def rejected_name(part: str) -> str:
+    """The file of the rejected rows beside a part, if there are any."""
+    return f"{part.partition('.')[0]}.rejected.csv"
 
 
 def predictions_schema(model: Model) -> pa.Schema:

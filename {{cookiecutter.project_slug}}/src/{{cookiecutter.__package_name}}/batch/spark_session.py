@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,21 +23,17 @@ DEFAULTS = {
     "spark.app.name": PACKAGE,
     "spark.task.maxFailures": "4",
     "spark.ui.enabled": "false",
-    "spark.executorEnv.MLFLOW_DISABLE_TELEMETRY": "true",
     "spark.executorEnv.ORT_DISABLE_TELEMETRY": "1",
 }
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-# A row of Spark's is a batch of ours: more of them at a time would not fit into memory.
-BATCHES = {"spark.sql.execution.arrow.maxRecordsPerBatch": "1"}
 MASTER = re.compile(r"local(\[[\d*, ]+\])?|yarn|(spark|k8s|sc)://.+")
 STOPPED_WITHIN = 10  # seconds
 
 
 @contextmanager
-def session(config: Batch, work: Path) -> Iterator:
+def session(config: Batch) -> Iterator:
     """A session on ``batch.master`` with at least one executor and this package's code.
 
-    :param work: a folder for the code on its way, and for temporary files of the executors.
     :raises ProjectError: no pyspark, no Java, or no session in ``batch.master_seconds``.
     """
     if importlib.util.find_spec("pyspark") is None:
@@ -44,29 +41,29 @@ def session(config: Batch, work: Path) -> Iterator:
     if not MASTER.fullmatch(config.master):
         known = "local[*], spark://host:port, yarn, k8s://… or sc://host:port"
         raise ProjectError(f"{hidden(config.master)!r} is no Spark master: use {known}.")
-    for noisy in ("py4j", "pyspark", "mlflow", "grpc"):
+    for noisy in ("py4j", "pyspark", "grpc"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     connect = config.master.startswith("sc://")
     start = _connect if connect else _classic
     spark = None
     try:
-        action = partial(start, config, work)
+        action = partial(start, config)
         spark = _within(config.master_seconds, config.master, action, lambda late: late.stop())
-        _within(config.master_seconds, config.master, partial(_prepare, spark, config, work))
+        _within(config.master_seconds, config.master, partial(_prepare, spark, config))
         yield spark
     finally:
         if spark is not None:
             _stop(spark, connect)
 
 
-def _classic(config: Batch, work: Path):
+def _classic(config: Batch):
     """A session whose driver is this process and a Java process of its own."""
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     local = config.master.startswith("local")
-    options = DEFAULTS | {"spark.executorEnv.TMPDIR": str(work)} | (LOCAL if local else {})
-    options |= config.spark | {"spark.master": config.master}
+    options = DEFAULTS | (LOCAL if local else {}) | config.spark
+    options["spark.master"] = config.master
     if local:
         os.environ["PYSPARK_PYTHON"] = sys.executable
     else:
@@ -80,7 +77,7 @@ def _classic(config: Batch, work: Path):
     return SparkSession(context)
 
 
-def _connect(config: Batch, work: Path):
+def _connect(config: Batch):
     """A session of a Spark Connect server, which is the driver."""
     from pyspark.sql import SparkSession
 
@@ -88,13 +85,14 @@ def _connect(config: Batch, work: Path):
     return SparkSession.builder.remote(config.master).getOrCreate()
 
 
-def _prepare(spark, config: Batch, work: Path) -> None:
+def _prepare(spark, config: Batch) -> None:
     """Give it our code, and a first job: not before is it known whether there is an executor."""
-    for name, value in (config.spark | BATCHES).items():
+    for name, value in config.spark.items():
         # The others were set before it began, or are the Connect server's own.
         if spark.conf.isModifiable(name):
             spark.conf.set(name, value)
-    spark.addArtifacts(str(_package(work)), pyfile=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        spark.addArtifacts(str(_package(Path(temporary))), pyfile=True)
     spark.range(1).count()
 
 
@@ -162,9 +160,9 @@ def apart(action: Callable, seconds: float | None = None, undo: Callable | None 
         raise
 
 
-def _package(work: Path) -> Path:
+def _package(folder: Path) -> Path:
     """This package as a zip file, so that executors need its requirements but no checkout."""
-    target = work / f"{PACKAGE}.zip"
+    target = folder / f"{PACKAGE}.zip"
     here = Path(__file__).parents[1]
     with zipfile.ZipFile(target, "w") as opened:
         for file in sorted(here.rglob("*.py")):

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from ..errors import ProjectError, hidden
 from ..settings import Settings
-from ..tables.databases import CLOUD, has_password, local_path, parsed, redacted
+from ..tables.databases import has_password, local_path, parsed, redacted
+from ..tables.storage import in_cloud
 from .predict import METADATA, Model, current, open_model, read_metadata, self_test, write_metadata
 
 OF_MLFLOW = ("models:/", "runs:/")
@@ -153,12 +154,12 @@ def _write(folder: Path, artifact: Path, metadata: dict) -> None:
 
 def _store(uri: str) -> Store:
     """:raises ProjectError: there is no such kind of store."""
-    scheme = uri.partition("://")[0]
-    if scheme in CLOUD:
+    if in_cloud(uri):
         from .cloud_store import CloudStore
 
         return CloudStore(uri, LARGEST_BYTES)
     if not _has_dialect(uri):
+        scheme = uri.partition("://")[0]
         raise ProjectError(f"{scheme}:// is no model store; docs/models.md lists what there is.")
     from .sql_store import SQLStore
 
@@ -167,10 +168,8 @@ def _store(uri: str) -> Store:
 
 def named(connection_string: str) -> str:
     """A connection string as messages and records may show it, without a password."""
-    others = connection_string.startswith(OF_MLFLOW)
-    if others or connection_string.partition("://")[0] in CLOUD:
-        return hidden(connection_string)
-    return redacted(connection_string)
+    of_mlflow = connection_string.startswith(OF_MLFLOW)
+    return hidden(connection_string) if of_mlflow else redacted(connection_string)
 
 
 def typed(connection_string: str) -> str:

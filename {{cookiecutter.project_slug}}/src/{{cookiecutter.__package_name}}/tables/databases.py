@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..errors import SECRET_NAME, ProjectError, brief, hidden
 from ..settings import absolute
+from .storage import CLOUD, in_cloud
 
-# Schemes of URIs: of cloud storage, and of all that is no database.
-CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
+# Schemes of URIs of all that is no database.
 ELSEWHERE = {*CLOUD, "file", "http", "https"}
 # How long to wait for whoever makes or changes tables, or uses one that is to change.
 LOCK_SECONDS = 60
@@ -21,8 +21,13 @@ OF_ODBC = re.compile(r"(?i)(uid|pwd)(=|%3d).*?(?=;|%3b|&|$)")
 
 
 def local_path(uri: str) -> Path | None:
-    """The path a URI names, or None for a database."""
+    """The path a URI names, or None for a database and for the cloud."""
     return None if "://" in uri and not uri.startswith("file:") else Path(absolute(uri, Path.cwd()))
+
+
+def of_files(uri: str) -> bool:
+    """Whether a URI names a file or a folder, here or in the cloud."""
+    return in_cloud(uri) or local_path(uri) is not None
 
 
 def is_database(uri: str) -> bool:
@@ -131,8 +136,8 @@ def redacted(uri: str) -> str:
 
     :raises ProjectError: it is no URL.
     """
-    if local_path(uri) is not None:
-        return uri
+    if of_files(uri):
+        return hidden(uri) if in_cloud(uri) else uri
     _, mark, what = uri.partition("#")
     return hidden(str(parsed(uri))) + mark + what
 
@@ -142,8 +147,8 @@ def identity(uri: str) -> str:
 
     :raises ProjectError: it is no URL.
     """
-    if local_path(uri) is not None:
-        return uri
+    if of_files(uri):
+        return redacted(uri)
     from sqlalchemy.engine import URL
 
     url, (_, mark, what) = parsed(uri), uri.partition("#")

@@ -6,15 +6,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..errors import ProjectError, brief
 from .databases import local_path
+from .storage import CloudFile, CloudFolder, in_cloud
 
+# What is read: a file here, or one in the cloud.
+File = Path | CloudFile
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 # SQLite's files are named by URL, never read as part of a folder; data/predictions may hold some.
 DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
 WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
-LOOKED_AT = 1 << 20  # bytes
+LOOKED_AT = READ_BYTES = 1 << 20
 # How a file begins that is something else than its name says.
 SIGNS = {
     b"\xff\xfe": "it is UTF-16: save it as UTF-8",
@@ -25,32 +29,39 @@ SIGNS = {
 }
 
 
-def files(uri: str) -> list[Path]:
-    """The parquet and csv files of a URI in the order they are read; hidden ones are left out."""
-    path = local_path(uri)
-    if path is None:
+def files(uri: str) -> list[File]:
+    """The parquet and csv files of a URI in the order they are read, none for a database."""
+    if not in_cloud(uri) and local_path(uri) is None:
         return []
-    found = data_files(path)
+    found = data_files(uri)
     if not found:
-        what = "holds no file" if path.exists() else "does not exist"
-        raise ProjectError(f"{path} {what}; {WANTED}.")
+        empty = not in_cloud(uri) and local_path(uri).exists()
+        raise ProjectError(f"{uri} {'holds no file' if empty else 'does not exist'}; {WANTED}.")
     return found
 
 
-def data_files(path: Path) -> list[Path]:
-    """:raises ProjectError: one of them is of another kind, and would be left out unseen."""
-    found = list(_below(path)) if path.is_dir() else [path] if path.exists() else []
-    if other := [each for each in found if format_of(each) is None or not each.is_file()]:
+def data_files(uri: str) -> list[File]:
+    """The files of a path or a folder; hidden ones and databases are left out.
+
+    :raises ProjectError: one of them is of another kind, and would be left out unseen.
+    """
+    if in_cloud(uri):
+        folder = CloudFolder(uri)
+        found = [file for file in folder.files() if _is_data(file.path, folder.prefix)]
+        found.sort(key=lambda file: file.path.split("/"))
+    else:
+        path = local_path(uri)
+        found = list(_below(path)) if path.is_dir() else [path] if path.exists() else []
+    if other := [each for each in found if format_of(each) is None or not _is_file(each)]:
         more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
-        hint = "; what is no data may be named with a dot or _ in front" if path.is_dir() else ""
+        hint = "; what is no data may be named with a dot or _ in front" if len(found) > 1 else ""
         raise ProjectError(f"{other[0]} cannot be read{more}: {WANTED}{hint}.")
     return found
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Whatever is in a folder and below, but what is hidden and databases."""
     for each in sorted(folder.iterdir()):
-        if each.name[0] in "._" or DATABASE.search(each.name):
+        if not _is_data(each.name):
             continue
         if each.is_dir():
             yield from _below(each)
@@ -58,14 +69,32 @@ def _below(folder: Path) -> Iterator[Path]:
             yield each
 
 
-def format_of(path: Path) -> str | None:
+def _is_data(path: str, folder: str = "") -> bool:
+    """Whether neither a file nor a folder on the way to it is hidden or a database."""
+    names = path.removeprefix(folder).strip("/").split("/")
+    return not any(name[:1] in (".", "_") or DATABASE.search(name) for name in names)
+
+
+def _is_file(file: File) -> bool:
+    return isinstance(file, CloudFile) or file.is_file()
+
+
+def state(file: File) -> tuple:
+    """What tells whether a file has changed."""
+    if isinstance(file, CloudFile):
+        return file.size, file.e_tag
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def format_of(path: File) -> str | None:
     """``parquet`` or ``csv``, by the end of the name; None for any other file."""
     name = path.name.lower()
     return next((each for end, each in FORMATS.items() if name.endswith(end)), None)
 
 
 @contextmanager
-def readable(path: Path):
+def readable(path: File):
     """What Arrow says of a file it cannot read, as a sentence about that file."""
     try:
         yield
@@ -76,7 +105,7 @@ def readable(path: Path):
         raise ProjectError(f"{what}: {_cause(path) or brief(error)}.") from None
 
 
-def _cause(path: Path) -> str | None:
+def _cause(path: File) -> str | None:
     """What people meet most, said better than Arrow says it."""
     if format_of(path) != "csv":
         return None
@@ -98,6 +127,15 @@ def _cause(path: Path) -> str | None:
     return None
 
 
-def csv_text(path: Path) -> pa.NativeFile:
+def csv_text(path: File) -> pa.NativeFile:
     """The text of a csv file, unpacked if its name ends in .gz."""
-    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
+    packed = "gzip" if path.suffix.lower() == ".gz" else None
+    return pa.input_stream(path.open("rb") if isinstance(path, CloudFile) else path, packed)
+
+
+def parquet(path: File) -> pq.ParquetFile:
+    """A parquet file, of which a row group is read in pieces; in the cloud in few requests."""
+    if isinstance(path, CloudFile):
+        return pq.ParquetFile(path.open("rb", 0), pre_buffer=True)
+    # Otherwise Arrow would hold all the row groups that are read, at once.
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)

@@ -1,26 +1,25 @@
 """Tables by URI, for training and for scoring: the same text means the same in both.
 
-A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files, or
-a SQLAlchemy URL with the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
+A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files;
+the same in the cloud, ``s3://bucket/flowers``, ``gs://…`` or ``abfs://…``; or a SQLAlchemy URL with
+the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
 ``postgresql+pg8000://user@host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
 import csv as python_csv
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from ..errors import ProjectError
 from ..schema import Column, Contract
 from ..schema.arrow import array, typed, without_nan
 from ..settings import absolute, root
-from .databases import connect, local_path, redacted
-from .files import csv_text, files, format_of, readable
+from .databases import connect, of_files, redacted
+from .files import File, csv_text, files, format_of, parquet, readable
 
 SQL_FETCH_ROWS = 10_000
 CSV_BLOCK_BYTES = 4 << 20
@@ -57,7 +56,7 @@ def read(uri: str, contract: Contract) -> pa.Table:
 
 def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]]:
     """The tables of every file, or of every block of a query, and where they are from."""
-    if local_path(uri) is None:
+    if not of_files(uri):
         names, where = sql_columns(uri), redacted(uri)
         empty = pa.table([pa.nulls(0)] * len(names), names)
         yield where, _named_once(empty, known, where)
@@ -70,9 +69,9 @@ def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]
         yield str(path), table
 
 
-def _whole(path: Path, texts: list[str]) -> pa.Table:
+def _whole(path: File, texts: list[str]) -> pa.Table:
     if format_of(path) == "parquet":
-        return plain(pq.ParquetFile(path).read())
+        return plain(parquet(path).read())
     _refuse_lone_quotes(path)
     with csv_text(path) as file:
         return csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(texts))
@@ -125,17 +124,17 @@ def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
     )
 
 
-def csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def csv_batches(path: File, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a csv file, these columns of it, as text."""
     _refuse_lone_quotes(path)
     yield from csv.open_csv(csv_text(path), BLOCKS, PARSE, _as_text(columns, only=True))
 
 
-def csv_columns(path: Path) -> list[str]:
+def csv_columns(path: File) -> list[str]:
     return csv.open_csv(csv_text(path), BLOCKS, PARSE).schema.names
 
 
-def _refuse_lone_quotes(path: Path) -> None:
+def _refuse_lone_quotes(path: File) -> None:
     """Arrow takes all that follows a lone quotation mark, rows too, for one cell.
 
     Only where a line ends within quotes, the whole file is read strictly.
@@ -152,7 +151,7 @@ def _refuse_lone_quotes(path: Path) -> None:
             raise pa.ArrowInvalid(f"{where}: {error}") from None
 
 
-def _has_lines_in_quotes(path: Path) -> bool:
+def _has_lines_in_quotes(path: File) -> bool:
     odd = np.uint8(0)
     with csv_text(path) as file:
         while content := file.read(CSV_BLOCK_BYTES):
@@ -165,7 +164,7 @@ def _has_lines_in_quotes(path: Path) -> bool:
     return bool(odd)
 
 
-def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
+def column_names(uri: str, paths: list[File]) -> dict[str, list[str]]:
     """The column names of every file, or of the table or query, by its name."""
     if not paths:
         return {redacted(uri): sql_columns(uri)}
@@ -173,7 +172,7 @@ def column_names(uri: str, paths: list[Path]) -> dict[str, list[str]]:
     for path in paths:
         with readable(path):
             is_csv = format_of(path) == "csv"
-            names[str(path)] = csv_columns(path) if is_csv else pq.read_schema(path).names
+            names[str(path)] = csv_columns(path) if is_csv else parquet(path).schema_arrow.names
     return names
 
 

@@ -1,0 +1,134 @@
+"""One run's way from the input to published predictions: read, validate, predict, write.
+
+The input is cut into sections. An engine validates and scores each, and writes its part to a folder
+of this attempt alone; when all are there, they are published. Whatever ends an attempt before, the
+same run started again begins anew, so that nobody ever sees half a run.
+"""
+
+import importlib
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..contract import CONTRACT
+from ..errors import ProjectError
+from ..models.predict import Model
+from ..settings import Settings, portable
+from ..tables.databases import identity
+from ..tables.files import File, state
+from ..tables.reader import column_names
+from .formats import BATCH_ROWS
+from .local_engine import PARTS_AT_ONCE, cores
+from .rejected import RejectedRows
+from .results import Results, predictions_schema, rejected_name
+from .sections import Section, Window, digest, sections
+
+# What a row in flight takes for each of its columns: as text, as number, encoded, predicted.
+BYTES_PER_CELL = 48
+
+
+@dataclass
+class Run:
+    """What is scored by which model, and where its predictions go; ``stop`` ends it early."""
+
+    run_id: str
+    uri: str
+    paths: list[File]
+    window: Window | None
+    output: object
+    rejected: RejectedRows
+    model_uri: str
+    model: Model
+    config: Settings
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def execute(self) -> dict:
+        """Score and publish; returns the manifest.
+
+        :raises ProjectError: nothing was published.
+        """
+        began, started = time.perf_counter(), datetime.now(UTC)
+        for where, names in column_names(self.uri, self.paths).items():
+            CONTRACT.require(names, where)
+        batch, before = self.config.batch, [state(path) for path in self.paths]
+        found = list(sections(self.uri, self.paths, batch.part_rows, self.window))
+        attempt = self.output.attempt(self.run_id)
+        schema = predictions_schema(self.model)
+        shared = (self.run_id, self.model.version, started)
+        results = Results(attempt, self.output.suffix, schema, self._batch_rows(), *shared)
+        try:
+            parts, sha256 = self._score(found, results)
+            if before != [state(path) for path in self.paths]:
+                raise ProjectError(f"{self.uri} was changed while it was read: start again.")
+            manifest = self._manifest(parts, started, sha256)
+            self._gather_rejected(manifest, results, parts)
+            timings = manifest["timings"]
+            timings["finished"] = datetime.now(UTC).isoformat()
+            timings["seconds"] = round(time.perf_counter() - began, 3)
+            self.output.publish(attempt, schema, manifest)
+            self.rejected.remove(manifest["rejected"] is None)
+        finally:
+            self.output.discard(attempt)
+        return manifest
+
+    def _batch_rows(self) -> int:
+        """How many rows may be in a batch, so that all of them take ``batch.memory_mb``."""
+        in_flight = PARTS_AT_ONCE * (cores(self.config) + 2)
+        row = BYTES_PER_CELL * (len(CONTRACT.columns) + 2)
+        most = (self.config.batch.memory_mb << 20) // (in_flight * row)
+        return max(1, min(BATCH_ROWS, most))
+
+    def _score(self, found: list[Section], results: Results) -> tuple[list[dict], str | None]:
+        """Let the engine score; hash local files meanwhile. Returns parts in order, and digest."""
+        engine = importlib.import_module(f".{self.config.batch.engine}_engine", __package__)
+        local = bool(self.paths) and all(isinstance(path, Path) for path in self.paths)
+        with ThreadPoolExecutor(1) as hashing:
+            hashed = hashing.submit(digest, self.paths, self.stop) if local else None
+            try:
+                parts = engine.score(self, found, results)
+                return sorted(parts, key=lambda part: part["part"]), hashed and hashed.result()
+            finally:
+                self.stop.set()
+
+    def _gather_rejected(self, manifest: dict, results: Results, parts: list[dict]) -> None:
+        """Write the rejected rows; more than the configured share of them stops the run."""
+        rows, most = manifest["rows"], self.config.batch.max_rejected_share
+        names = [rejected_name(part["part"]) for part in parts if part["rejected"]]
+        if names:
+            too_many = rows["rejected"] / rows["read"] > most
+            opened = (results.attempt.find(name).open("rb") for name in names)
+            manifest["rejected"] = self.rejected.write(opened, too_many)
+            if too_many:
+                raise ProjectError(
+                    f"{rows['rejected']} of {rows['read']} rows break the contract, more than "
+                    f"batch.max_rejected_share = {most:g} allows; see {manifest['rejected']}."
+                )
+
+    def _manifest(self, parts: list[dict], started: datetime, sha256: str | None) -> dict:
+        model, counts = self.model, Counter()
+        for part in parts:
+            counts.update({name: part[name] for name in ("read", "predicted", "rejected")})
+        return {
+            "run_id": self.run_id,
+            "input": {
+                "uri": portable(identity(self.uri)),
+                "files": [str(path) for path in self.paths],
+                "sha256": sha256,
+            },
+            "output": str(self.output),
+            "model": {
+                "name": model.name,
+                "version": model.version,
+                "sha256": model.metadata["sha256"],
+            },
+            "contract": CONTRACT.version,
+            "engine": self.config.batch.engine,
+            "rows": {name: counts[name] for name in ("read", "predicted", "rejected")},
+            "rejected": None,
+            "parts": [part["part"] for part in parts],
+            "timings": {"started": started.isoformat()},
+        }

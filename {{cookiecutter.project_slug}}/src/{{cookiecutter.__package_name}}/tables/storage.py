@@ -1,0 +1,245 @@
+"""Folders by URI: of this machine, or of cloud storage (S3, Google, Azure), by obstore.
+
+A file in them is whole or not there. Credentials for the cloud come the providers' own ways.
+"""
+
+import io
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import ProjectError, brief, hidden
+
+CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
+# Of one request, tries included.
+SECONDS, RETRIES = 300, 3
+READ_BYTES = 4 << 20  # of a file in the cloud, at once
+# A folder in a bucket, without what a URL could add; ".." would go up.
+ADDRESS = re.compile(r"(\w+://[^/:?#]+)((?:/(?!\.\.(?:/|$))[^/?#]*)*)")
+# The machine's own service, which is asked where the environment has no credentials.
+OF_MACHINE = ("169.254.169.254", "metadata.google.internal")
+
+
+def in_cloud(uri: str) -> bool:
+    return uri.partition("://")[0] in CLOUD
+
+
+def folder(uri: str) -> "LocalFolder | CloudFolder":
+    """The folder at an absolute path, or at a URI of cloud storage."""
+    return CloudFolder(uri) if in_cloud(uri) else LocalFolder(Path(uri))
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder of this machine; it is made when a file is put there."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Where to write a file; it gets its name when the block ends well."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Several processes may write the same file: each its own, and the last one stays.
+        unfinished = self.path / f".{uuid.uuid4().hex}.{name}"
+        try:
+            yield unfinished
+            unfinished.replace(self.path / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def find(self, name: str) -> Path:
+        return self.path / name
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class CloudFolder:
+    """A folder in a bucket.
+
+    :raises ProjectError: the URI names more than that; and everything that cannot be done.
+    """
+
+    def __init__(self, uri: str) -> None:
+        if not (found := ADDRESS.fullmatch(uri)):
+            raise ProjectError(f"{hidden(uri)}: give a bucket and a folder in it, nothing else.")
+        self.bucket, self.prefix = found[1], found[2].strip("/")
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.prefix}".rstrip("/")
+
+    def get(self, name: str, most: int, seconds: int = SECONDS) -> tuple[bytes, dict] | None:
+        """Content and version of a file of at most so many bytes; None if it is not there."""
+        import obstore
+
+        with self._reached(seconds) as bucket:
+            try:
+                found = obstore.get(bucket, self._key(name))
+            except FileNotFoundError:
+                return None
+            if found.meta["size"] > most:
+                raise ProjectError(f"{self}/{name} is larger than what is kept here.")
+            version = {key: found.meta[key] for key in ("e_tag", "version")}
+            return bytes(found.bytes()), version
+
+    def put(self, name: str, content: bytes | Path, replaced: dict | str = "overwrite") -> None:
+        """Write a file.
+
+        :param replaced: the version that is there now; "create" if none is.
+        :raises FileExistsError: another one is there.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        with self._reached() as bucket:
+            # Bytes in one piece, which is what makes it atomic everywhere.
+            whole = {"use_multipart": False} if isinstance(content, bytes) else {}
+            try:
+                obstore.put(bucket, self._key(name), content, mode=replaced, **whole)
+            except (AlreadyExistsError, PreconditionError):
+                raise FileExistsError(f"{self}/{name}") from None
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """As of a local folder."""
+        with tempfile.TemporaryDirectory() as temporary:
+            yield (path := Path(temporary) / name)
+            self.put(name, path)
+
+    def files(self) -> Iterator["CloudFile"]:
+        """What is in it and below; the folder itself, if it is one file."""
+        import obstore
+
+        with self._reached() as bucket:
+            found = [each for page in obstore.list(bucket, self.prefix) for each in page]
+            if not found and self.prefix:
+                with suppress(FileNotFoundError):
+                    found = [obstore.head(bucket, self.prefix)]
+        for each in found:
+            if not each["path"].endswith("/"):
+                yield CloudFile(CloudFolder(self.bucket), each["path"], each["size"], each["e_tag"])
+
+    def find(self, name: str) -> "CloudFile":
+        """:raises FileNotFoundError: there is no such file."""
+        import obstore
+
+        with self._reached() as bucket:
+            found = obstore.head(bucket, self._key(name))
+        return CloudFile(self, name, found["size"], found["e_tag"])
+
+    def range(self, name: str, start: int, end: int) -> bytes:
+        """The bytes of a file from ``start`` up to ``end``."""
+        import obstore
+
+        with self._reached() as bucket:
+            return bytes(obstore.get_range(bucket, self._key(name), start=start, end=end))
+
+    def remove(self, names: Iterable[str]) -> None:
+        import obstore
+
+        if keys := [self._key(name) for name in names]:
+            with self._reached() as bucket, suppress(FileNotFoundError):
+                obstore.delete(bucket, keys)
+
+    def clear(self) -> None:
+        """Remove all files of the folder; those that cannot be are left."""
+        with suppress(ProjectError):
+            CloudFolder(self.bucket).remove([file.path for file in self.files()])
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}".lstrip("/")
+
+    @contextmanager
+    def _reached(self, seconds: int = SECONDS):
+        """The bucket, and what obstore says as a sentence."""
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+
+        limit = timedelta(seconds=seconds)
+        options: dict[str, Any] = {"timeout": limit, "connect_timeout": timedelta(seconds=10)}
+        # Only an endpoint that somebody names has no TLS.
+        options["allow_http"] = True
+        retry = {"max_retries": RETRIES, "retry_timeout": limit}
+        try:
+            yield from_url(self.bucket, client_options=options, retry_config=retry)
+        except FileExistsError:
+            raise
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+                raise ProjectError(f"{self}: there is no such bucket.") from None
+            raise
+        except (BaseError, OSError, ValueError) as error:
+            if any(each in str(error) for each in OF_MACHINE):
+                raise ProjectError(
+                    f"{self}: there are no credentials for it, neither in the environment nor "
+                    "of this machine; docs/models.md names the ways."
+                ) from None
+            raise ProjectError(f"{self}: {brief(error)}.") from None
+
+
+@dataclass(frozen=True)
+class CloudFile:
+    """A file in the cloud, with what readers use of a ``Path``."""
+
+    folder: CloudFolder
+    path: str
+    size: int
+    e_tag: str | None
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.path}"
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    def open(self, mode: str = "rb", buffering: int = READ_BYTES) -> BinaryIO:
+        """As of a ``Path``; without a buffer for who reads large pieces by himself."""
+        raw = _Reader(self)
+        return io.BufferedReader(raw, buffering) if buffering else raw
+
+
+class _Reader(io.RawIOBase):
+    """The content of a file in the cloud, read by ranges."""
+
+    def __init__(self, file: CloudFile) -> None:
+        self.file, self.at = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.file.size}
+        self.at = starts[whence] + offset
+        return self.at
+
+    def readinto(self, buffer) -> int:
+        end = min(self.at + len(buffer), self.file.size)
+        if end <= self.at:
+            return 0
+        content = self.file.folder.range(self.file.path, self.at, end)
+        buffer[: len(content)] = content
+        self.at += len(content)
+        return len(content)
