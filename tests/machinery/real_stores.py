@@ -176,7 +176,10 @@ def azure_place(azure_port) -> Place:
 
 
 class Google(BaseHTTPRequestHandler):
-    """Google's storage in front of S3's: its protocol is the same but for the names of headers."""
+    """Google's storage in front of S3's: its protocol is the same but for the names of headers.
+
+    A generation, which counts the versions of an object, is taken from its content.
+    """
 
     protocol_version = "HTTP/1.1"
     s3_port = 0
@@ -191,24 +194,36 @@ class Google(BaseHTTPRequestHandler):
         # Signed by anybody: what nobody signed, nobody but the bucket's owner could read.
         signed = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, Signature=0"
         headers = {"Content-Type": "application/octet-stream", "Authorization": signed}
-        if self.headers.get("x-goog-if-generation-match") == "0":
+        if "Range" in self.headers:
+            headers["Range"] = self.headers["Range"]
+        if (wanted := self.headers.get("x-goog-if-generation-match")) == "0":
             headers["If-None-Match"] = "*"
-        connection = http.client.HTTPConnection("127.0.0.1", self.s3_port, timeout=30)
-        connection.request(self.command, self.path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        elif wanted:
+            found = self._ask("HEAD", b"", headers)[0].getheader("ETag") or ""
+            headers["If-Match"] = found if generation(found) == wanted else "another"
+        answer, content = self._ask(self.command, body, headers)
         self.send_response(answer.status)
         for name, value in answer.getheaders():
-            if name.lower() in ("etag", "last-modified", "content-type"):
+            if name.lower() in ("etag", "last-modified", "content-type", "content-range"):
                 self.send_header(name, value)
-        self.send_header("x-goog-generation", "1")
+        self.send_header("x-goog-generation", generation(answer.getheader("ETag") or ""))
         length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
         self.send_header("Content-Length", str(length))
         self.end_headers()
         self.wfile.write(content)
 
+    def _ask(self, command: str, body: bytes, headers: dict) -> tuple:
+        connection = http.client.HTTPConnection("127.0.0.1", self.s3_port, timeout=30)
+        connection.request(command, self.path, body, headers)
+        answer = connection.getresponse()
+        return answer, answer.read()
+
     def log_message(self, *_) -> None:
         pass
+
+
+def generation(e_tag: str) -> str:
+    return str(int(hashlib.md5(e_tag.encode()).hexdigest()[:12], 16))  # noqa: S324
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The command, each part of whose runs takes a little longer: time to stop it midway.
 
-``python tests/slow_score.py score …`` does the same as ``score …`` otherwise.
+``python slow_score.py score …`` does the same as ``score …`` otherwise.
 """
 
 import sys
@@ -11,14 +11,14 @@ from iris_flower_prediction import cli
 from iris_flower_prediction.batch import results
 
 SLOWLY = Path(__file__)
-finish = results.PartWriter.finish
+write = results.Results.write
 
 
-def finish_late(part: results.PartWriter) -> None:
+def write_slowly(*arguments):
     time.sleep(0.1)
-    finish(part)
+    return write(*arguments)
 
 
 if __name__ == "__main__":
-    results.PartWriter.finish = finish_late
+    results.Results.write = write_slowly
     sys.exit(cli.main())

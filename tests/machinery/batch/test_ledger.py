@@ -1,5 +1,6 @@
 """The ledger: every item is claimed once, and a claim stays open until it is done."""
 
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -54,8 +55,20 @@ def test_the_watermark_is_the_end_of_the_last_window(book, values):
     after = None
     assert book.watermark() is None
     for number, value in enumerate(values):
-        book.claim(f"run-{number}", [ledger.text(after)], ledger.text(value))
+        begin, end = ledger.text(after, "C"), ledger.text(value, "C")
+        book.claim(f"run-{number}", [begin], end)
         assert book.watermark() == value
-        window = ledger.window("C", ledger.text(after), ledger.text(value))
+        window = ledger.window("C", begin, end)
         assert (window.column, window.after, window.until) == ("C", after, value)
         after = book.watermark()
+
+
+def test_windows_of_another_column_are_refused(book):
+    book.require("C")
+    old = ["int", 5]  # as an earlier version of this code kept it
+    book.claim("run-0", ['["NoneType", null]'], json.dumps(old))
+    book.require("D")
+    book.claim("run-1", [ledger.text(5, "C")], ledger.text(9, "C"))
+    book.require("C")
+    with pytest.raises(ProjectError, match="was scored by the watermark C so far"):
+        book.require("D")

@@ -4,6 +4,7 @@ import sqlite3
 
 import pyarrow.csv
 import pytest
+from conftest import one_sentence, spoil
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -20,10 +21,11 @@ def table(project, rows):
     return file
 
 
-@pytest.mark.parametrize("output", ["in/rows.csv", "in"])
+@pytest.mark.parametrize("output", ["in/rows.csv", "in", "in/out", "in/../in/out"])
 def test_the_output_never_replaces_its_input(call, saved, table, output):
     before = table.read_bytes()
-    done = call("score", "--model", saved, "--input", table, "--output", output)
+    source = table if "out" not in output else table.parent
+    done = call("score", "--model", saved, "--input", source, "--output", output)
     assert done.returncode == 2
     assert "both input and output" in done.stderr
     assert table.read_bytes() == before
@@ -46,11 +48,14 @@ def test_an_empty_option_is_no_default(call, capsys):
     assert "must not be empty" in capsys.readouterr().err
 
 
-def test_a_damaged_plan_blocks_nothing(call, saved, project, table):
-    staging = project.folder / "data/predictions/.staging/broken"
-    staging.mkdir(parents=True)
-    (staging / "plan.json").write_text("")
-    assert "20 predicted" in call("score", "--model", saved, "--input", table).stdout
+def test_one_run_id_does_not_mix_the_rejected_rows_of_two_outputs(call, saved, project, table):
+    pyarrow.csv.write_csv(spoil(pyarrow.csv.read_csv(table), 1), table)
+    words = ("score", "--model", saved, "--input", table, "--run-id", "a")
+    assert "1 rejected" in call(*words).stdout
+    other = f"sqlite:///{project.folder}/out.db#first"
+    said = one_sentence(call(*words, "--output", other))
+    assert "is of a run to data/predictions: choose another run id" in said
+    assert "1 rejected" in call(*words, "--force").stdout
 
 
 def test_a_bad_file_is_not_claimed_and_blocks_nothing_once_it_is_gone(call, saved, table):

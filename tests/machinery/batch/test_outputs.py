@@ -1,46 +1,69 @@
 """Outputs: published whole, known as published, and never at the expense of anything else."""
 
-import shutil
+import copy
+import os
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from real_stores import reachable
 
-from iris_flower_prediction.batch import outputs, parts
+from iris_flower_prediction.batch import outputs
+from iris_flower_prediction.batch.formats import writer
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.tables import reader
+from iris_flower_prediction.tables.storage import CloudFolder
 
 SCHEMA = pa.schema([("row", pa.int64()), ("run_id", pa.string())])
+LOCAL = ["folder", "folder of csv", "file.parquet", "file.CSV", "table"]
+CLOUD = ["s3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("google", "azure"))]
 
 
-def staged(output, run_id, count):
-    """Two parts in the staging folder, as a run leaves them."""
-    folder = output.staging / run_id / outputs.PARTS
-    folder.mkdir(parents=True)
+def attempted(output, run_id, count):
+    """An attempt with two parts and what else a run leaves there, and the manifest it will have."""
+    attempt, parts = output.attempt(run_id), []
     for index in range(2):
-        with parts.writer(folder / f"part-{index:05d}{output.suffix}", SCHEMA) as out:
+        parts.append(f"part-{index:05d}{output.suffix}")
+        with attempt.file(parts[-1]) as path, writer(path, SCHEMA) as out:
             numbers = list(range(index * count, (index + 1) * count))
             out.write_table(pa.table([numbers, [run_id] * count], schema=SCHEMA))
-    return sorted(folder.iterdir())
+    with attempt.file("part-00001.rejected.csv") as path:
+        path.write_text("source,row\n", "utf-8")
+    return attempt, {"run_id": run_id, "input": {"uri": "x"}, "parts": parts}
 
 
 def publish(output, run_id, count=3):
-    manifest = {"run_id": run_id, "input": {"uri": "x"}}
     output.published(run_id)
-    output.publish(run_id, staged(output, run_id, count), SCHEMA, manifest)
-    shutil.rmtree(output.staging / run_id)
+    publish_as_found(output, run_id, count)
 
 
-@pytest.fixture(params=["folder", "folder of csv", "file.parquet", "file.CSV", "table"])
-def output(request, tmp_path):
-    uri = {"table": f"sqlite:///{tmp_path / 'out.db'}#predictions"}.get(
-        request.param, str(tmp_path / "out" / request.param)
-    )
-    form = "csv" if "csv" in request.param.lower() else "parquet"
-    return outputs.open_output(uri, form, tmp_path / "work")
+def publish_as_found(output, run_id, count):
+    attempt, manifest = attempted(output, run_id, count)
+    try:
+        output.publish(attempt, SCHEMA, manifest)
+    finally:
+        output.discard(attempt)
+
+
+@pytest.fixture(params=[*LOCAL, *CLOUD])
+def output(request, tmp_path, monkeypatch):
+    kind = request.param
+    if kind in LOCAL:
+        uris = {"table": f"sqlite:///{tmp_path / 'out.db'}#predictions"}
+        form = "csv" if "csv" in kind.lower() else "parquet"
+        uri = uris.get(kind, str(tmp_path / "out" / kind))
+        return outputs.open_output(uri, form, tmp_path / "work")
+    place = request.getfixturevalue(f"{kind}_place")
+    return outputs.open_output(reachable(place, monkeypatch).uri, "parquet", tmp_path / "work")
+
+
+@pytest.fixture
+def s3(s3_place, monkeypatch):
+    return outputs.open_output(reachable(s3_place, monkeypatch).uri, "parquet", Path())
 
 
 def stored(output):
@@ -63,6 +86,84 @@ def test_the_same_run_replaces_itself(output):
     publish(output, "one", 3)
     publish(output, "one", 2)
     assert stored(output) == [(n, "one") for n in range(4)]
+
+
+def test_what_an_attempt_leaves_is_no_run_and_goes(output):
+    publish(output, "one", 1)
+    attempt, _ = attempted(output, "two", 1)
+    assert output.published("two") is None
+    output.discard(attempt)
+    expected = [(0, "one"), (1, "one")]
+    assert stored(output) == expected
+    attempted(output, "two", 1)  # killed
+    publish(output, "two", 1)
+    if not isinstance(output, outputs.CloudOutput):
+        single = isinstance(output, outputs.FileOutput)
+        two = [(0, "two"), (1, "two")]
+        assert stored(output) == (two if single else sorted(expected + two))
+        assert not output.staging.exists()
+
+
+@pytest.mark.parametrize("output", ["folder", "table", *CLOUD], indirect=True)
+def test_of_two_machines_that_publish_a_run_the_second_changes_nothing(output):
+    other = copy.copy(output)
+    for each in (output, other):
+        each.published("one")
+    publish_as_found(other, "one", 2)
+    with pytest.raises((ProjectError, OSError), match=r"published by another|UNIQUE|not empty"):
+        publish_as_found(output, "one", 3)
+    assert stored(output) == [(n, "one") for n in range(4)]
+
+
+@pytest.mark.parametrize("output", CLOUD, indirect=True)
+def test_of_two_machines_that_repeat_a_run_the_second_changes_nothing(output):
+    publish(output, "one", 1)
+    other = copy.copy(output)
+    for each in (output, other):
+        each.published("one")
+    publish_as_found(other, "one", 2)
+    with pytest.raises(ProjectError, match="published by another"):
+        publish_as_found(output, "one", 3)
+    assert stored(output) == [(n, "one") for n in range(4)]
+
+
+def test_a_run_whose_publication_was_not_answered_is_published(s3, monkeypatch):
+    put = CloudFolder.put
+
+    def put_and_again(*arguments):
+        put(*arguments)
+        put(*arguments)  # as obstore does where no answer came
+
+    monkeypatch.setattr(CloudFolder, "put", put_and_again)
+    attempt, manifest = attempted(s3, "one", 3)
+    s3.publish(attempt, SCHEMA, manifest)
+    s3.discard(attempt)
+    assert s3.published("one")["parts"] == manifest["parts"]
+    assert stored(s3) == [(n, "one") for n in range(6)]
+
+
+def test_what_others_keep_in_the_folder_of_a_run_stays(s3):
+    CloudFolder(str(s3)).put("one/notes.parquet", b"mine")
+    publish(s3, "one")
+    publish(s3, "one", 1)
+    names = sorted(file.name for file in CloudFolder(str(s3)).files())
+    assert names == ["_manifest.json", "notes.parquet", "part-00000.parquet", "part-00001.parquet"]
+
+
+def test_a_single_file_in_the_cloud_is_refused():
+    with pytest.raises(ProjectError, match="in the cloud an output is a folder"):
+        outputs.open_output("s3://b/x.parquet", "parquet", Path())
+
+
+def test_what_killed_runs_of_other_ids_left_goes_after_a_day(tmp_path):
+    output = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path / "work")
+    for name, days in (("old", 2), ("young", 0)):
+        attempt, _ = attempted(output, name, 1)
+        then = time.time() - days * 86_400
+        for folder in (attempt.path, attempt.path.parent):
+            os.utime(folder, (then, then))
+    publish(output, "one")
+    assert [path.name for path in output.staging.iterdir()] == ["young"]
 
 
 @pytest.mark.parametrize("name", ["file.parquet", "file.csv"])
@@ -103,14 +204,14 @@ def test_where_they_cannot_be_a_kill_in_between_loses_no_run(tmp_path, monkeypat
     rename = Path.rename
 
     def killed_at_the_last(path, target):
-        if path.name == "ready":
+        if path.parent.parent.name == ".staging":
             raise KeyboardInterrupt
         return rename(path, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", killed_at_the_last)
         publish(output, "one", 1)
-    assert not output.path("one").exists()
+    assert not (tmp_path / "out/one").exists()
     assert output.published("one")["run_id"] == "one"
     assert stored(output) == [(n, "one") for n in range(4)]
 
@@ -142,8 +243,8 @@ def test_runs_stand_side_by_side_but_in_a_single_file(output):
     publish(output, "one", 1)
     publish(output, "two", 1)
     single = isinstance(output, outputs.FileOutput)
-    expected = [(0, "two"), (1, "two")]
-    assert stored(output) == (expected if single else sorted([(0, "one"), (1, "one"), *expected]))
+    two = [(0, "two"), (1, "two")]
+    assert stored(output) == (two if single else sorted([(0, "one"), (1, "one"), *two]))
     assert (output.published("one") is None) == single
 
 

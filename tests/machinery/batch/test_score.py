@@ -72,7 +72,7 @@ def test_ctrl_c_is_130_and_a_word(project, saved, rows):
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = project.start(*words, APP__BATCH__PART_ROWS=1000, preexec_fn=listening)
     staging = project.folder / "data/predictions/.staging/slow"
-    wait_for(lambda: list(staging.glob("part-*.json")), process)
+    wait_for(lambda: list(staging.glob("*")), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == cli.INTERRUPTED

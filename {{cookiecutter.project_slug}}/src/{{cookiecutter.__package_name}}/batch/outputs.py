@@ -38,10 +38,14 @@ ABANDONED_SECONDS = 24 * 3600
 
 
 class LocalOutput:
-    """What has in common whatever stages its parts in a folder of this machine."""
+    """What has in common whatever stages its parts in a folder of this machine.
+
+    ``publish`` replaces what ``published`` has found before; another process may have published
+    the same run meanwhile, which stays.
+    """
 
     def __init__(self, staging: Path) -> None:
-        self.staging = staging
+        self.staging, self.found = staging, None
 
     def attempt(self, run_id: str) -> LocalFolder:
         """A new folder for the parts of a run; what earlier attempts have left is removed."""
@@ -78,10 +82,10 @@ class FolderOutput(LocalOutput):
         target, replaced = self.folder / run_id, self._replaced(run_id)
         if replaced.is_dir() and not target.exists():
             replaced.rename(target)  # killed between the two renames of _exchange
-        manifest = read_json(target / MANIFEST)
-        if manifest is None and target.exists():
+        self.found = read_json(target / MANIFEST)
+        if self.found is None and target.exists():
             raise ProjectError(f"{target} is no run: choose another output or run id.")
-        return manifest
+        return self.found
 
     def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
         ready, target = attempt.path, self.folder / manifest["run_id"]
@@ -89,7 +93,7 @@ class FolderOutput(LocalOutput):
             if file.name not in manifest["parts"]:
                 file.unlink()
         write_json(ready / MANIFEST, manifest)
-        if not target.exists():
+        if not self.found:
             ready.rename(target)
         elif not _exchange(ready, target):
             shutil.rmtree(replaced := self._replaced(target.name), ignore_errors=True)
@@ -168,7 +172,8 @@ class TableOutput(LocalOutput):
         with connect(self.uri, True, PUBLISHING_SECONDS) as connection:
             make_missing(connection, runs)
             found = connection.scalar(select(runs.c.manifest).where(mine))
-        return json.loads(found) if found else None
+        self.found = json.loads(found) if found else None
+        return self.found
 
     def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
         from sqlalchemy import delete, insert
@@ -178,9 +183,9 @@ class TableOutput(LocalOutput):
         with connect(self.uri, seconds=PUBLISHING_SECONDS) as connection:
             table.create(connection, checkfirst=True)
             mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
-            # Only a run that is repeated has rows, and to look for them takes a while. Of two
-            # processes that publish the same run, the key of ``score_runs`` lets one through.
-            if connection.execute(delete(runs).where(mine)).rowcount:
+            # Of two processes that publish the same run, the key of the table lets one through.
+            if self.found:
+                connection.execute(delete(runs).where(mine))
                 connection.execute(delete(table).where(table.c.run_id == run_id))
             for name in manifest["parts"]:
                 with pq.ParquetFile(attempt.path / name, pre_buffer=False) as part:
@@ -207,13 +212,14 @@ class CloudOutput:
 
     def __init__(self, uri: str, suffix: str) -> None:
         self.folder, self.suffix = CloudFolder(uri), suffix
+        self.found: tuple[dict, dict] | None = None
 
     def __str__(self) -> str:
         return str(self.folder)
 
     def published(self, run_id: str) -> dict | None:
-        found = self._manifest(run_id)
-        return found and found[0]
+        self.found = self._manifest(run_id)
+        return self.found and self.found[0]
 
     def attempt(self, run_id: str) -> CloudFolder:
         return CloudFolder(f"{self}/{run_id}/{uuid.uuid4().hex}")
@@ -221,13 +227,13 @@ class CloudOutput:
     def publish(self, attempt: CloudFolder, schema: pa.Schema, manifest: dict) -> None:
         run_id, own = manifest["run_id"], str(attempt).rpartition("/")[2]
         manifest["parts"] = [f"{own}/{name}" for name in manifest["parts"]]
-        before, version = self._manifest(run_id) or (None, "create")
+        before, version = self.found or (None, "create")
         content = json.dumps(manifest, indent=2).encode()
         try:
             self.folder.put(f"{run_id}/{MANIFEST}", content, version)
         except FileExistsError:
             # Perhaps it is this one, and only the answer was lost.
-            if (self.published(run_id) or {}).get("parts") != manifest["parts"]:
+            if self._parts(run_id) != manifest["parts"]:
                 what = "was published by another process meanwhile: nothing was changed"
                 raise ProjectError(f"run {run_id} {what}.") from None
         if before:
@@ -237,12 +243,16 @@ class CloudOutput:
     def discard(self, attempt: CloudFolder) -> None:
         run_id, own = str(attempt).split("/")[-2:]
         with suppress(ProjectError):
-            published = (self.published(run_id) or {}).get("parts", [])
-            left = {f"{own}/{file.name}" for file in attempt.files()}.difference(published)
+            left = {f"{own}/{file.name}" for file in attempt.files()} - {*self._parts(run_id)}
             self.folder.remove(f"{run_id}/{name}" for name in left)
 
     def first(self, manifest: dict):
         return self.folder.find(f"{manifest['run_id']}/{manifest['parts'][0]}")
+
+    def _parts(self, run_id: str) -> list[str]:
+        """Those of the run that is published now."""
+        found = self._manifest(run_id)
+        return found[0]["parts"] if found else []
 
     def _manifest(self, run_id: str) -> tuple[dict, dict] | None:
         found = self.folder.get(f"{run_id}/{MANIFEST}", LARGEST_MANIFEST)

@@ -94,7 +94,7 @@ class CloudFolder:
                 return None
             if found.meta["size"] > most:
                 raise ProjectError(f"{self}/{name} is larger than what is kept here.")
-            version = {key: found.meta[key] for key in ("e_tag", "version")}
+            version = {key: found.meta[key] for key in ("e_tag", "version") if found.meta[key]}
             return bytes(found.bytes()), version
 
     def put(self, name: str, content: bytes | Path, replaced: dict | str = "overwrite") -> None:
