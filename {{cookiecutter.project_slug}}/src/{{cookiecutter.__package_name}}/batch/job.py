@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import secrets
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,7 +149,7 @@ def score(
     :param paths: the input's files to score, all of them if None.
     :raises ProjectError: nothing was published; the same run can be started again.
     """
-    work = Path(config.batch.work)
+    work, began = Path(config.batch.work), time.perf_counter()
     output = open_output(request.output, request.format, work)
     run_id = request.run_id or new_run_id()
     if not RUN_ID.fullmatch(run_id):
@@ -170,16 +171,16 @@ def score(
             run_id, request.input, paths, window, output, rejected, request.model, model, config
         )
         manifest = run.execute()
-    _report(manifest)
+    _report(manifest, time.perf_counter() - began)
     return manifest
 
 
-def _report(manifest: dict) -> None:
-    rows, timings = manifest["rows"], manifest["timings"]
+def _report(manifest: dict, seconds: float) -> None:
+    rows = manifest["rows"]
     log.info("run: %s", json.dumps(manifest))
     print(
         f"Run {manifest['run_id']}: {rows['read']:,} rows read, {rows['predicted']:,} predicted, "
-        f"{rows['rejected']:,} rejected in {timings['seconds']:.1f} s with "
+        f"{rows['rejected']:,} rejected in {seconds:.1f} s with "
         f"{manifest['model']['name']} version {manifest['model']['version']}\n"
         f"  predictions: {manifest['output']}"
         + (f"\n  rejected:    {manifest['rejected']}" if manifest["rejected"] else "")

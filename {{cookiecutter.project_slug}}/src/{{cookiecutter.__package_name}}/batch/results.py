@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ..contract import CONTRACT
 from ..errors import ProjectError
 from ..models.predict import Model, Scores, in_own_values
-from ..schema.arrow import VIOLATIONS, Checked, arrow_type
+from ..schema.arrow import VIOLATIONS, Checked, arrow_type, shown
 from ..tables.storage import CloudFolder, LocalFolder
 from .formats import REPEATED, writer
 from .sections import Section
@@ -187,8 +187,7 @@ def _located(rows: Rows) -> pa.Table:
     columns = {name: violations[name] for name in violations.column_names}
     columns["source"] = _column(rows.source, violations.num_rows, pa.string())
     if CONTRACT.key:
-        keys = rows.keys.take(violations["row"].combine_chunks())
-        columns[CONTRACT.key.name] = keys.cast(pa.string())
+        columns[CONTRACT.key.name] = shown(rows.keys, violations["row"].to_numpy())
     columns["row"] = pc.add(violations["row"], rows.first)
     return pa.table([columns[name] for name in REJECTED.names], schema=REJECTED)
 

@@ -44,16 +44,15 @@ def session(config: Batch) -> Iterator:
     for noisy in ("py4j", "pyspark", "grpc"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     connect = config.master.startswith("sc://")
-    start = _connect if connect else _classic
     spark = None
-    try:
-        action = partial(start, config)
-        spark = _within(config.master_seconds, config.master, action, lambda late: late.stop())
-        _within(config.master_seconds, config.master, partial(_prepare, spark, config))
-        yield spark
-    finally:
-        if spark is not None:
-            _stop(spark, connect)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            spark = _within(config, partial(_connect if connect else _classic, config))
+            _within(config, partial(_prepare, spark, config, Path(folder)))
+            yield spark
+        finally:
+            if spark is not None:
+                _stop(spark, connect)
 
 
 def _classic(config: Batch):
@@ -85,24 +84,25 @@ def _connect(config: Batch):
     return SparkSession.builder.remote(config.master).getOrCreate()
 
 
-def _prepare(spark, config: Batch) -> None:
+def _prepare(spark, config: Batch, folder: Path) -> None:
     """Give it our code, and a first job: not before is it known whether there is an executor."""
     for name, value in config.spark.items():
         # The others were set before it began, or are the Connect server's own.
         if spark.conf.isModifiable(name):
             spark.conf.set(name, value)
-    with tempfile.TemporaryDirectory() as temporary:
-        spark.addArtifacts(str(_package(Path(temporary))), pyfile=True)
+    spark.addArtifacts(str(_package(folder)), pyfile=True)
     spark.range(1).count()
 
 
 def _java(conf):
-    """Start Java; what it says goes to log/spark.log."""
+    """Start Java; what it says goes to log/spark.log, if there is such a folder."""
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
 
+    folder = root() / "log"
+    file = folder / "spark.log" if os.access(folder, os.W_OK) else Path(os.devnull)
     try:
-        with _log() as log:
+        with file.open("wb") as log:
             return launch_gateway(conf, {"stdout": log, "stderr": log})
     except (OSError, PySparkRuntimeError):
         raise ProjectError(
@@ -111,53 +111,35 @@ def _java(conf):
         ) from None
 
 
-@contextmanager
-def _log():
-    """log/spark.log, begun anew, or nothing where there is no such folder."""
-    folder = root() / "log"
-    file = folder / "spark.log" if os.access(folder, os.W_OK) else Path(os.devnull)
-    with file.open("wb") as opened:
-        yield opened
-
-
-def _within(seconds: int, master: str, action: Callable, undo: Callable | None = None):
-    """What ``action`` returns; when it takes longer, what comes of it is undone."""
+def _within(config: Batch, action: Callable):
+    """What ``action`` returns, in bounded time; what it raises as a sentence."""
+    master = hidden(config.master)
     try:
-        return apart(action, seconds, undo)
+        return apart(action, config.master_seconds)
     except TimeoutError:
-        what = f"gave no session with an executor in {seconds} seconds (batch.master_seconds)"
-        raise ProjectError(f"Spark at {hidden(master)} {what}.") from None
+        what = f"in {config.master_seconds} seconds (batch.master_seconds)"
+        raise ProjectError(f"Spark at {master} gave no session with an executor {what}.") from None
     except ProjectError:
         raise
     except Exception as error:
-        raise ProjectError(f"Spark at {hidden(master)}: {cause(error)}.") from error
+        raise ProjectError(f"Spark at {master}: {hidden(cause(error))}.") from error
 
 
-def apart(action: Callable, seconds: float | None = None, undo: Callable | None = None):
+def apart(action: Callable, seconds: float | None = None):
     """What ``action`` returns, in a thread of its own, which Ctrl-C and time leave to itself.
 
-    :param undo: called with what it returns when nobody waits for that any more.
     :raises TimeoutError: it takes longer.
     """
     done: Future = Future()
-    left = threading.Event()
 
     def run() -> None:
         try:
-            value = action()
+            done.set_result(action())
         except BaseException as error:
             done.set_exception(error)
-            return
-        done.set_result(value)
-        if left.is_set() and undo:
-            undo(value)
 
     threading.Thread(target=run, daemon=True).start()
-    try:
-        return done.result(seconds)
-    except BaseException:
-        left.set()
-        raise
+    return done.result(seconds)
 
 
 def _package(folder: Path) -> Path:
@@ -182,14 +164,11 @@ def _stop(spark, connect: bool) -> None:
     """End the session and what it still does; who does not answer any more is left alone."""
 
     def stop() -> None:
-        with suppress(Exception):
-            if connect:
-                spark.interruptAll()
-            spark.stop()
+        if connect:
+            # Else the client tries for ten minutes to say farewell to a server that has gone.
+            spark.client.set_retry_policies([])
+            spark.interruptAll()
+        spark.stop()
 
-    if connect:
-        # Else the client tries for ten minutes to say farewell to a server that has gone.
-        spark.client.set_retry_policies([])
-    stopping = threading.Thread(target=stop, daemon=True)
-    stopping.start()
-    stopping.join(STOPPED_WITHIN)
+    with suppress(Exception):
+        apart(stop, STOPPED_WITHIN)

@@ -57,11 +57,7 @@ class Checked:
         """Mark rows as invalid; ``values`` are those of ``column``, of all rows."""
         self.valid[rows] = False
         count = len(rows)
-        try:
-            shown = values.take(pa.array(rows)).cast(pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            shown = pa.array([repr(values[row].as_py()) for row in rows.tolist()])
-        columns = [pa.array(rows), [column] * count, shown, [reason] * count]
+        columns = [pa.array(rows), [column] * count, shown(values, rows), [reason] * count]
         self._found.append(pa.table(columns, schema=VIOLATIONS))
 
     @property
@@ -83,6 +79,15 @@ class Checked:
             where = f"row {first['row']}, column {first['column']}"
             kinds.append(f"{where}: {shown}{first['reason']}{more}")
         return "; ".join(kinds)
+
+
+def shown(values: pa.Array, rows: np.ndarray) -> pa.Array:
+    """The values of some rows as text, whatever they are."""
+    taken = values.take(pa.array(rows))
+    try:
+        return taken.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array([repr(value) for value in taken.to_pylist()])
 
 
 def check(contract, batch: pa.RecordBatch) -> Checked:
@@ -165,7 +170,8 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
             values = pc.replace_substring_regex(values, r"^(.*[xX].*)$", "no number")
     elif not any(fits(values.type) for fits in (pa.types.is_null, *sources)):
         return pa.nulls(len(values), kind), mask(values.is_valid())
-    values = without_nan(values) if kind == pa.string() else values
+    if kind == pa.string() and pa.types.is_floating(values.type):
+        values = _texts(without_nan(values))
     try:
         # A time of day is cut off a date; anything else must convert without loss.
         return values.cast(kind, safe=column.type not in ("date", "float")), np.False_
@@ -186,6 +192,13 @@ def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
             return None
         chunks.append(found)
     return pa.chunked_array(chunks, kind)
+
+
+def _texts(floats: pa.Array) -> pa.Array:
+    """Floats as text, whole numbers without an exponent: keys with gaps are kept as floats."""
+    whole = pc.and_(pc.equal(pc.trunc(floats), floats), pc.less(pc.abs(floats), 2.0**53))
+    numbers = pc.if_else(whole, floats, 0).cast(pa.int64()).cast(pa.string())
+    return pc.if_else(whole, numbers, floats.cast(pa.string()))
 
 
 def without_nan(values):

@@ -148,7 +148,7 @@ def identity(uri: str) -> str:
     :raises ProjectError: it is no URL.
     """
     if of_files(uri):
-        return redacted(uri)
+        return redacted(uri).rstrip("/")
     from sqlalchemy.engine import URL
 
     url, (_, mark, what) = parsed(uri), uri.partition("#")

@@ -193,7 +193,7 @@ def sql_source(uri: str):
     if not what:
         raise ProjectError(f"{redacted(uri)}: name a table or a query behind a #.")
     if len(what.split()) > 1:
-        return text("({}) AS input".format(what.replace(":", "\\:")))
+        return text("(\n{}\n) AS input".format(what.replace(":", "\\:")))
     schema, _, name = what.rpartition(".")
     return table(name, schema=schema or None)
 

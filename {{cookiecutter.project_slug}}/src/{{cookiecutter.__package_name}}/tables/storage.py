@@ -127,20 +127,23 @@ class CloudFolder:
 
         with self._reached() as bucket:
             found = [each for page in obstore.list(bucket, self.prefix) for each in page]
+            # Consoles make empty objects for folders, which obstore names without their slash.
+            folders = {self.prefix, *(each["path"].rpartition("/")[0] for each in found)}
+            found = [each for each in found if each["path"] not in folders and not _is_mark(each)]
             if not found and self.prefix:
                 with suppress(FileNotFoundError):
                     found = [obstore.head(bucket, self.prefix)]
         for each in found:
-            if not each["path"].endswith("/"):
-                yield CloudFile(CloudFolder(self.bucket), each["path"], each["size"], each["e_tag"])
+            yield CloudFile(CloudFolder(self.bucket), each["path"], each["size"], each["e_tag"])
 
     def find(self, name: str) -> "CloudFile":
         """:raises FileNotFoundError: there is no such file."""
         import obstore
 
-        with self._reached() as bucket:
+        with self._reached() as bucket, suppress(FileNotFoundError):
             found = obstore.head(bucket, self._key(name))
-        return CloudFile(self, name, found["size"], found["e_tag"])
+            return CloudFile(self, name, found["size"], found["e_tag"])
+        raise FileNotFoundError(f"{self}/{name} is not there.")
 
     def range(self, name: str, start: int, end: int) -> bytes:
         """The bytes of a file from ``start`` up to ``end``."""
@@ -179,10 +182,8 @@ class CloudFolder:
             yield from_url(self.bucket, client_options=options, retry_config=retry)
         except FileExistsError:
             raise
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
-                raise ProjectError(f"{self}: there is no such bucket.") from None
-            raise
+        except FileNotFoundError:
+            raise ProjectError(f"{self}: there is no such bucket.") from None
         except (BaseError, OSError, ValueError) as error:
             if any(each in str(error) for each in OF_MACHINE):
                 raise ProjectError(
@@ -190,6 +191,10 @@ class CloudFolder:
                     "of this machine; docs/models.md names the ways."
                 ) from None
             raise ProjectError(f"{self}: {brief(error)}.") from None
+
+
+def _is_mark(found: dict) -> bool:
+    return not found["size"] and not Path(found["path"]).suffix
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,9 @@ class _Reader(io.RawIOBase):
         starts = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.file.size}
         self.at = starts[whence] + offset
         return self.at
+
+    def readall(self) -> bytes:
+        return self.read(max(0, self.file.size - self.at))
 
     def readinto(self, buffer) -> int:
         end = min(self.at + len(buffer), self.file.size)
