@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from clock import work
 
-from iris_flower_prediction.batch import parts
+from iris_flower_prediction.batch import formats
 from iris_flower_prediction.batch.results import predictions_schema
 from iris_flower_prediction.models.predict import open_model
 
@@ -19,10 +19,10 @@ source, target, model, ours = map(Path, sys.argv[1:])
 schema = predictions_schema(open_model(model))
 dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
 with pq.ParquetFile(next(ours.rglob("*.parquet")), read_dictionary=dictionaries) as part:
-    written = cycle(list(part.iter_batches(parts.BATCH_ROWS)))
+    written = cycle(list(part.iter_batches(formats.BATCH_ROWS)))
 
-with work(), pq.ParquetFile(source) as file, parts.writer(target, schema) as out:
-    for batch in file.iter_batches(parts.BATCH_ROWS):
+with work(), pq.ParquetFile(source) as file, formats.writer(target, schema) as out:
+    for batch in file.iter_batches(formats.BATCH_ROWS):
         rows = next(written)
         while len(rows) < len(batch):
             rows = next(written)

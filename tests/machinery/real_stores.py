@@ -194,8 +194,9 @@ class Google(BaseHTTPRequestHandler):
         # Signed by anybody: what nobody signed, nobody but the bucket's owner could read.
         signed = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, Signature=0"
         headers = {"Content-Type": "application/octet-stream", "Authorization": signed}
-        if "Range" in self.headers:
-            headers["Range"] = self.headers["Range"]
+        for name in ("Range", "If-Match"):
+            if name in self.headers:
+                headers[name] = self.headers[name]
         if (wanted := self.headers.get("x-goog-if-generation-match")) == "0":
             headers["If-None-Match"] = "*"
         elif wanted:

@@ -28,8 +28,9 @@ class RejectedRows:
     def write(self, parts: Iterable[BinaryIO], failed: bool) -> str:
         """Put the rows of all parts there, and return where."""
         name = self.failed if failed else self.published
-        with self.folder.file(self.owner) as path:
-            path.write_text(json.dumps({"output": self.output}), "utf-8")
+        if not failed:
+            with self.folder.file(self.owner) as path:
+                path.write_text(json.dumps({"output": self.output}), "utf-8")
         with self.folder.file(name) as path:
             merge_csv(parts, path)
         return f"{self.folder}/{name}"

@@ -56,23 +56,28 @@ class Run:
             CONTRACT.require(names, where)
         batch, before = self.config.batch, [state(path) for path in self.paths]
         found = list(sections(self.uri, self.paths, batch.part_rows, self.window))
-        attempt = self.output.attempt(self.run_id)
-        schema = predictions_schema(self.model)
-        shared = (self.run_id, self.model.version, started)
-        results = Results(attempt, self.output.suffix, schema, self._batch_rows(), *shared)
+        results = Results(
+            attempt=self.output.attempt(self.run_id),
+            suffix=self.output.suffix,
+            schema=predictions_schema(self.model),
+            batch_rows=self._batch_rows(),
+            run_id=self.run_id,
+            model_version=self.model.version,
+            started=started,
+        )
         try:
             parts, sha256 = self._score(found, results)
             if before != [state(path) for path in self.paths]:
                 raise ProjectError(f"{self.uri} was changed while it was read: start again.")
             manifest = self._manifest(parts, started, sha256)
-            self._gather_rejected(manifest, results, parts)
+            self._write_rejected(manifest, results, parts)
             timings = manifest["timings"]
             timings["finished"] = datetime.now(UTC).isoformat()
             timings["seconds"] = round(time.perf_counter() - began, 3)
-            self.output.publish(attempt, schema, manifest)
+            self.output.publish(results.attempt, results.schema, manifest)
             self.rejected.remove(manifest["rejected"] is None)
         finally:
-            self.output.discard(attempt)
+            self.output.discard(results.attempt)
         return manifest
 
     def _batch_rows(self) -> int:
@@ -94,7 +99,7 @@ class Run:
             finally:
                 self.stop.set()
 
-    def _gather_rejected(self, manifest: dict, results: Results, parts: list[dict]) -> None:
+    def _write_rejected(self, manifest: dict, results: Results, parts: list[dict]) -> None:
         """Write the rejected rows; more than the configured share of them stops the run."""
         rows, most = manifest["rows"], self.config.batch.max_rejected_share
         names = [rejected_name(part["part"]) for part in parts if part["rejected"]]

@@ -58,6 +58,7 @@ class LocalFolder:
             unfinished.unlink(missing_ok=True)
 
     def find(self, name: str) -> Path:
+        """Where a file is, if it is there."""
         return self.path / name
 
     def remove(self, names: Iterable[str]) -> None:
@@ -145,12 +146,20 @@ class CloudFolder:
             return CloudFile(self, name, found["size"], found["e_tag"])
         raise FileNotFoundError(f"{self}/{name} is not there.")
 
-    def range(self, name: str, start: int, end: int) -> bytes:
-        """The bytes of a file from ``start`` up to ``end``."""
-        import obstore
+    def range(self, file: "CloudFile", start: int, end: int) -> bytes:
+        """The bytes of a file from ``start`` up to ``end``.
 
+        :raises ProjectError: it is not the file any more that was found.
+        """
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        options = {"range": (start, end)} | ({"if_match": file.e_tag} if file.e_tag else {})
         with self._reached() as bucket:
-            return bytes(obstore.get_range(bucket, self._key(name), start=start, end=end))
+            try:
+                return bytes(obstore.get(bucket, self._key(file.path), options=options).bytes())
+            except (FileNotFoundError, PreconditionError):
+                raise ProjectError(f"{file} was changed while it was read.") from None
 
     def remove(self, names: Iterable[str]) -> None:
         import obstore
@@ -247,7 +256,7 @@ class _Reader(io.RawIOBase):
         end = min(self.at + len(buffer), self.file.size)
         if end <= self.at:
             return 0
-        content = self.file.folder.range(self.file.path, self.at, end)
+        content = self.file.folder.range(self.file, self.at, end)
         buffer[: len(content)] = content
         self.at += len(content)
         return len(content)
