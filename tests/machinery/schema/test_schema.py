@@ -221,3 +221,12 @@ def test_describe_and_markdown_tell_everything():
     table = "\n".join(lines)
     for word in ("ID", "Order number", "Height", "cm", "0 … 300", "x, y", "2020-01-01", "TARGET"):
         assert word in table
+
+
+def test_a_text_key_that_came_as_a_float_is_no_number_with_an_exponent():
+    """As pandas keeps numbers with gaps."""
+    column = Column("K", "text")
+    given = pa.array([5.0, 123456789012.0, 2.0**53 - 1, 1.5, None, float("nan")])
+    found, unreadable = arrow.read(column, given, pa.string())
+    assert found.to_pylist() == ["5", "123456789012", "9007199254740991", "1.5", None, None]
+    assert not unreadable.any()

@@ -1,5 +1,7 @@
 """A registered model in Spark, by the lines that MLflow's own documentation has."""
 
+import sys
+
 import mlflow
 import pytest
 from conftest import PACKAGE
@@ -13,7 +15,8 @@ pyspark_sql = pytest.importorskip("pyspark.sql", reason="no Spark: make setup-sp
 
 
 @pytest.fixture
-def spark():
+def spark(monkeypatch):
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     session = pyspark_sql.SparkSession.builder.master("local[2]").getOrCreate()
     yield session
     session.stop()

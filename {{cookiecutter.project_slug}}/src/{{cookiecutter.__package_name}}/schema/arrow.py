@@ -83,11 +83,10 @@ class Checked:
 
 def shown(values: pa.Array, rows: np.ndarray) -> pa.Array:
     """The values of some rows as text, whatever they are."""
-    taken = values.take(pa.array(rows))
     try:
-        return taken.cast(pa.string())
+        return values.take(pa.array(rows)).cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([repr(value) for value in taken.to_pylist()])
+        return pa.array([repr(values[row].as_py()) for row in rows.tolist()])
 
 
 def check(contract, batch: pa.RecordBatch) -> Checked:
