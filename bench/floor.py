@@ -13,7 +13,7 @@ from clock import work
 
 from iris_flower_prediction.batch import formats
 from iris_flower_prediction.batch.results import predictions_schema
-from iris_flower_prediction.models.predict import open_model
+from iris_flower_prediction.models.artifact import open_model
 
 source, target, model, ours = map(Path, sys.argv[1:])
 schema = predictions_schema(open_model(model))

@@ -81,6 +81,7 @@ src/{package}/data.py
 src/{package}/errors.py
 src/{package}/model.py
 src/{package}/models/__init__.py
+src/{package}/models/artifact.py
 src/{package}/models/cloud_store.py
 src/{package}/models/export.py
 src/{package}/models/mlflow_artifacts.py

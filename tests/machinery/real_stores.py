@@ -28,7 +28,7 @@ from conftest import free_port, listens, wait_for
 from werkzeug.security import generate_password_hash
 
 from iris_flower_prediction import settings
-from iris_flower_prediction.models.predict import METADATA
+from iris_flower_prediction.models.artifact import METADATA
 from iris_flower_prediction.tables.databases import connect, engine
 
 STORAGE = ["s3", "azure", "google", "sqlite", "postgres"]

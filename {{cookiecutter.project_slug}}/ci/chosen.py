@@ -14,7 +14,7 @@ from program import call
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models import stores
-from {{ cookiecutter.__package_name }}.models.predict import read_metadata
+from {{ cookiecutter.__package_name }}.models.artifact import read_metadata
 
 APPROVED = Path("config/model.toml")
 

@@ -22,7 +22,7 @@ from chosen import APPROVED, approved
 from {{ cookiecutter.__package_name }} import cli, settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError, hidden
 from {{ cookiecutter.__package_name }}.models import registry, stores
-from {{ cookiecutter.__package_name }}.models.predict import ContractChangedError
+from {{ cookiecutter.__package_name }}.models.artifact import ContractChangedError
 from {{ cookiecutter.__package_name }}.models.registry import CHAMPION, Version
 from {{ cookiecutter.__package_name }}.settings import PACKAGE, Settings
 from {{ cookiecutter.__package_name }}.tables import databases

@@ -8,7 +8,8 @@ from api_process import example, free_port
 from conftest import PACKAGE, wait_for
 
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.models.predict import make_predictions, open_model
+from iris_flower_prediction.models.artifact import open_model
+from iris_flower_prediction.models.predict import make_predictions
 
 FIRST = CONTRACT.names[0]
 DEEP = b'{"data": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"

@@ -10,7 +10,7 @@ from api_process import Api, Clients, example
 from conftest import PACKAGE, SECONDS, free_port, use, wait_for
 
 from iris_flower_prediction import settings
-from iris_flower_prediction.models import predict, register, registry
+from iris_flower_prediction.models import artifact, register, registry
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +38,12 @@ def registered(trained, saved, tmp_path_factory):
 def changed(model: Path, folder: Path, **change: object) -> Path:
     """A copy of a saved model with other metadata."""
     shutil.copytree(model, folder)
-    predict.write_metadata(folder, predict.read_metadata(folder) | change)
+    artifact.write_metadata(folder, artifact.read_metadata(folder) | change)
     return folder
 
 
 def wrong(model: Path) -> dict:
-    known = predict.read_metadata(model)["self_test"]
+    known = artifact.read_metadata(model)["self_test"]
     return known | {"labels": [label + 1 for label in known["labels"]]}
 
 
@@ -129,9 +129,9 @@ def set_champion(version: str) -> None:
 
 def test_a_copy_that_changed_on_the_disk_is_not_used_and_made_anew(copy):
     api = serve(copy)
-    current = predict.current(copy.folder / "data/served")
-    artifact = current / predict.read_metadata(current)["artifact"]
-    artifact.write_bytes(artifact.read_bytes()[:-1])
+    current = artifact.current(copy.folder / "data/served")
+    file = current / artifact.read_metadata(current)["artifact"]
+    file.write_bytes(file.read_bytes()[:-1])
     wait_for(lambda: api.metrics().get(FAILED) == 1)
     assert version(api) == "1"
     assert api.post("/predict", example()).status == 200
@@ -218,9 +218,9 @@ def test_half_a_model_is_not_used(copy, champion, saved, tmp_path):
     api = Api(copy, "--model", folder, **QUICKLY).wait_until_ready()
     before = version(api)
     new = changed(saved, tmp_path / "new", version="9")
-    artifact = predict.read_metadata(new)["artifact"]
+    name = artifact.read_metadata(new)["artifact"]
     shutil.copy(new / "metadata.json", folder)
-    (folder / artifact).write_bytes((new / artifact).read_bytes()[:100])
+    (folder / name).write_bytes((new / name).read_bytes()[:100])
     wait_for(lambda: api.metrics().get(FAILED))
     assert version(api) == before and api.post("/predict", example()).status == 200
     shutil.copy(new / artifact, folder)
@@ -233,7 +233,7 @@ def test_a_model_that_its_runtime_cannot_run_is_not_used(copy, champion, tmp_pat
     api = Api(copy, "--model", folder, **QUICKLY).wait_until_ready()
     known = json.loads((folder / "metadata.json").read_text())["self_test"]
     narrow = known | {"rows": [row[:-1] for row in known["rows"]]}
-    predict.write_metadata(folder, predict.read_metadata(folder) | {"self_test": narrow})
+    artifact.write_metadata(folder, artifact.read_metadata(folder) | {"self_test": narrow})
     wait_for(lambda: api.metrics().get(FAILED) == 1)
     time.sleep(1)
     assert api.metrics()[FAILED] == 1, "it is not tried again and again"

@@ -25,7 +25,7 @@ from slow_score import SLOWLY
 
 from iris_flower_prediction.batch import outputs, sections
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.models import predict
+from iris_flower_prediction.models import artifact, predict
 from iris_flower_prediction.schema import arrow
 from iris_flower_prediction.tables import reader
 
@@ -90,7 +90,7 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert manifest["parts"] == ["part-000000-000000.parquet"]
     assert manifest["run_id"] == "one"
     assert manifest["contract"] == CONTRACT.version
-    assert manifest["model"]["sha256"] == predict.read_metadata(saved)["sha256"]
+    assert manifest["model"]["sha256"] == artifact.read_metadata(saved)["sha256"]
     assert manifest["input"]["sha256"] == sections.digest([score.folder / "in.csv"])
 
     refused = pyarrow.csv.read_csv(score.rejected / "one.csv").to_pylist()
@@ -105,7 +105,7 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     kept = [number for number in range(2500) if number not in (3, 1700)]
     if not CONTRACT.key:
         assert predictions["row"].to_pylist() == kept
-    model = predict.open_model(saved)
+    model = artifact.open_model(saved)
     expected = predict.make_predictions(model, table.take(kept))
     assert predictions["prediction"].to_pylist() == pytest.approx(expected)
     assert set(predictions["run_id"].to_pylist()) == {"one"}

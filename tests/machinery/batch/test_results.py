@@ -11,7 +11,7 @@ import pytest
 from iris_flower_prediction.batch import job, results
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import predict
+from iris_flower_prediction.models import artifact, predict
 from iris_flower_prediction.schema.arrow import Checked
 from iris_flower_prediction.schema.columns import Column
 from iris_flower_prediction.schema.contract import RESERVED
@@ -58,7 +58,7 @@ def test_a_prediction_that_is_no_number_rejects_its_row():
 
 
 def test_no_key_is_named_like_another_column_of_the_output(saved):
-    predictions = results.predictions_schema(predict.open_model(saved)).names
+    predictions = results.predictions_schema(artifact.open_model(saved)).names
     key = {CONTRACT.key.name} if CONTRACT.key else set()
     written = {*predictions, *results.REJECTED.names} - key
     assert written <= RESERVED
@@ -84,7 +84,7 @@ def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
 
 
 def test_predictions_name_their_row(saved):
-    model = predict.open_model(saved)
+    model = artifact.open_model(saved)
     names = results.predictions_schema(model).names
     which = [CONTRACT.key.name] if CONTRACT.key else ["source", "row"]
     assert names[: len(which)] == which
@@ -93,7 +93,7 @@ def test_predictions_name_their_row(saved):
 
 
 def test_predictions_have_the_targets_own_type(saved):
-    model = predict.open_model(saved)
+    model = artifact.open_model(saved)
     kind = results.predictions_schema(model).field("prediction").type
     expected = CONTRACT.target.decode(np.zeros(1))
     assert kind == pa.from_numpy_dtype(expected.dtype)

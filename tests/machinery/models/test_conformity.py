@@ -15,7 +15,7 @@ from conftest import CHECKOUT, SECONDS
 from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import mlflow_client, predict, registry, stores
+from iris_flower_prediction.models import artifact, mlflow_client, registry, stores
 from iris_flower_prediction.models.predict import make_predictions
 
 pytestmark = pytest.mark.slow
@@ -36,9 +36,9 @@ for folder in sys.argv[2:]:
 def changed(saved: Path, folder: Path, **known: object) -> str:
     """A copy of a saved model that differs in what is known of it."""
     folder.mkdir()
-    metadata = predict.read_metadata(saved) | known
+    metadata = artifact.read_metadata(saved) | known
     (folder / metadata["artifact"]).write_bytes((saved / metadata["artifact"]).read_bytes())
-    predict.write_metadata(folder, metadata)
+    artifact.write_metadata(folder, metadata)
     return str(folder)
 
 
@@ -52,8 +52,8 @@ def test_what_is_copied_is_what_is_loaded(place, config, saved, examples):
     arrived = stores.copy(str(saved), place.uri, config)
     model = stores.load_model(arrived, config)
     rows = examples[CONTRACT.names]
-    assert make_predictions(model, rows) == make_predictions(predict.open_model(saved), rows)
-    predict.self_test(model)
+    assert make_predictions(model, rows) == make_predictions(artifact.open_model(saved), rows)
+    artifact.self_test(model)
     assert stores.identify(arrived, config) == stores.label(model.metadata)
 
 
@@ -92,13 +92,13 @@ def test_what_was_tampered_with_is_mended_by_another_copy(storage, config, saved
     stores.copy(str(saved), storage.uri, config)
     storage.tamper()
     stores.copy(str(saved), storage.uri, config)
-    predict.self_test(stores.load_model(storage.uri, config))
+    artifact.self_test(stores.load_model(storage.uri, config))
 
 
 def test_a_copy_that_does_not_prove_itself_leaves_what_was_there(storage, config, saved, tmp_path):
     stores.copy(str(saved), storage.uri, config)
     before = stores.identify(storage.uri, config)
-    known = predict.read_metadata(saved)["self_test"]
+    known = artifact.read_metadata(saved)["self_test"]
     wrong = known | {"labels": [label + 1 for label in known["labels"]]}
     strange = changed(saved, tmp_path / "strange", self_test=wrong, version="9")
     with pytest.raises(ProjectError, match="self-test"):
@@ -161,7 +161,7 @@ def test_two_copies_at_once_leave_one_whole_model(storage, config, one_and_two, 
         each.go()
     for each in copiers:
         assert each.process.communicate(timeout=SECONDS)[0].count(storage.uri) == 5
-    predict.self_test(stores.load_model(storage.uri, config))
+    artifact.self_test(stores.load_model(storage.uri, config))
 
 
 def test_an_interrupted_copy_leaves_a_whole_model(storage, config, one_and_two, workshop):
@@ -174,7 +174,7 @@ def test_an_interrupted_copy_leaves_a_whole_model(storage, config, one_and_two, 
         except subprocess.TimeoutExpired:
             copier.process.kill()
         copier.process.communicate()
-        predict.self_test(stores.load_model(storage.uri, config))
+        artifact.self_test(stores.load_model(storage.uri, config))
     stores.copy(one_and_two[1], storage.uri, config)
     assert stores.load_model(storage.uri, config).version == "2"
 
@@ -225,7 +225,7 @@ def test_a_copy_to_the_registry_bears_the_alias_once_it_has_proven_itself(
     mlflow_registry, config, saved, tmp_path
 ):
     name = mlflow_registry.uri.removeprefix("models:/")
-    known = predict.read_metadata(saved)["self_test"]
+    known = artifact.read_metadata(saved)["self_test"]
     wrong = known | {"labels": [label + 1 for label in known["labels"]]}
     strange = changed(saved, tmp_path / "strange", self_test=wrong)
     with pytest.raises(ProjectError, match="self-test"):
@@ -236,7 +236,7 @@ def test_a_copy_to_the_registry_bears_the_alias_once_it_has_proven_itself(
     mlflow_registry.tamper()
     mended = stores.copy(str(saved), f"{mlflow_registry.uri}@champion", config)
     assert mended != arrived
-    predict.self_test(stores.load_model(f"{mlflow_registry.uri}@champion", config))
+    artifact.self_test(stores.load_model(f"{mlflow_registry.uri}@champion", config))
 
 
 def test_a_number_cannot_be_chosen(mlflow_registry, config, saved):
@@ -253,7 +253,7 @@ def test_concurrent_copies_each_get_a_number_of_their_own(mlflow_registry, confi
     arrived = [each.process.communicate(timeout=SECONDS)[0].strip() for each in copiers]
     assert sorted(arrived) == [f"{mlflow_registry.uri}/{number}" for number in (1, 2, 3)]
     for uri in arrived:
-        predict.self_test(stores.load_model(uri, config))
+        artifact.self_test(stores.load_model(uri, config))
 
 
 def test_what_a_run_has_logged_is_named_by_the_run(mlflow_registry, config, saved, examples):

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import all_estimators
 
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import export, predict
+from iris_flower_prediction.models import artifact, export
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def test_every_estimator_is_served_as_the_page_says(name, matrix, target, tmp_pa
                 export.save(fitted, tmp_path, matrix, target, matrix, config)
             return
         metadata = export.save(fitted, tmp_path, matrix, target, matrix, config)
-    predict.self_test(predict.open_model(tmp_path))
+    artifact.self_test(artifact.open_model(tmp_path))
     assert name in told(f"`{metadata['artifact']}`"), metadata["fallback"]
 
 
@@ -76,4 +76,4 @@ def test_histograms_with_categories_and_splines_are_served_by_themselves(
     for number, estimator in enumerate((boosting, pipeline.make_pipeline(*spline))):
         fitted = estimator.fit(rounded, target)
         export.save(fitted, tmp_path / str(number), rounded, target, rounded, config)
-        predict.self_test(predict.open_model(tmp_path / str(number)))
+        artifact.self_test(artifact.open_model(tmp_path / str(number)))

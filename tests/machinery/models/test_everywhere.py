@@ -9,7 +9,7 @@ from real_stores import reachable
 
 from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
-from iris_flower_prediction.models import predict, registry, stores
+from iris_flower_prediction.models import artifact, registry, stores
 from iris_flower_prediction.models.predict import make_predictions
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def serve_and_follow(place, copied, saved):
         assert api.get("/model").json["version"] == "1"
         stores.copy(str(saved), uri, settings.load())
         # A model that no registry has numbered is named by its digest.
-        version = predict.read_metadata(saved)["sha256"][:12]
+        version = artifact.read_metadata(saved)["sha256"][:12]
         wait_for(lambda: api.get("/model").json["version"] == version, api.process)
     finally:
         copied.stop()

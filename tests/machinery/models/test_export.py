@@ -14,8 +14,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from iris_flower_prediction import model
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import export, predict
-from iris_flower_prediction.models.predict import native, open_model, self_test
+from iris_flower_prediction.models import artifact, export
+from iris_flower_prediction.models.artifact import native, open_model, self_test
 
 
 class Doubled(TransformerMixin, BaseEstimator):
@@ -108,7 +108,7 @@ def test_the_estimator_is_kept_beside_its_export(fitted, saved, matrix):
 def with_gaps(monkeypatch):
     """The contract, but any value may be missing."""
     columns = tuple(replace(column, nullable=True) for column in CONTRACT.columns)
-    for module in (export, predict):
+    for module in (artifact, export):
         monkeypatch.setattr(module, "CONTRACT", replace(CONTRACT, columns=columns))
 
 

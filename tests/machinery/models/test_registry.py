@@ -5,7 +5,7 @@ from conftest import use
 
 from iris_flower_prediction import cli, settings
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import predict, register, registry, stores
+from iris_flower_prediction.models import artifact, register, registry, stores
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def test_a_new_version_has_no_alias_and_its_digest(config, saved):
     assert (newest.number, newest.aliases, newest.tags.get("verdict")) == ("3", (), None)
     assert newest.metrics == {config.training.metric: 3.0}
     model = stores.load_model(f"models:/{settings.PACKAGE}/3", config)
-    assert model.metadata["sha256"] == predict.read_metadata(saved)["sha256"]
+    assert model.metadata["sha256"] == artifact.read_metadata(saved)["sha256"]
     assert champion(config) == "1"
 
 
@@ -112,8 +112,8 @@ def test_a_copy_holds_what_the_registry_had_and_overwrites_nothing(config, tmp_p
 
 def test_a_damaged_version_is_not_copied(config, tmp_path):
     root = settings.root()
-    for artifact in root.glob("mlartifacts/models/*/artifacts/artifacts/**/model.*"):
-        artifact.write_bytes(b"damaged")
+    for file in root.glob("mlartifacts/models/*/artifacts/artifacts/**/model.*"):
+        file.write_bytes(b"damaged")
     with pytest.raises(ProjectError, match="not the file that was saved"):
         stores.copy(f"models:/{settings.PACKAGE}/1", str(tmp_path / "copy"), config)
     assert not (tmp_path / "copy").exists()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
-from iris_flower_prediction.models import mlflow_client, predict, stores
+from iris_flower_prediction.models import artifact, mlflow_client, stores
 from iris_flower_prediction.tables.databases import connect
 
 
@@ -125,22 +125,22 @@ def test_a_damaged_record_is_a_sentence_and_is_mended_by_another_copy(
 ):
     text = changed
     if changed.startswith('{"'):
-        text = json.dumps(predict.read_metadata(saved) | json.loads(changed))
+        text = json.dumps(artifact.read_metadata(saved) | json.loads(changed))
     with connect(stored) as connection:
         connection.execute(sa.text("UPDATE stored_models SET metadata = :text"), {"text": text})
     for use in (stores.load_model, stores.identify):
         with pytest.raises(ProjectError, match=r"models\.db#flowers is damaged"):
             use(stored, config)
     stores.copy(str(saved), stored, config)
-    predict.self_test(stores.load_model(stored, config))
+    artifact.self_test(stores.load_model(stored, config))
 
 
 def test_nothing_but_the_model_is_copied(saved, tmp_path, config):
     copied = stores.copy(str(saved), str(tmp_path / "one"), config)
     (tmp_path / "one" / "secret.txt").symlink_to("/etc/hostname")
     again = stores.copy(copied, str(tmp_path / "two"), config)
-    artifact = predict.read_metadata(saved)["artifact"]
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {artifact, predict.METADATA}
+    file = artifact.read_metadata(saved)["artifact"]
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {file, artifact.METADATA}
     assert stores.identify(again, config) == stores.identify(copied, config)
 
 
@@ -148,17 +148,17 @@ def test_a_folder_with_another_version_of_the_same_model_is_not_taken_for_it(
     saved, tmp_path, config
 ):
     copied = stores.copy(str(saved), str(tmp_path / "one"), config)
-    predict.write_metadata(tmp_path / "one", predict.read_metadata(saved) | {"version": "2"})
+    artifact.write_metadata(tmp_path / "one", artifact.read_metadata(saved) | {"version": "2"})
     with pytest.raises(ProjectError, match="exists: remove it"):
         stores.copy(str(saved), copied, config)
 
 
 def test_a_model_that_does_not_prove_itself_is_copied_nowhere(saved, tmp_path, config):
-    known = predict.read_metadata(saved)["self_test"]
+    known = artifact.read_metadata(saved)["self_test"]
     for number, wrong in enumerate(({"labels": []}, {"rows": [[0.0], [1.0, 2.0]]})):
         copied = stores.copy(str(saved), str(tmp_path / f"from {number}"), config)
-        strange = predict.read_metadata(saved) | {"self_test": known | wrong}
-        predict.write_metadata(tmp_path / f"from {number}", strange)
+        strange = artifact.read_metadata(saved) | {"self_test": known | wrong}
+        artifact.write_metadata(tmp_path / f"from {number}", strange)
         with pytest.raises(ProjectError, match="self-test"):
             stores.copy(copied, str(tmp_path / "to"), config)
     assert not (tmp_path / "to").exists()

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer
 
 from iris_flower_prediction import model
-from iris_flower_prediction.models.predict import native
+from iris_flower_prediction.models.artifact import native
 
 SURE = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], np.float32)
 

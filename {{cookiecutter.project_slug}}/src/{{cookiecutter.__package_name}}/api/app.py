@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from .. import settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
-from ..models.predict import self_test
+from ..models.artifact import self_test
 from ..settings import PACKAGE, Settings
 from . import follow, metrics, mlflow_protocol, openapi
 from .auth import Authenticator

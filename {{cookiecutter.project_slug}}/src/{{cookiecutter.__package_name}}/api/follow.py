@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .. import settings
 from ..errors import ProjectError, brief
-from ..models import predict, stores
+from ..models import artifact, stores
 from ..settings import Settings
 from ..tables.json_files import read_json, write_json
 from ..tables.locks import only_one
@@ -76,7 +76,7 @@ def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -
             whole = whole or is_whole(folder, config)
             update(source, folder, config, again=not whole)
             whole = True
-            said, failures = f"in step: {predict.current(folder).name}", 0
+            said, failures = f"in step: {artifact.current(folder).name}", 0
         except Exception as error:  # whatever a registry's client may raise, the next try may work
             said, failures = f"error: {brief(error)}", failures + 1
             unfit = getattr(error, "model", None)
@@ -104,8 +104,8 @@ def pause(usual: float, failures: int) -> float:
 def is_whole(folder: Path, config: Settings) -> bool:
     """Whether the current copy is there, and is what was copied."""
     try:
-        current = predict.current(folder)
-        predict.self_test(predict.open_model(current, allow_pickle=config.models.allow_pickle))
+        current = artifact.current(folder)
+        artifact.self_test(artifact.open_model(current, allow_pickle=config.models.allow_pickle))
     except Exception:  # whatever a damaged model makes its runtime raise
         return False
     return True
@@ -118,8 +118,8 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
     :raises UnfitError: the registry names a model that cannot be had, or does not pass.
     """
     name = stores.identify(source, config)
-    there = (folder / name / predict.METADATA).is_file()
-    if there and not again and predict.current(folder).name == name:
+    there = (folder / name / artifact.METADATA).is_file()
+    if there and not again and artifact.current(folder).name == name:
         return
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)
@@ -127,13 +127,13 @@ def update(source: str, folder: Path, config: Settings, again: bool = False) -> 
         stores.copy(source, str(incoming), config)
     except Exception as error:  # see is_whole
         raise UnfitError(name, brief(error)) from error
-    found = predict.read_metadata(incoming)
+    found = artifact.read_metadata(incoming)
     # The alias may have moved in between: the copy says itself which version it is.
     name = stores.label(found)
     shutil.rmtree(folder / name, ignore_errors=True)
     incoming.rename(folder / name)
-    write_json(folder / predict.CURRENT, {"folder": name})
-    copies = sorted(folder.glob(f"*/{predict.METADATA}"), key=lambda path: path.stat().st_ctime)
+    write_json(folder / artifact.CURRENT, {"folder": name})
+    copies = sorted(folder.glob(f"*/{artifact.METADATA}"), key=lambda path: path.stat().st_ctime)
     for old in copies[:-KEPT]:
         if old.parent.name != name:
             shutil.rmtree(old.parent, ignore_errors=True)

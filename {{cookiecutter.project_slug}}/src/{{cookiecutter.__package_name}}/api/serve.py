@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from .. import settings
 from ..errors import ProjectError
-from ..models import predict, stores
+from ..models import artifact, stores
 from ..settings import PACKAGE, Settings
 from . import metrics
 from .auth import Authenticator
@@ -118,7 +118,7 @@ def _model_folder(config: Settings, stack: ExitStack) -> Path:
     try:
         follower.first_copy()
     except ProjectError as error:
-        if not config.api.start_from_copy or not (folder / predict.CURRENT).exists():
+        if not config.api.start_from_copy or not (folder / artifact.CURRENT).exists():
             raise
         print(f"{error} Starting from the last copy of the model.", file=sys.stderr)
     return folder

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..contract import CONTRACT
 from ..errors import brief
-from ..models.predict import Model, current, open_model, self_test
+from ..models.artifact import current, open_model, self_test
+from ..models.predict import Model
 
 log = logging.getLogger(__name__)
 TIMED_ROWS, TIMES = 100, 3

@@ -8,7 +8,7 @@ import json
 
 from ..errors import ProjectError
 from ..tables.storage import SECONDS, CloudFolder
-from .predict import METADATA, parse_metadata
+from .artifact import METADATA, parse_metadata
 
 METADATA_SECONDS = 30  # for metadata.json, tries included
 

@@ -18,7 +18,8 @@ import numpy as np
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE, Settings, Training
-from .predict import OTHER_PROBABILITY, Scores, native, open_model, write_metadata
+from .artifact import OTHER_PROBABILITY, native, open_model, write_metadata
+from .predict import Scores
 
 DRAWN_ROWS = 10_000
 MISSING = 0.1

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from mlflow.pyfunc import PythonModel
 
-from .predict import Model, open_model
+from .artifact import open_model
+from .predict import Model
 
 
 class RegisteredModel(Model, PythonModel):

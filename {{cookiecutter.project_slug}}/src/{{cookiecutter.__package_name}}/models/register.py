@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..contract import CONTRACT
 from ..settings import PACKAGE, Settings
+from .artifact import read_metadata
 from .mlflow_client import client, reached
-from .predict import read_metadata
 
 # The script that MLflow runs to load the model: code, so that nothing has to be unpickled.
 LOADER = """\

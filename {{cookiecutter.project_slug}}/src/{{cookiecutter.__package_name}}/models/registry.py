@@ -13,8 +13,8 @@ from pathlib import Path
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE, Settings
 from ..tables.databases import exists, redacted
+from .artifact import METADATA, open_model, read_metadata, self_test
 from .mlflow_client import client, reached, require_mlflow
-from .predict import METADATA, open_model, read_metadata, self_test
 from .register import Record, register
 
 CHAMPION, CHALLENGER = "champion", "challenger"

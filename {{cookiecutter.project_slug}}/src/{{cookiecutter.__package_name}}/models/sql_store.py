@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from ..errors import ProjectError
 from ..settings import PACKAGE
 from ..tables.databases import connect, exists, make_missing, redacted
-from .predict import parse_metadata
+from .artifact import parse_metadata
 
 SECONDS = 120  # for an answer
 models = sa.Table(

@@ -22,7 +22,8 @@ from ..errors import ProjectError, hidden
 from ..settings import Settings
 from ..tables.databases import has_password, local_path, parsed, redacted
 from ..tables.storage import in_cloud
-from .predict import METADATA, Model, current, open_model, read_metadata, self_test, write_metadata
+from .artifact import METADATA, current, open_model, read_metadata, self_test, write_metadata
+from .predict import Model
 
 OF_MLFLOW = ("models:/", "runs:/")
 # Outside of MLflow and folders: held in memory, and PostgreSQL takes at most 1 GB for a value.

@@ -30,7 +30,8 @@ from .. import data, model, settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..models import export, registry, stores
-from ..models.predict import ContractChangedError, Model, open_model, write_metadata
+from ..models.artifact import ContractChangedError, open_model, write_metadata
+from ..models.predict import Model
 from ..models.register import Record, register
 from ..schema import arrow
 from ..settings import PACKAGE, Settings, Training
