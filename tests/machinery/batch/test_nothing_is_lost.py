@@ -4,9 +4,10 @@ import sqlite3
 
 import pyarrow.csv
 import pytest
-from conftest import one_sentence, spoil
+from conftest import one_sentence, spoil, use
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from orders_table import fill
 
 from iris_flower_prediction import settings
 from iris_flower_prediction.errors import ProjectError
@@ -56,6 +57,23 @@ def test_one_run_id_does_not_mix_the_rejected_rows_of_two_outputs(call, saved, p
     said = one_sentence(call(*words, "--output", other))
     assert "is of a run to data/predictions: choose another run id" in said
     assert "1 rejected" in call(*words, "--force").stdout
+
+
+def test_a_run_is_known_in_a_moved_project(call, project, saved, table, tmp_path, monkeypatch):
+    words = ("score", "--model", saved, "--input", "in", "--run-id", "a")
+    assert "20 predicted" in call(*words).stdout
+    moved = project.folder.rename(tmp_path / "moved")
+    use(moved, monkeypatch)
+    monkeypatch.chdir(moved)
+    assert "published already" in call(*words).stdout
+    assert "20 predicted" in call(*words, "--force").stdout
+
+
+def test_a_query_may_end_in_a_comment(call, saved, project, rows):
+    url = f"sqlite:///{project.folder}/shop.db"
+    fill(url, rows(20))
+    query = f"{url}#SELECT * FROM orders WHERE number < 5 -- the first ones"
+    assert "5 predicted" in call("score", "--model", saved, "--input", query).stdout
 
 
 def test_a_bad_file_is_not_claimed_and_blocks_nothing_once_it_is_gone(call, saved, table):

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from iris_flower_prediction import cli
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import artifact, mlflow_client, stores
-from iris_flower_prediction.tables.databases import connect
+from iris_flower_prediction.tables.databases import connect, exists
 
 
 @pytest.mark.parametrize(
@@ -168,3 +168,9 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_read(saved, monkeypat
     monkeypatch.setattr(stores, "LARGEST_BYTES", 100)
     with pytest.raises(ProjectError, match="at most 100"):
         stores.copy(str(saved), "s3://nobody/model", config)
+
+
+def test_a_run_of_no_registry_makes_none(config):
+    with pytest.raises(ProjectError, match=r"there is no registry .* yet"):
+        stores.load_model("runs:/0123/model", config)
+    assert not exists(config.models.tracking_uri)

@@ -30,7 +30,7 @@ CLASS_ROWS = 200
 # many as they come, and so many with a missing value.
 SELF_TEST_ROWS = 5
 # Drawn rows that a candidate is tried on.
-FEW = 100
+ASKED_ROWS = 100
 # Two classes whose probabilities differ by less are a tie; either answer is right.
 TIE = 1e-6
 # Regression: a value that is farther off is another one, in standard deviations of the target.
@@ -87,7 +87,7 @@ def save(
 
 def require_servable(estimator: Any, training: np.ndarray, config: Settings) -> None:
     """:raises ProjectError: ``save`` would refuse the fitted estimator, or one like it."""
-    _answers(estimator, draw(training, config.training.seed)[:FEW])
+    _answers(estimator, draw(training, config.training.seed)[:ASKED_ROWS])
     try:
         _to_onnx(estimator, training)
     except Exception:  # see save

@@ -110,6 +110,10 @@ def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version
 def known(uri: str, settings: Settings) -> dict:
     """What the registry itself knows of a model: its digest, version and alias."""
     if uri.startswith("runs:/"):
+        require_mlflow()
+        if not exists(settings.models.tracking_uri):
+            where = redacted(settings.models.tracking_uri)
+            raise ProjectError(f"{uri}: there is no registry {where} yet; `train` makes one.")
         tracking = client(settings)
         with reached(settings):
             tags = tracking.get_run(uri.split("/")[1]).data.tags
