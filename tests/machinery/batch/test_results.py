@@ -1,60 +1,104 @@
-"""The pieces of a run: which rows are scored, and which command goes on with which run."""
+"""What a batch comes to: which rows are scored, and what is written of them."""
 
 import importlib.util
-from types import SimpleNamespace
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from conftest import BAD, spoil
 
 from iris_flower_prediction.batch import job, results
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import artifact, predict
-from iris_flower_prediction.schema.arrow import Checked
 from iris_flower_prediction.schema.columns import Column
 from iris_flower_prediction.schema.contract import RESERVED
 
 
-class Answers:
-    """A model whose codes are the first feature; it has no probabilities."""
+def model(answers, probabilities=None):
+    """A model that gives these codes, whatever it is asked; it counts the rows it was asked."""
 
-    version = "7"
+    def run(matrix):
+        found.asked = len(matrix)
+        return np.array(answers, float), probabilities
 
-    def codes(self, matrix):
-        return matrix[:, 0].astype(float), None
-
-
-def checked(values, invalid=()):
-    found = Checked(np.array(values, np.float32).reshape(-1, 1))
-    if invalid:
-        found.reject(np.array(invalid), "A", pa.array(["?"] * len(values)), "is bad")
+    found = predict.Model({"version": "7", "probabilities": probabilities is not None}, run)
+    found.asked = 0
     return found
 
 
-def score_valid(model, found):
-    return results.finite(found, *results.score_valid(model, found))
+def score(found, table, first=0):
+    batch = table.combine_chunks().to_batches()[0]
+    target = results.Results(
+        attempt=None,
+        suffix=".parquet",
+        schema=results.predictions_schema(found),
+        batch_rows=100,
+        run_id="one",
+        model_version=found.version,
+        started=datetime.now(UTC),
+    )
+    return target._score(found, (batch, "in.csv", first))
 
 
-def test_only_valid_rows_are_scored_and_they_keep_their_numbers():
-    rows, values, probability = score_valid(Answers(), checked([1, 0, 0, 1], [1]))
-    assert rows.tolist() == [0, 2, 3]
-    assert values.tolist() == CONTRACT.target.decode(np.array([1.0, 0.0, 1.0])).tolist()
-    assert probability is None
+def test_only_valid_rows_are_scored_and_they_keep_their_numbers(rows):
+    found = model([1, 0, 1])
+    scored = score(found, spoil(rows(4), 1), first=100)
+    assert found.asked == 3
+    predicted = scored.predictions.to_pydict()
+    assert predicted["prediction"] == CONTRACT.target.decode(np.array([1.0, 0.0, 1.0])).tolist()
+    if not CONTRACT.key:
+        assert predicted["row"] == [100, 102, 103]
+    assert "probability" not in predicted
+    [bad] = scored.violations.to_pylist()
+    assert (bad["row"], bad["column"], bad["value"]) == (101, CONTRACT.names[0], BAD)
+    assert scored.rows == 4
 
 
-def test_a_prediction_that_is_no_number_rejects_its_row():
-    batch_of_rows = checked([1, np.nan, np.inf, 0])
-    rows, values, _ = score_valid(Answers(), batch_of_rows)
-    assert rows.tolist() == [0, 3]
-    assert values.tolist() == CONTRACT.target.decode(np.array([1.0, 0.0])).tolist()
-    violations = batch_of_rows.violations.to_pylist()
+def test_a_prediction_that_is_no_number_rejects_its_row(rows):
+    scored = score(model([1, np.nan, 0, np.inf]), spoil(rows(5), 1))
+    expected = CONTRACT.target.decode(np.array([1.0, 0.0])).tolist()
+    assert scored.predictions["prediction"].to_pylist() == expected
+    violations = scored.violations.to_pylist()
     assert [(row["row"], row["column"]) for row in violations] == [
-        (1, "prediction"),
+        (1, CONTRACT.names[0]),
         (2, "prediction"),
+        (4, "prediction"),
     ]
-    assert batch_of_rows.valid.tolist() == [True, False, False, True]
+
+
+def test_a_batch_without_a_valid_row_is_not_given_to_the_model(rows):
+    found = model([1, 0])
+    scored = score(found, spoil(rows(2), 0, 1))
+    assert (found.asked, scored.predictions.num_rows, scored.violations.num_rows) == (0, 0, 2)
+
+
+@pytest.mark.parametrize("strange", [[{"a": 1}, {"a": 2}], [b"x", b"\xff"], [[1], [2]]])
+def test_a_key_of_any_type_is_told(rows, monkeypatch, strange):
+    key = Column("K", "text")
+    monkeypatch.setattr(results, "CONTRACT", replace(CONTRACT, key=key))
+    kinds = {"row": pa.int64()}
+    names = ["source", "K", "row", "column", "value", "reason"]
+    rejected = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    monkeypatch.setattr(results, "REJECTED", rejected)
+    scored = score(model([]), rows(2).append_column("K", pa.array(strange)))
+    assert scored.predictions.num_rows == 0
+    assert [row["row"] for row in scored.violations.to_pylist()] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["float", "integer", "date"])
+def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
+    target = Column("Y", kind)
+    monkeypatch.setattr(predict, "CONTRACT", replace(CONTRACT, target=target))
+    values, finite = predict.in_own_values(np.array([7.0, np.nan, -np.inf]))
+    assert finite.tolist() == [True, False, False]
+    assert values[:1].tolist() == target.decode(np.array([7.0])).tolist()
+    if kind != "float":
+        with pytest.raises(ProjectError, match="row 1: the prediction is not finite"):
+            model([7, np.nan]).score(np.zeros((2, 1), np.float32))
 
 
 def test_no_key_is_named_like_another_column_of_the_output(saved):
@@ -63,24 +107,6 @@ def test_no_key_is_named_like_another_column_of_the_output(saved):
     written = {*predictions, *results.REJECTED.names} - key
     assert written <= RESERVED
     assert RESERVED - written <= {"source", "row", "probability"}
-
-
-@pytest.mark.parametrize("kind", ["float", "integer", "date"])
-def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
-    target = Column("Y", kind)
-    monkeypatch.setattr(predict, "CONTRACT", SimpleNamespace(target=target))
-    rows, values, _ = results.finite(checked([0] * 3), np.array([7.0, np.nan, -np.inf]), None)
-    assert (rows.tolist(), values.tolist()) == ([0], target.decode(np.array([7.0])).tolist())
-    model = predict.Model({}, lambda matrix: (matrix[:, 0], None))
-    if kind != "float":
-        with pytest.raises(ProjectError, match="row 1: the prediction is not finite"):
-            model.score(np.array([[1.0], [np.nan]]))
-
-
-def test_a_batch_without_a_valid_row_is_not_given_to_the_model():
-    rows, values, _ = score_valid(predict.Model({}, None), checked([1, 2], [0, 1]))
-    assert len(rows) == len(values) == 0
-    assert values.dtype == CONTRACT.target.decode(np.zeros(1)).dtype, "as in any other batch"
 
 
 def test_predictions_name_their_row(saved):

@@ -5,12 +5,9 @@ transaction, or in the cloud one file that names the parts. It leaves the run's 
 predictions, so that a run that was published is known as such.
 """
 
-import ctypes
 import hashlib
 import json
-import os
 import shutil
-import sys
 import time
 import uuid
 from contextlib import suppress
@@ -29,8 +26,6 @@ from .formats import BATCH_ROWS, merge_csv, merge_parquet
 
 MANIFEST = "_manifest.json"
 LARGEST_MANIFEST = 100_000_000  # bytes
-# Of Linux's system calls: a path as it stands, and to swap two.
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 # How long a run waits for another one that publishes to the same place.
 PUBLISHING_SECONDS = 600
 # What attempts that were killed have left is removed after so long.
@@ -80,8 +75,10 @@ class FolderOutput(LocalOutput):
 
     def published(self, run_id: str) -> dict | None:
         target, replaced = self.folder / run_id, self._replaced(run_id)
-        if replaced.is_dir() and not target.exists():
-            replaced.rename(target)  # killed between the two renames of _exchange
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        elif replaced.exists():
+            replaced.rename(target)  # killed between the two renames of ``publish``
         self.found = read_json(target / MANIFEST)
         if self.found is None and target.exists():
             raise ProjectError(f"{target} is no run: choose another output or run id.")
@@ -93,13 +90,10 @@ class FolderOutput(LocalOutput):
             if file.name not in manifest["parts"]:
                 file.unlink()
         write_json(ready / MANIFEST, manifest)
-        if not self.found:
-            ready.rename(target)
-        elif not _exchange(ready, target):
-            shutil.rmtree(replaced := self._replaced(target.name), ignore_errors=True)
-            target.rename(replaced)
-            ready.rename(target)
-            shutil.rmtree(replaced, ignore_errors=True)
+        if self.found:
+            target.rename(self._replaced(target.name))
+        ready.rename(target)
+        shutil.rmtree(self._replaced(target.name), ignore_errors=True)
 
     def first(self, manifest: dict) -> Path:
         return self.folder / manifest["run_id"] / manifest["parts"][0]
@@ -275,16 +269,6 @@ def open_output(uri: str, file_format: str, work: Path):
             f"{path}: an output is a .parquet or .csv file, or a folder: make this one first."
         )
     return FileOutput(path, work / ".staging")
-
-
-def _exchange(staged: Path, published: Path) -> bool:
-    """Put one folder in the place of the other, where the system does it in one step: on Linux."""
-    if sys.platform != "linux":
-        return False
-    # Python itself has no function for this system call.
-    swap = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
-    here = [(AT_FDCWD, os.fsencode(path)) for path in (staged, published)]
-    return swap(*here[0], *here[1], RENAME_EXCHANGE) == 0
 
 
 def _runs_table(schema: str):

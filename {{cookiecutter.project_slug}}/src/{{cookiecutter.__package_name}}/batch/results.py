@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from ..contract import CONTRACT
 from ..errors import ProjectError
-from ..models.predict import Model, Scores, in_own_values
-from ..schema.arrow import VIOLATIONS, Checked, arrow_type, shown
+from ..models.predict import Model, in_own_values
+from ..schema.arrow import VIOLATIONS, arrow_type, shown
 from ..tables.storage import CloudFolder, LocalFolder
 from .formats import REPEATED, writer
 from .sections import Section
@@ -32,24 +32,12 @@ REJECTED = pa.schema(
 )
 
 
-class Rows(NamedTuple):
-    """A batch after validation; ``first`` is the number of its first row within ``source``.
-
-    ``keys`` are those of all its rows as they came, None where the contract names no key.
-    """
-
-    source: str
-    first: int
-    checked: Checked
-    keys: pa.Array | None
-
-
 class Scored(NamedTuple):
-    """What a batch comes to; ``rejected`` counts the rows that ``violations`` are about."""
+    """What a batch of ``rows`` rows comes to: predictions, and one line for each bad value."""
 
+    rows: int
     predictions: pa.RecordBatch
     violations: pa.Table
-    rejected: int
 
 
 @dataclass(frozen=True)
@@ -74,46 +62,51 @@ class Results:
         :param spread: what calls a function on each batch; gives the answers in their order.
         :raises ProjectError: the file has changed since it was cut into sections.
         """
-        counts = Counter(read=0, predicted=0, rejected=0)
+        counts, name = Counter(read=0, predicted=0), section.name + self.suffix
         with ExitStack() as opened:
-            rejected, name = None, section.name + self.suffix
-            predictions = self._open(opened, name, self.schema)
+            predictions, rejected = self._open(opened, name, self.schema), None
             for scored in spread(partial(self._score, model), self._batches(section)):
                 if scored.violations.num_rows:
-                    rejected = rejected or self._open(opened, rejected_name(section.name), REJECTED)
+                    rejected = rejected or self._open(opened, rejected_name(name), REJECTED)
                     rejected.write_table(scored.violations)
                 predictions.write_batch(scored.predictions)
+                counts["read"] += scored.rows
                 counts["predicted"] += scored.predictions.num_rows
-                counts["rejected"] += scored.rejected
-            counts["read"] = counts["predicted"] + counts["rejected"]
             if section.rows not in (None, counts["read"]):
                 raise ProjectError(f"{section.source} was changed while it was read.")
-        return {"part": name, **counts}
+        return {"part": name, **counts, "rejected": counts["read"] - counts["predicted"]}
 
     def _open(self, opened: ExitStack, name: str, schema: pa.Schema):
         return opened.enter_context(writer(opened.enter_context(self.attempt.file(name)), schema))
 
     def _batches(self, section: Section) -> Iterator[tuple[pa.RecordBatch, str, int]]:
+        """Batches, their source, and the number of their first row in it."""
         first = section.start
         for batch in section.batches(CONTRACT.needed, self.batch_rows):
             yield batch, section.source, first
             first += batch.num_rows
 
     def _score(self, model: Model, located: tuple[pa.RecordBatch, str, int]) -> Scored:
-        rows = check(*located)
-        return self.scored(rows, score_valid(model, rows.checked))
-
-    def scored(self, rows: Rows, scores: Scores) -> Scored:
-        """The rows of both files from the scores of the valid rows, in numeric form.
+        """Validate and score a batch.
 
         A prediction that is no number (an estimator without imputation, given a missing value)
         makes its row a rejected one.
         """
-        checked = rows.checked
-        valid, values, probability = finite(checked, *scores)
+        batch, source, first = located
+        checked = CONTRACT.check(batch)
+        rows = np.flatnonzero(checked.valid)
+        every = len(rows) == batch.num_rows
+        codes, probability = model.codes(checked.matrix if every else checked.matrix[rows])
+        values, finite = in_own_values(codes)
+        if not finite.all():
+            found = np.full(batch.num_rows, np.nan)
+            found[rows] = codes
+            checked.reject(rows[~finite], "prediction", pa.array(found), "is not finite")
+            rows, values = rows[finite], values[finite]
+            probability = None if probability is None else probability[finite]
         columns = {
-            "source": rows.source,
-            "row": valid + rows.first,
+            "source": source,
+            "row": rows + first,
             "prediction": values,
             "probability": probability,
             "model_version": self.model_version,
@@ -121,10 +114,21 @@ class Results:
             "predicted_at": self.started,
         }
         if CONTRACT.key:
-            columns[CONTRACT.key.name] = checked.keys.take(pa.array(valid))
-        arrays = [_column(columns[field.name], len(valid), field.type) for field in self.schema]
+            columns[CONTRACT.key.name] = checked.keys.take(pa.array(rows))
+        arrays = [_column(columns[field.name], len(rows), field.type) for field in self.schema]
         predictions = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-        return Scored(predictions, _located(rows), len(checked.valid) - len(valid))
+        return Scored(batch.num_rows, predictions, _rejected(checked.violations, *located))
+
+
+def _rejected(violations: pa.Table, batch: pa.RecordBatch, source: str, first: int) -> pa.Table:
+    """Violations with the source, the key and the number of the row in the source."""
+    columns = {name: violations[name] for name in violations.column_names}
+    columns["source"] = _column(source, violations.num_rows, pa.string())
+    if CONTRACT.key:
+        key = batch.column(CONTRACT.key.name)
+        columns[CONTRACT.key.name] = shown(key, violations["row"].to_numpy())
+    columns["row"] = pc.add(violations["row"], first)
+    return pa.table([columns[name] for name in REJECTED.names], schema=REJECTED)
 
 
 def rejected_name(part: str) -> str:
@@ -147,49 +151,6 @@ def predictions_schema(model: Model) -> pa.Schema:
     ]
     # A column that is never null is quicker to write.
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
-
-
-def check(batch: pa.RecordBatch, source: str, first: int) -> Rows:
-    """Validate a batch and make it numbers."""
-    keys = batch.column(CONTRACT.key.name) if CONTRACT.key else None
-    return Rows(source, first, CONTRACT.check(batch), keys)
-
-
-def valid_matrix(checked: Checked) -> np.ndarray:
-    """The rows to score: float32 of shape (valid, columns)."""
-    return checked.matrix if checked.valid.all() else checked.matrix[checked.valid]
-
-
-def score_valid(model: Model, checked: Checked) -> Scores:
-    """Predictions of the valid rows in numeric form, and their probabilities or None: (valid,)."""
-    return model.codes(valid_matrix(checked))
-
-
-def finite(checked: Checked, codes: np.ndarray, probability: np.ndarray | None):
-    """Indices of the rows whose prediction counts, those predictions and their probabilities.
-
-    The other rows are marked as invalid.
-    """
-    rows = np.flatnonzero(checked.valid)
-    values, known = in_own_values(codes)
-    if not known.all():
-        shown = np.full(len(checked.valid), np.nan)
-        shown[rows] = codes
-        checked.reject(rows[~known], "prediction", pa.array(shown), "is not finite")
-        rows, values = rows[known], values[known]
-        probability = None if probability is None else probability[known]
-    return rows, values, probability
-
-
-def _located(rows: Rows) -> pa.Table:
-    """Violations with the source, the key and the number of the row in the source."""
-    violations = rows.checked.violations
-    columns = {name: violations[name] for name in violations.column_names}
-    columns["source"] = _column(rows.source, violations.num_rows, pa.string())
-    if CONTRACT.key:
-        columns[CONTRACT.key.name] = shown(rows.keys, violations["row"].to_numpy())
-    columns["row"] = pc.add(violations["row"], rows.first)
-    return pa.table([columns[name] for name in REJECTED.names], schema=REJECTED)
 
 
 def _column(values, count: int, kind: pa.DataType) -> pa.Array:
