@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from conftest import BAD, spoil
 
-from iris_flower_prediction.batch import job, results
+from iris_flower_prediction.batch import job, results, sections
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import artifact, predict
 from iris_flower_prediction.schema.columns import Column
 from iris_flower_prediction.schema.contract import RESERVED
+from iris_flower_prediction.tables.storage import LocalFolder
 
 
 def model(answers, probabilities=None):
@@ -30,10 +32,9 @@ def model(answers, probabilities=None):
     return found
 
 
-def score(found, table, first=0):
-    batch = table.combine_chunks().to_batches()[0]
-    target = results.Results(
-        attempt=None,
+def target(found, attempt=None):
+    return results.Results(
+        attempt=attempt,
         suffix=".parquet",
         schema=results.predictions_schema(found),
         batch_rows=100,
@@ -41,7 +42,11 @@ def score(found, table, first=0):
         model_version=found.version,
         started=datetime.now(UTC),
     )
-    return target._score(found, (batch, "in.csv", first))
+
+
+def score(found, table, first=0):
+    batch = table.combine_chunks().to_batches()[0]
+    return target(found)._score(found, (batch, "in.csv", first))
 
 
 def test_only_valid_rows_are_scored_and_they_keep_their_numbers(rows):
@@ -70,6 +75,19 @@ def test_a_prediction_that_is_no_number_rejects_its_row(rows):
     ]
 
 
+def test_a_section_that_has_other_rows_than_it_had_leaves_no_part(rows, tmp_path):
+    file = tmp_path / "in.parquet"
+    pq.write_table(rows(10), file)
+    [section] = sections.sections(str(file), [file], 100)
+    writes = target(model([0] * 10), LocalFolder(tmp_path / "attempt"))
+    assert writes.write(model([0] * 10), section)["predicted"] == 10
+    with pytest.raises(ProjectError, match=r"in\.parquet was changed while it was read"):
+        writes.write(model([0] * 10), replace(section, number=1, rows=11))
+    assert [path.name for path in (tmp_path / "attempt").iterdir()] == [
+        "part-000000-000000.parquet"
+    ]
+
+
 def test_a_batch_without_a_valid_row_is_not_given_to_the_model(rows):
     found = model([1, 0])
     scored = score(found, spoil(rows(2), 0, 1))
@@ -91,11 +109,11 @@ def test_a_key_of_any_type_is_told(rows, monkeypatch, strange):
 
 @pytest.mark.parametrize("kind", ["float", "integer", "date"])
 def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
-    target = Column("Y", kind)
-    monkeypatch.setattr(predict, "CONTRACT", replace(CONTRACT, target=target))
+    column = Column("Y", kind)
+    monkeypatch.setattr(predict, "CONTRACT", replace(CONTRACT, target=column))
     values, finite = predict.in_own_values(np.array([7.0, np.nan, -np.inf]))
     assert finite.tolist() == [True, False, False]
-    assert values[:1].tolist() == target.decode(np.array([7.0])).tolist()
+    assert values[:1].tolist() == column.decode(np.array([7.0])).tolist()
     if kind != "float":
         with pytest.raises(ProjectError, match="row 1: the prediction is not finite"):
             model([7, np.nan]).score(np.zeros((2, 1), np.float32))
