@@ -61,6 +61,11 @@ def finished(staging) -> list:
     return sorted(staging.glob("*/part-*"))
 
 
+def staged(output) -> list:
+    """What attempts have left."""
+    return list(output.glob(".staging/[!.]*"))
+
+
 def killed(score, parts: int, *words) -> None:
     """The run called one, killed when so many of its parts are there."""
     process = score.start(*words)
@@ -111,7 +116,7 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert set(predictions["run_id"].to_pylist()) == {"one"}
     assert set(predictions["model_version"].to_pylist()) == {model.version}
     assert ("probability" in predictions.column_names) == model.metadata["probabilities"]
-    assert not score.staging.exists()
+    assert not staged(score.predictions)
 
 
 def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):
@@ -215,7 +220,7 @@ def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, r
     said = one_sentence(score(*words, APP__BATCH__MAX_REJECTED_SHARE=0.04))
     assert "5 of 100" in said
     assert nothing_published(score)
-    failed = score.rejected / "one.failed.csv"
+    failed = score.rejected / "one_failed.csv"
     assert str(failed) in said
     assert pyarrow.csv.read_csv(failed).num_rows == 5
     assert score(*words, APP__BATCH__MAX_REJECTED_SHARE=0.05).returncode == 0
@@ -231,8 +236,13 @@ def test_too_many_bad_rows_stop_the_run_and_a_mended_input_goes_through(score, r
 def test_a_folder_that_cannot_be_written_is_one_sentence(score, rows):
     (score.folder / "file").write_text("in the way", "utf-8")
     pyarrow.csv.write_csv(spoil(rows(100), 1), score.folder / "in.csv")
-    for setting, how in (("OUTPUT", score.run), ("REJECTED", score), ("WORK", score)):
-        done = how("--input", "in.csv", **{f"APP__BATCH__{setting}": "file/below"})
+    table = ("--output", "sqlite:///out.db#predictions")
+    for setting, how, more in (
+        ("OUTPUT", score.run, ()),
+        ("REJECTED", score, ()),
+        ("WORK", score, table),
+    ):
+        done = how("--input", "in.csv", *more, **{f"APP__BATCH__{setting}": "file/below"})
         assert "file" in one_sentence(done)
         assert nothing_published(score)
 
@@ -304,7 +314,7 @@ def test_killed_at_any_moment_the_same_command_ends_as_if_nothing_had_happened(s
     published = score.predictions / "one"
     assert content(published) == content(score.folder / "plain/one"), f"seed {seed}"
     assert (score.rejected / "one.csv").read_bytes() == refused, f"seed {seed}"
-    assert not score.staging.exists(), "what the killed ones have left"
+    assert not staged(score.predictions), "what the killed ones have left"
 
 
 def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
@@ -316,7 +326,7 @@ def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
     process = score.start("--input", many, "--output", target, "--run-id", "two")
 
     def unfinished():
-        return [path for path in target.parent.glob(".*two*") if path.is_file()]
+        return list((score.folder / ".staging").glob("two/*/whole.csv"))
 
     wait_for(lambda: unfinished() or target.read_bytes() != old, process)
     process.kill()
@@ -326,7 +336,7 @@ def test_killed_while_it_writes_one_file_the_old_one_stays(score, many, rows):
     done = score("--input", many, "--output", target, "--run-id", "two")
     assert done.returncode == 0, done.stderr
     assert len(content(target)["prediction"]) == 79_998
-    assert not unfinished()
+    assert not staged(score.folder)
 
 
 @pytest.fixture
@@ -357,7 +367,7 @@ def test_a_forced_run_never_puts_back_what_it_has_replaced(score, rows, ends_whe
     for _ in range(2):
         assert len(content(score.predictions / "one")["prediction"]) == 20
         assert score(*words, "--force").returncode == 0
-        assert not score.staging.exists()
+        assert not staged(score.predictions)
 
 
 def test_an_input_that_changes_midway_is_refused(score, many, rows):

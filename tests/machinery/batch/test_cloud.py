@@ -1,11 +1,13 @@
 """The command with cloud storage in and out, as with folders of this machine."""
 
 import json
+import signal
+from functools import partial
 
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import one_sentence, spoil
+from conftest import one_sentence, spoil, wait_for
 from real_stores import reachable
 
 from iris_flower_prediction.contract import CONTRACT
@@ -62,11 +64,12 @@ def test_a_folder_is_scored_as_here(score, cloud, project, rows):
     varying = ["run_id", "predicted_at"]
     expected = content(str(project.folder / "out/one")).drop_columns(varying)
     assert content(f"{cloud}/out/two").drop_columns(varying).equals(expected)
-    assert len(names(f"{cloud}/out/two")) == 5
+    assert len(names(f"{cloud}/out/two")) == 3
     manifest = json.loads(CloudFolder(f"{cloud}/out/two").get("_manifest.json", 10**6)[0])
-    assert len(manifest["parts"]) == 4
-    assert manifest["rejected"] == f"{cloud}/rejected/two.csv"
-    with CloudFolder(f"{cloud}/rejected").find("two.csv").open("rb") as file:
+    assert len(manifest["parts"]) == 2
+    folder, _, name = manifest["rejected"].rpartition("/")
+    assert (folder, name[:4]) == (f"{cloud}/rejected", "two_")
+    with CloudFolder(folder).find(name).open("rb") as file:
         assert pyarrow.csv.read_csv(file).num_rows == 1
 
 
@@ -96,9 +99,25 @@ def test_what_cannot_be_scored_leaves_nothing(score, cloud, rows):
     upload(f"{cloud}/in", "a.csv", spoil(rows(10), 1))
     words = ("--input", f"{cloud}/in", "--output", f"{cloud}/out", "--run-id", "one")
     said = one_sentence(score(*words, APP__BATCH__MAX_REJECTED_SHARE=0))
-    assert f"{cloud}/rejected/one.failed.csv" in said
+    assert f"{cloud}/rejected/one_" in said and "_failed.csv" in said
     assert names(f"{cloud}/out") == []
     assert "is both input and output" in one_sentence(score(*words[:2], "--output", f"{cloud}/in"))
     said = one_sentence(score(*words[:2], "--output", f"{cloud}/out.parquet"))
     assert "in the cloud an output is a folder" in said
     assert "does not exist" in one_sentence(score("--input", f"{cloud}/nowhere"))
+    for name in ("nowhere", "in/a.csv"):
+        said = one_sentence(score("--input", f"{cloud}/{name}", "--incremental"))
+        assert "is no folder that holds a file" in said
+
+
+def test_ctrl_c_ends_a_run_that_reads_from_the_cloud(score, cloud, project, saved, rows):
+    """Else threads of Arrow that read by Python would hold the process for ever."""
+    for number in range(6):
+        upload(f"{cloud}/in", f"{number}.csv", rows(200_000))
+    words = ("score", "--input", f"{cloud}/in", "--model", saved, "--output", "out")
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = project.start(*words, preexec_fn=listening)
+    wait_for(lambda: list((project.folder / "out").glob(".staging/*/*")), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "interrupted")

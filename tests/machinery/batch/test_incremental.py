@@ -167,3 +167,28 @@ def test_two_calls_at_once_score_nothing_twice(score, rows):
         assert code == 0 or (code == 2 and len(err.splitlines()) == 1), err
     assert 0 in [code for _, code in ended]
     assert count(score) == 30
+
+
+def test_the_database_says_which_value_is_the_larger_one(score, rows):
+    """Python would put B2 before a1."""
+    uri = f"sqlite:///{score.folder / 'shop.db'}#orders"
+    fill(uri, rows(2))
+    words = ("--incremental", "--watermark", "code", "--input", uri)
+    with sqlite3.connect(score.folder / "shop.db") as database:
+        database.execute("ALTER TABLE orders ADD COLUMN code TEXT COLLATE NOCASE")
+        database.execute("UPDATE orders SET code = 'a' || (number + 1)")
+    assert "2 rows read" in ok(score(*words))
+    for code in ("B2", "c1"):
+        fill(uri, rows(1), first=10)
+        with sqlite3.connect(score.folder / "shop.db") as database:
+            database.execute("UPDATE orders SET code = ? WHERE code IS NULL", (code,))
+        assert "1 rows read" in ok(score(*words))
+        assert "Nothing new" in ok(score(*words))
+
+
+def test_one_table_is_the_same_by_any_name(score, rows):
+    fill(f"sqlite:///{score.folder / 'shop.db'}#orders", rows(5))
+    assert "5 rows read" in ok(score("--input", "sqlite:///shop.db#orders", *BY_NUMBER))
+    (score.folder / "x").mkdir()
+    for uri in ("sqlite:///x/../shop.db#orders", "sqlite:///shop.db# orders;"):
+        assert "Nothing new" in ok(score("--input", uri, *BY_NUMBER))

@@ -1,5 +1,7 @@
 """What a hurried user may type must not cost him his files, his champion or his peace."""
 
+import os
+import shutil
 import sqlite3
 
 import pyarrow.csv
@@ -52,11 +54,71 @@ def test_an_empty_option_is_no_default(call, capsys):
 def test_one_run_id_does_not_mix_the_rejected_rows_of_two_outputs(call, saved, project, table):
     pyarrow.csv.write_csv(spoil(pyarrow.csv.read_csv(table), 1), table)
     words = ("score", "--model", saved, "--input", table, "--run-id", "a")
+    other = ("--output", f"sqlite:///{project.folder}/out.db#first")
     assert "1 rejected" in call(*words).stdout
-    other = f"sqlite:///{project.folder}/out.db#first"
-    said = one_sentence(call(*words, "--output", other))
-    assert "is of a run to data/predictions: choose another run id" in said
-    assert "1 rejected" in call(*words, "--force").stdout
+    assert "1 rejected" in call(*words, *other).stdout
+    assert call(*words, "--output", "out", APP__BATCH__MAX_REJECTED_SHARE=0).returncode == 2
+    rejected = project.folder / "data/rejected"
+    names = sorted(path.name for path in rejected.iterdir())
+    assert len(names) == 3
+    assert names[0] == "a.csv"
+    assert sum(name.endswith("_failed.csv") for name in names) == 1
+    assert "20 predicted" not in call(*words, "--force").stdout
+    assert sorted(path.name for path in rejected.iterdir()) == names
+
+
+def test_a_file_that_holds_no_rejected_rows_is_never_touched(call, saved, project, table):
+    words = ("score", "--model", saved, "--input", table, "--run-id", "daily")
+    for name in ("daily.csv", "daily_failed.csv"):
+        mine = project.folder / "reports" / name
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("precious\n", "utf-8")
+        said = one_sentence(call(*words, APP__BATCH__REJECTED="reports"))
+        assert f"{name} holds no rejected rows" in said
+        assert mine.read_text("utf-8") == "precious\n"
+        mine.unlink()
+
+
+def test_an_output_among_the_rejected_rows_is_refused(call, saved, table):
+    words = ("score", "--model", saved, "--input", table, "--run-id", "z")
+    said = one_sentence(call(*words, "--output", "data/rejected/z.csv"))
+    assert "is among the rejected rows" in said
+
+
+def test_a_link_does_not_hide_that_the_output_is_the_input(call, saved, project, table):
+    (project.folder / "links").mkdir()
+    (project.folder / "links" / "a.csv").symlink_to(table)
+    before = table.read_bytes()
+    done = call("score", "--model", saved, "--input", "links", "--output", table)
+    assert "is both input and output" in one_sentence(done)
+    assert table.read_bytes() == before
+
+
+def test_a_file_whose_name_is_no_utf8_is_one_sentence(call, saved, table):
+    odd = os.fsdecode(os.fsencode(table.parent) + b"/caf\xe9.csv")
+    shutil.copy(table, odd)
+    for source in (odd, table.parent):
+        done = call("score", "--model", saved, "--input", source)
+        assert "its name is no UTF-8" in one_sentence(done)
+
+
+def test_rejected_rows_within_the_input_are_refused(call, saved, table):
+    words = ("score", "--model", saved, "--input", table.parent)
+    said = one_sentence(call(*words, APP__BATCH__REJECTED="in/rejected"))
+    assert "in/rejected is both input and output" in said
+
+
+def test_a_table_is_not_its_own_output(call, saved, project, rows):
+    url = f"sqlite:///{project.folder}/shop.db#orders"
+    fill(url, rows(5))
+    said = one_sentence(call("score", "--model", saved, "--input", url, "--output", url))
+    assert "is both input and output" in said
+
+
+def test_a_number_of_rows_to_show_is_judged_before_the_run(call, capsys):
+    with pytest.raises(SystemExit):
+        call("score", "--show", "-1")
+    assert "must be 0 or more" in capsys.readouterr().err
 
 
 def test_a_run_is_known_in_a_moved_project(call, project, saved, table, tmp_path, monkeypatch):

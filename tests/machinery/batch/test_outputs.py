@@ -73,6 +73,11 @@ def stored(output):
     return sorted(zip(*table.to_pydict().values(), strict=True))
 
 
+def left(output):
+    """The runs that have something in the staging folder."""
+    return [path.name for path in output.staging.glob("[!.]*")]
+
+
 def test_what_was_published_is_there_and_known(output):
     assert output.published("one") is None
     publish(output, "one")
@@ -100,18 +105,58 @@ def test_what_an_attempt_leaves_is_no_run_and_goes(output):
         single = isinstance(output, outputs.FileOutput)
         two = [(0, "two"), (1, "two")]
         assert stored(output) == (two if single else sorted(expected + two))
-        assert not output.staging.exists()
+        assert not left(output)
 
 
 @pytest.mark.parametrize("output", ["folder", "table", *CLOUD], indirect=True)
 def test_of_two_machines_that_publish_a_run_the_second_changes_nothing(output):
+    """Both are at it at once; on a shared file system they have the lock of the output besides."""
     other = copy.copy(output)
     for each in (output, other):
         each.published("one")
+    attempt, manifest = attempted(output, "one", 3)
     publish_as_found(other, "one", 2)
-    with pytest.raises((ProjectError, OSError), match=r"published by another|UNIQUE|not empty"):
-        publish_as_found(output, "one", 3)
+    with pytest.raises(ProjectError, match=r"published by another|is not there any more"):
+        output.publish(attempt, SCHEMA, manifest)
+    output.discard(attempt)
     assert stored(output) == [(n, "one") for n in range(4)]
+
+
+@pytest.mark.parametrize("output", ["folder", "table", "file.CSV"], indirect=True)
+def test_a_part_that_was_removed_meanwhile_is_not_published_as_nothing(output):
+    attempt, manifest = attempted(output, "one", 3)
+    removed = manifest["parts"][1]
+    (attempt.path / removed).unlink()
+    with pytest.raises(ProjectError, match=f"{removed} is not there any more: start the run again"):
+        output.publish(attempt, SCHEMA, manifest)
+    assert output.published("one") is None
+
+
+@pytest.mark.parametrize("output", LOCAL[:4], indirect=True)
+def test_two_machines_that_share_an_output_do_not_run_at_once(output, tmp_path):
+    other = copy.copy(output)
+    with (
+        output.only_one("one", tmp_path / "work"),
+        pytest.raises(ProjectError, match="run one is at work"),
+        other.only_one("one", tmp_path / "another work"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a": 1}', '{"run_id": "one", "input": 3, "parts": []}'])
+def test_what_is_no_manifest_is_one_sentence(tmp_path, s3, text):
+    folder = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path)
+    file = outputs.open_output(str(tmp_path / "o.csv"), "parquet", tmp_path)
+    (tmp_path / "out/one").mkdir(parents=True)
+    (tmp_path / "out/one/_manifest.json").write_text(text, "utf-8")
+    (tmp_path / "_o.csv_manifest.json").write_text(text, "utf-8")
+    s3.folder.put("one/_manifest.json", text.encode())
+    for output in (folder, file, s3):
+        with pytest.raises(ProjectError, match="has no manifest of a run"):
+            output.published("one")
+    s3.folder.put("one/_manifest.json", b"xx")
+    with pytest.raises(ProjectError, match="has no manifest of a run"):
+        s3.published("one")
 
 
 @pytest.mark.parametrize("output", CLOUD, indirect=True)
@@ -156,13 +201,15 @@ def test_a_single_file_in_the_cloud_is_refused():
 
 def test_what_killed_runs_of_other_ids_left_goes_after_a_day(tmp_path):
     output = outputs.open_output(str(tmp_path / "out"), "parquet", tmp_path / "work")
+    mine = tmp_path / "out/.staging/mine/f.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
     for name, days in (("old", 2), ("young", 0)):
         attempt, _ = attempted(output, name, 1)
         then = time.time() - days * 86_400
-        for folder in (attempt.path, attempt.path.parent):
-            os.utime(folder, (then, then))
+        os.utime(attempt.path, (then, then))
     publish(output, "one")
-    assert [path.name for path in output.staging.iterdir()] == ["young"]
+    assert sorted(left(output)) == ["mine", "young"]
 
 
 @pytest.mark.parametrize("name", ["file.parquet", "file.csv"])
@@ -203,7 +250,7 @@ def test_a_kill_while_one_run_replaces_itself_loses_nothing(tmp_path, monkeypatc
     assert stored(output) == [(n, "one") for n in range(4)]
     publish(output, "one", 1)
     assert stored(output) == [(n, "one") for n in range(2)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".staging", "one"]
 
 
 def test_two_runs_to_one_file_publish_one_after_the_other(tmp_path, monkeypatch):

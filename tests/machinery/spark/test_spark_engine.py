@@ -5,6 +5,7 @@ They need Java, and an environment with Spark: `make machinery RENDERING=spark`.
 
 import json
 import os
+import pickle
 import shutil
 import signal
 from functools import partial
@@ -18,9 +19,10 @@ from orders_table import fill
 from real_stores import reachable
 
 from iris_flower_prediction import cli
+from iris_flower_prediction.batch import sections
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.tables import reader
-from iris_flower_prediction.tables.storage import CloudFolder
+from iris_flower_prediction.tables.storage import CloudFolder, LocalFolder
 
 pytest.importorskip("pyspark", reason="no Spark: make setup-spark")
 if not shutil.which("java") and "JAVA_HOME" not in os.environ:
@@ -122,7 +124,7 @@ def test_a_cluster_gives_what_this_machine_gives(score, many):
     assert_same(score, "local", "cluster")
     assert manifest(score, "local")["engine"] == "local"
     assert manifest(score, "cluster")["engine"] == "spark"
-    assert not (score.predictions / ".staging").exists()
+    assert not list((score.predictions / ".staging").glob("[!.]*"))
     assert "published already" in score("--input", many, "--run-id", "cluster").stdout
 
 
@@ -132,6 +134,14 @@ def test_a_table_of_a_database_is_scored_as_here(score, rows):
     score.local("--input", f"{url}#orders", "--run-id", "local")
     score("--input", f"{url}#orders", "--run-id", "cluster")
     assert_same(score, "local", "cluster")
+
+
+def test_no_password_goes_to_the_executors(tmp_path, monkeypatch):
+    monkeypatch.setattr(sections.Section, "batches", lambda *_: iter(()))
+    whole = sections.Section("shop", uri="postgresql+pg8000://me:sekret@host/shop#orders")
+    stored = list(sections.store(whole, [], LocalFolder(tmp_path)))
+    assert len(stored) == 1
+    assert b"sekret" not in pickle.dumps(stored)
 
 
 def test_settings_choose_spark_and_it_scores_on_this_machine_alone(score, many):
@@ -174,7 +184,7 @@ def test_a_driver_that_is_killed_has_published_nothing_and_either_engine_repeats
     again = score if by == "cluster" else score.local
     again("--input", many, "--run-id", "killed")
     assert_same(score, "whole", "killed")
-    assert not (score.predictions / ".staging").exists()
+    assert not list((score.predictions / ".staging").glob("[!.]*"))
 
 
 def test_executors_write_to_the_cloud_and_read_from_there(score, rows, s3_place, monkeypatch):

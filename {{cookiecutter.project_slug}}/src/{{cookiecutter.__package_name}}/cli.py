@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: unexpected {kind}: {brief(error)}; -v shows where.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt as interruption:
+        log.info("interrupted: %s", command)
         print(*("interrupted", *interruption.args), sep="; ", file=sys.stderr)
         return INTERRUPTED
 

@@ -54,7 +54,7 @@ def absolute(uri: str, base: Path) -> str:
     """A path, a ``file:`` URI or a SQLite URL that no longer depends on the working directory."""
     if found := SQLITE.match(uri):
         file, mark, what = uri.removeprefix(found[0]).partition("#")
-        return f"{found[0]}{base / file}{mark}{what}"
+        return f"{found[0]}{(base / file).resolve()}{mark}{what}"
     if uri.startswith("file:"):
         return url2pathname(urlsplit(uri).path)
     elsewhere = "://" in uri or uri.startswith(("models:/", "runs:/"))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from ..tables.files import File, format_of, parquet
+from ..tables.files import File, format_of, here, parquet
 
 BATCH_ROWS = 65_536
 # Text that is the same in many rows, kept once; readers of a file see plain text.
@@ -67,7 +67,7 @@ def merge_csv(parts: Iterable[BinaryIO], target: Path) -> None:
 def head(file: File, count: int) -> list[dict]:
     """The first rows of a file as they stand there."""
     if format_of(file) == "parquet":
-        with parquet(file) as opened:
+        with here(file) as copy, parquet(copy) as opened:
             batch = next(opened.iter_batches(count), None)
             return batch.to_pylist() if batch else []
     with file.open("rb") as opened:

@@ -9,7 +9,7 @@ from ..settings import portable
 from ..tables import reader
 from ..tables.databases import identity, local_path, of_files, redacted
 from ..tables.files import File, data_files
-from ..tables.storage import CloudFolder
+from ..tables.storage import CloudFolder, in_cloud
 from .ledger import Ledger, text, window
 from .sections import Window, sql_maximum
 
@@ -48,6 +48,8 @@ def work(
     ledger = Ledger(ledger_uri, portable(identity(uri)))
     if column:
         ledger.require(column)
+    if in_cloud(uri) and (list(there) == [""] or not (there or ledger.items())):
+        raise ProjectError(f"{uri} is no folder that holds a file, or ever did.")
     claimed = ledger.unfinished()
     if claimed:
         gone = [item for item in claimed[1] if not column and item not in there]
@@ -93,11 +95,8 @@ def _new_files(ledger: Ledger, uri: str, there: dict[str, File]) -> list[str]:
 
 
 def _new_rows(ledger: Ledger, uri: str, column: str) -> tuple[list[str], str | None]:
-    after, until = ledger.watermark(), sql_maximum(uri, column)
-    try:
-        if until is None or (after is not None and until <= after):
-            return [], None
-    except TypeError:
-        problem = f"{column} is of another type than the watermark so far, {after!r}."
-        raise ProjectError(f"{ledger.source}: {problem}") from None
+    after = ledger.watermark()
+    until = sql_maximum(uri, column, after)
+    if until is None:
+        return [], None
     return [text(after, column)], text(until, column)

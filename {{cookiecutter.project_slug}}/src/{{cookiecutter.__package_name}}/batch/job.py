@@ -18,9 +18,8 @@ from .. import settings
 from ..errors import ProjectError
 from ..models import stores
 from ..settings import Settings, portable
-from ..tables.databases import identity, of_files
+from ..tables.databases import identity, of_files, redacted
 from ..tables.files import File, files, format_of
-from ..tables.locks import only_one
 from .formats import head
 from .outputs import open_output
 from .rejected import RejectedRows
@@ -66,8 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--master", type=_given, metavar="URL", help="of Spark (default: batch.master)")
     add("--force", action="store_true", help="repeat a run that was published already")
     add("--incremental", action="store_true", help="only files or rows not scored before")
-    add("--show", type=int, default=0, metavar="N", help="print the first N predictions")
-    add("--watermark", metavar="COLUMN", help="of a table: rows beyond its last value are new")
+    add("--show", type=_count, default=0, metavar="N", help="print the first N predictions")
+    add(
+        "--watermark",
+        type=_given,
+        metavar="COLUMN",
+        help="of a table: rows beyond its last value are new",
+    )
 
 
 def _given(text: str) -> str:
@@ -75,6 +79,12 @@ def _given(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -155,7 +165,7 @@ def score(
     if not RUN_ID.fullmatch(run_id):
         problem = "use at most 100 letters, digits, dots and hyphens, a letter or digit first"
         raise ProjectError(f"run id {run_id[:100]!r}: {problem}.")
-    with only_one(run_id, work, f"run {run_id}"):
+    with output.only_one(run_id, work):
         published = output.published(run_id)
         if published and published["input"]["uri"] != portable(identity(request.input)):
             taken = f"run id {run_id} is taken, by {published['input']['uri']}"
@@ -164,8 +174,9 @@ def score(
             print(f"Run {run_id} was published already; --force repeats it.")
             return published
         paths = files(request.input) if paths is None else paths
-        _keep_apart(paths, request)
-        rejected = RejectedRows(config.batch.rejected, run_id, str(output))
+        _keep_apart(paths, request, config.batch.rejected)
+        usual = request.output == config.batch.output
+        rejected = RejectedRows(config.batch.rejected, run_id, str(output), usual)
         model = stores.load_model(request.model, config)
         run = Run(
             run_id, request.input, paths, window, output, rejected, request.model, model, config
@@ -191,11 +202,15 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _keep_apart(paths: list[File], request: Request) -> None:
+def _keep_apart(paths: list[File], request: Request, rejected: str) -> None:
     """Refuse an output that would replace its own input, or be read as input the next time."""
-    source, output = (f"{uri.rstrip('/')}/" for uri in (request.input, request.output))
-    both = [str(path) for path in paths if f"{path}/".startswith(output)]
-    if paths and output.startswith(source):
-        both.append(output)
-    if both:
-        raise ProjectError(f"{both[0]} is both input and output: choose another output.")
+    places = (request.input, request.output, rejected)
+    source, output, rejected = (f"{uri.rstrip('/')}/" for uri in places)
+    real = [str(path.resolve() if isinstance(path, Path) else path) for path in paths]
+    both = [path for path in real if f"{path}/".startswith(output)]
+    both += [uri for uri in (output, rejected) if paths and uri.startswith(source)]
+    if both or source == output:
+        named = redacted((both or [output])[0].rstrip("/"))
+        raise ProjectError(f"{named} is both input and output: choose another output.")
+    if output.startswith(rejected):
+        raise ProjectError(f"{request.output} is among the rejected rows: choose another output.")

@@ -11,7 +11,18 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, Column, MetaData, String, Table, delete, insert, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ..contract import CONTRACT
@@ -56,8 +67,13 @@ class Ledger:
         return run_id, items, rows[0].until
 
     def watermark(self) -> Any:
-        """The end of the last window that was scored, None before the first."""
-        return max(map(_value, self._ends()), default=None)
+        """The end of the last window that was scored, None before the first.
+
+        It is where no window begins: which value is the larger one, the database knows alone.
+        """
+        begun = {_kept(row.item) for row in self._rows()}
+        last = [end for end in self._ends() if _kept(end) not in begun]
+        return _value(last[-1]) if last else None
 
     def require(self, column: str) -> None:
         """:raises ProjectError: the windows so far are of another column."""
@@ -87,9 +103,9 @@ class Ledger:
 
     def release(self, run_id: str, items: list[str]) -> None:
         """Give back what was claimed and cannot be scored now."""
-        those = self._of(run_id) & claims.c.item.in_(items)
+        those = self._of(run_id) & (claims.c.item == bindparam("gone"))
         with connect(self.uri) as connection:
-            connection.execute(delete(claims).where(those))
+            connection.execute(delete(claims).where(those), [{"gone": item} for item in items])
 
     def _of(self, run_id: str):
         return (claims.c.source == self.source) & (claims.c.run_id == run_id)
@@ -116,6 +132,11 @@ def text(value: Any, column: str) -> str:
     return json.dumps([kind, str(value) if kind in TYPES else value, column])
 
 
+def _kept(stored: str) -> tuple:
+    """Kind and value of a watermark; of a file its name."""
+    return tuple(json.loads(stored)[:2]) if stored.startswith("[") else (stored,)
+
+
 def _value(stored: str) -> Any:
-    kind, value, *_ = json.loads(stored)
+    kind, value = _kept(stored)
     return TYPES[kind](value) if kind in TYPES else value

@@ -5,8 +5,8 @@ transaction, or in the cloud one file that names the parts. It leaves the run's 
 predictions, so that a run that was published is known as such.
 """
 
-import hashlib
 import json
+import re
 import shutil
 import time
 import uuid
@@ -26,6 +26,7 @@ from .formats import BATCH_ROWS, merge_csv, merge_parquet
 
 MANIFEST = "_manifest.json"
 LARGEST_MANIFEST = 100_000_000  # bytes
+ATTEMPT = re.compile("[0-9a-f]{32}")
 # How long a run waits for another one that publishes to the same place.
 PUBLISHING_SECONDS = 600
 # What attempts that were killed have left is removed after so long.
@@ -42,25 +43,35 @@ class LocalOutput:
     def __init__(self, staging: Path) -> None:
         self.staging, self.found = staging, None
 
+    def only_one(self, run_id: str, work: Path):
+        """Hold the lock of a run, which stands where all see it that share the output."""
+        return only_one(run_id, self.staging, f"run {run_id}")
+
     def attempt(self, run_id: str) -> LocalFolder:
         """A new folder for the parts of a run; what earlier attempts have left is removed."""
         now = time.time()
-        for left in [*self.staging.glob("*/")]:
+        for left in self.staging.glob("*/*/"):
             with suppress(OSError):  # somebody else has removed it
-                if left.name == run_id or now - _changed(left) > ABANDONED_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
+                old = now - left.stat().st_mtime > ABANDONED_SECONDS
+                if ATTEMPT.fullmatch(left.name) and (left.parent.name == run_id or old):
+                    self.discard(LocalFolder(left))
         return LocalFolder(self.staging / run_id / uuid.uuid4().hex)
 
     def discard(self, attempt: LocalFolder) -> None:
         """Remove what was not published."""
-        shutil.rmtree(attempt.path.parent, ignore_errors=True)
-        with suppress(OSError):  # others are at work
-            self.staging.rmdir()
+        shutil.rmtree(attempt.path, ignore_errors=True)
+        with suppress(OSError):
+            attempt.path.parent.rmdir()
 
+    def _checked(self, attempt: LocalFolder, manifest: dict) -> list[Path]:
+        """The parts that a manifest names.
 
-def _changed(folder: Path) -> float:
-    """When a file was last put into a folder or its attempts."""
-    return max(each.stat().st_mtime for each in (folder, *folder.glob("*/")))
+        :raises ProjectError: one is missing: somebody has removed it, or executors write elsewhere.
+        """
+        parts = [attempt.path / name for name in manifest["parts"]]
+        if missing := [part for part in parts if not part.exists()]:
+            raise ProjectError(f"{missing[0]} is not there any more: start the run again.")
+        return parts
 
 
 class FolderOutput(LocalOutput):
@@ -79,15 +90,17 @@ class FolderOutput(LocalOutput):
             shutil.rmtree(replaced, ignore_errors=True)
         elif replaced.exists():
             replaced.rename(target)  # killed between the two renames of ``publish``
-        self.found = read_json(target / MANIFEST)
-        if self.found is None and target.exists():
+        found = read_json(target / MANIFEST)
+        if found is None and target.exists():
             raise ProjectError(f"{target} is no run: choose another output or run id.")
+        self.found = _manifest(found, target)
         return self.found
 
     def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
         ready, target = attempt.path, self.folder / manifest["run_id"]
+        parts = self._checked(attempt, manifest)
         for file in ready.iterdir():
-            if file.name not in manifest["parts"]:
+            if file not in parts:
                 file.unlink()
         write_json(ready / MANIFEST, manifest)
         if self.found:
@@ -105,8 +118,8 @@ class FolderOutput(LocalOutput):
 class FileOutput(LocalOutput):
     """One parquet or csv file, and its manifest beside it."""
 
-    def __init__(self, file: Path, staging: Path) -> None:
-        super().__init__(staging)
+    def __init__(self, file: Path) -> None:
+        super().__init__(file.parent / ".staging")
         self.file, self.suffix = file, f".{format_of(file)}"
         self.manifest = file.with_name(f"_{file.name}{MANIFEST}")
 
@@ -114,30 +127,22 @@ class FileOutput(LocalOutput):
         return str(self.file)
 
     def published(self, run_id: str) -> dict | None:
-        manifest = read_json(self.manifest)
-        is_it = manifest and manifest["run_id"] == run_id and self.file.exists()
-        return manifest if is_it else None
+        found = _manifest(read_json(self.manifest), self.manifest)
+        is_it = found and found["run_id"] == run_id and self.file.exists()
+        return found if is_it else None
 
     def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
-        lock = hashlib.sha256(str(self.file).encode()).hexdigest()
+        parts, whole = self._checked(attempt, manifest), attempt.path / f"whole{self.suffix}"
+        if self.suffix == ".csv":
+            merge_csv((part.open("rb") for part in parts), whole)
+        else:
+            merge_parquet(parts, whole, schema)
         what = f"another run to {self.file}"
-        with only_one(lock, self.staging.parent, what, PUBLISHING_SECONDS):
-            self._replace([attempt.path / part for part in manifest["parts"]], schema, manifest)
-
-    def _replace(self, parts: list[Path], schema: pa.Schema, manifest: dict) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.file.with_name(f".{manifest['run_id']}.{self.file.name}")
-        try:
-            if self.suffix == ".csv":
-                merge_csv((part.open("rb") for part in parts), unfinished)
-            else:
-                merge_parquet(parts, unfinished, schema)
+        with only_one(f"_{self.file.name}", self.staging, what, PUBLISHING_SECONDS):
             # First, so that a kill never leaves the new file beside the manifest of the old one.
             self.manifest.unlink(missing_ok=True)
-            unfinished.replace(self.file)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        write_json(self.manifest, manifest)
+            whole.replace(self.file)
+            write_json(self.manifest, manifest)
 
     def first(self, manifest: dict) -> Path:
         return self.file
@@ -166,30 +171,28 @@ class TableOutput(LocalOutput):
         with connect(self.uri, True, PUBLISHING_SECONDS) as connection:
             make_missing(connection, runs)
             found = connection.scalar(select(runs.c.manifest).where(mine))
-        self.found = json.loads(found) if found else None
+        self.found = _manifest(json.loads(found), self) if found else None
         return self.found
 
     def publish(self, attempt: LocalFolder, schema: pa.Schema, manifest: dict) -> None:
         from sqlalchemy import delete, insert
 
         runs, table = _runs_table(self.schema_name), self._predictions(schema)
-        run_id = manifest["run_id"]
+        run_id, parts = manifest["run_id"], self._checked(attempt, manifest)
         with connect(self.uri, seconds=PUBLISHING_SECONDS) as connection:
-            table.create(connection, checkfirst=True)
+            make_missing(connection, table)
+        with connect(self.uri, seconds=PUBLISHING_SECONDS) as connection:
             mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
             # Of two processes that publish the same run, the key of the table lets one through.
             if self.found:
                 connection.execute(delete(runs).where(mine))
                 connection.execute(delete(table).where(table.c.run_id == run_id))
-            for name in manifest["parts"]:
-                with pq.ParquetFile(attempt.path / name, pre_buffer=False) as part:
+            for path in parts:
+                with pq.ParquetFile(path, pre_buffer=False) as part:
                     for batch in part.iter_batches(BATCH_ROWS):
                         connection.execute(insert(table), batch.to_pylist())
             row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}
             connection.execute(insert(runs), row)
-
-    def first(self, manifest: dict) -> None:
-        return None
 
     def _predictions(self, schema: pa.Schema):
         from sqlalchemy import Column, MetaData, Table
@@ -214,6 +217,10 @@ class CloudOutput:
     def published(self, run_id: str) -> dict | None:
         self.found = self._manifest(run_id)
         return self.found and self.found[0]
+
+    def only_one(self, run_id: str, work: Path):
+        """As of a local output, on this machine: nothing in the cloud can be locked."""
+        return only_one(run_id, work, f"run {run_id}")
 
     def attempt(self, run_id: str) -> CloudFolder:
         return CloudFolder(f"{self}/{run_id}/{uuid.uuid4().hex}")
@@ -250,7 +257,11 @@ class CloudOutput:
 
     def _manifest(self, run_id: str) -> tuple[dict, dict] | None:
         found = self.folder.get(f"{run_id}/{MANIFEST}", LARGEST_MANIFEST)
-        return found and (json.loads(found[0]), found[1])
+        where = f"{self}/{run_id}/{MANIFEST}"
+        try:
+            return found and (_manifest(json.loads(found[0]), where), found[1])
+        except ValueError:
+            raise _no_manifest(where) from None
 
 
 def open_output(uri: str, file_format: str, work: Path):
@@ -268,7 +279,21 @@ def open_output(uri: str, file_format: str, work: Path):
         raise ProjectError(
             f"{path}: an output is a .parquet or .csv file, or a folder: make this one first."
         )
-    return FileOutput(path, work / ".staging")
+    return FileOutput(path)
+
+
+def _manifest(found: dict | None, where: object) -> dict | None:
+    """A manifest, or None; everything else that stands in its place is refused."""
+    if found is not None:
+        try:
+            found["run_id"], found["input"]["uri"], [*found["parts"]]
+        except (KeyError, TypeError):
+            raise _no_manifest(where) from None
+    return found
+
+
+def _no_manifest(where: object) -> ProjectError:
+    return ProjectError(f"{where} has no manifest of a run: choose another output or run id.")
 
 
 def _runs_table(schema: str):

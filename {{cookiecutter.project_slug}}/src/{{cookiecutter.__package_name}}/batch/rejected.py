@@ -1,7 +1,8 @@
 """The file of a run's rejected rows: which row, which column, which value, and why."""
 
-import json
+import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import BinaryIO
 
 from ..errors import ProjectError
@@ -9,42 +10,38 @@ from ..settings import portable
 from ..tables.storage import folder
 from .formats import merge_csv
 
+HEADER = b'"source",'
+
 
 class RejectedRows:
-    """``<run id>.csv`` in the folder ``batch.rejected``; of a run that was refused, and never
-    published, ``<run id>.failed.csv``. A file beside it says to which output the run writes.
+    """``<run id>.csv`` in the folder ``batch.rejected``; of a run that was refused, and not
+    published, ``<run id>_failed.csv``.
 
-    :raises ProjectError: a run of that id to another output has left its rows there.
+    Of another output than the ``usual`` one, what tells it apart stands behind the run id, which
+    has no underscore itself.
+
+    :raises ProjectError: something else is there.
     """
 
-    def __init__(self, uri: str, run_id: str, output: str) -> None:
-        self.folder, self.output = folder(uri), portable(output)
-        self.published, self.failed = f"{run_id}.csv", f"{run_id}.failed.csv"
-        self.owner = f".{run_id}.json"
-        if (found := self._owner()) not in (None, self.output):
-            taken = f"{self.folder}/{self.published} is of a run to {found}"
-            raise ProjectError(f"{taken}: choose another run id.")
+    def __init__(self, uri: str, run_id: str, output: str, usual: bool) -> None:
+        self.folder = folder(uri)
+        of_output = hashlib.sha256(portable(output).encode()).hexdigest()[:8]
+        name = run_id if usual else f"{run_id}_{of_output}"
+        self.published, self.failed = f"{name}.csv", f"{name}_failed.csv"
+        for each in (self.published, self.failed):
+            with suppress(FileNotFoundError), self.folder.find(each).open("rb") as file:
+                if not file.readline().startswith(HEADER):
+                    what = "holds no rejected rows: choose another batch.rejected or run id"
+                    raise ProjectError(f"{self.folder}/{each} {what}.")
 
     def write(self, parts: Iterable[BinaryIO], failed: bool) -> str:
         """Put the rows of all parts there, and return where."""
         name = self.failed if failed else self.published
-        if not failed:
-            with self.folder.file(self.owner) as path:
-                path.write_text(json.dumps({"output": self.output}), "utf-8")
         with self.folder.file(name) as path:
             merge_csv(parts, path)
         return f"{self.folder}/{name}"
 
     def remove(self, everything: bool) -> None:
-        """Remove what a run that is published now leaves without meaning."""
-        mine = [self.published, self.owner] if everything else []
-        self.folder.remove([self.failed, *mine])
-
-    def _owner(self) -> str | None:
-        try:
-            with self.folder.find(self.owner).open("rb") as file:
-                return json.load(file)["output"]
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            raise ProjectError(f"{self.folder}/{self.owner} is damaged: remove it.") from None
+        """Remove what a run that is published now leaves without meaning, if that is possible."""
+        with suppress(OSError, ProjectError):
+            self.folder.remove([self.failed, *([self.published] if everything else [])])

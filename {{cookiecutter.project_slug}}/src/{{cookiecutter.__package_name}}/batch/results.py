@@ -5,7 +5,7 @@ Both engines write through here, so that the same rows leave the same files.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
@@ -65,7 +65,8 @@ class Results:
         counts, name = Counter(read=0, predicted=0), section.name + self.suffix
         with ExitStack() as opened:
             predictions, rejected = self._open(opened, name, self.schema), None
-            for scored in spread(partial(self._score, model), self._batches(section)):
+            batches = opened.enter_context(closing(self._batches(section)))
+            for scored in spread(partial(self._score, model), batches):
                 if scored.violations.num_rows:
                     rejected = rejected or self._open(opened, rejected_name(name), REJECTED)
                     rejected.write_table(scored.violations)
@@ -123,7 +124,7 @@ class Results:
 def _rejected(violations: pa.Table, batch: pa.RecordBatch, source: str, first: int) -> pa.Table:
     """Violations with the source, the key and the number of the row in the source."""
     columns = {name: violations[name] for name in violations.column_names}
-    columns["source"] = _column(source, violations.num_rows, pa.string())
+    columns["source"] = pa.repeat(source, violations.num_rows)
     if CONTRACT.key:
         key = batch.column(CONTRACT.key.name)
         columns[CONTRACT.key.name] = shown(key, violations["row"].to_numpy())

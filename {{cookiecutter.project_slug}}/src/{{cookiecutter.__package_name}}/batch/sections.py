@@ -4,6 +4,7 @@ A section streams its rows in record batches, so that memory stays bounded howev
 """
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ..tables.databases import connect, identity
-from ..tables.files import File, format_of, parquet, readable
+from ..tables.files import File, format_of, here, parquet, readable
 from ..tables.reader import csv_batches, plain, selection, sql_batches, sql_source
 
 HASHED_BYTES = 1 << 20
@@ -67,7 +68,7 @@ class Section:
             with readable(self.path):
                 yield from csv_batches(self.path, columns)
         else:
-            with readable(self.path), parquet(self.path) as file:
+            with readable(self.path), here(self.path) as copy, parquet(copy) as file:
                 yield from map(plain, file.iter_batches(most, self.groups, columns, False))
 
 
@@ -77,7 +78,7 @@ STORED = ".arrows"
 def sections(
     uri: str, paths: list[File], rows: int, window: Window | None = None
 ) -> Iterator[Section]:
-    """The sections of an input; of parquet of about ``rows`` rows each.
+    """The sections of an input; of parquet of about ``rows`` rows each, in the cloud whole files.
 
     :param paths: its files, none for a database.
     """
@@ -88,7 +89,8 @@ def sections(
         if format_of(path) == "csv":
             yield whole
             continue
-        for number, (start, count, groups) in enumerate(_row_groups(path, rows)):
+        most = rows if isinstance(path, Path) else sys.maxsize  # it is copied as a whole
+        for number, (start, count, groups) in enumerate(_row_groups(path, most)):
             yield replace(whole, number=number, start=start, rows=count, groups=groups)
 
 
@@ -102,7 +104,8 @@ def _row_groups(path: File, rows: int) -> Iterator[tuple[int, int, tuple[int, ..
         if groups and count + size > rows:
             yield start, count, tuple(groups)
             start, count, groups = start + count, 0, []
-        groups, count = [*groups, group], count + size
+        groups.append(group)
+        count += size
     yield start, count, tuple(groups)
 
 
@@ -118,7 +121,9 @@ def store(section: Section, columns: list[str], folder) -> Iterator[Section]:
                 with pa.ipc.new_stream(file, batch.schema) as stream:
                     stream.write_batch(batch)
                 count, batch = count + batch.num_rows, next(batches, None)
-        yield replace(section, number=number, start=start, rows=count, path=folder.find(name))
+        # Without the address of the database, which may have a password.
+        stored = {"number": number, "start": start, "rows": count, "path": folder.find(name)}
+        yield replace(section, uri="", window=None, **stored)
         number, start = number + 1, start + count
 
 
@@ -160,10 +165,13 @@ def _query(uri: str, columns: list[str], window: Window | None):
     return query
 
 
-def sql_maximum(uri: str, column: str) -> Any:
-    """The largest value of a column, None in an empty table."""
+def sql_maximum(uri: str, column: str, after: Any = None) -> Any:
+    """The largest value of a column beyond ``after``, in the database's own order; None if none."""
     from sqlalchemy import column as named
     from sqlalchemy import func, select
 
+    query = select(func.max(named(column))).select_from(sql_source(uri))
+    if after is not None:
+        query = query.where(named(column) > after)
     with connect(uri) as connection:
-        return connection.scalar(select(func.max(named(column))).select_from(sql_source(uri)))
+        return connection.scalar(query)

@@ -21,6 +21,7 @@ from .results import Results
 from .sections import Section
 from .spark_session import apart, cause, session
 
+MOST_TASKS = 1_000
 WRITTEN = "part string, read long, predicted long, rejected long"
 
 
@@ -38,7 +39,8 @@ def score(run, found: list[Section], results: Results) -> list[dict]:
         sha256, allowed = run.model.metadata["sha256"], run.config.models.allow_pickle
         task = partial(_write, found, results, partial(_model, model, sha256, allowed))
         with session(run.config.batch) as spark:
-            tasks = spark.range(0, len(found), 1, len(found)).mapInArrow(task, WRITTEN)
+            numbers = spark.range(0, len(found), 1, min(len(found), MOST_TASKS))
+            tasks = numbers.mapInArrow(task, WRITTEN)
             return [row.asDict() for row in apart(partial(_collect, tasks))]
     finally:
         stored.clear()

@@ -92,6 +92,8 @@ def copy(source: str, target: str, settings: Settings) -> str:
     :param target: ``models:/NAME``, where it becomes the next version, and bears the alias behind
         ``@`` if there is one; a new folder; or storage, where it replaces what was there.
     """
+    if not target:
+        raise ProjectError("name a place to copy the model to.")
     with _opened(source, settings) as (folder, model):
         self_test(model)
         artifact, metadata = folder / model.metadata["artifact"], model.metadata

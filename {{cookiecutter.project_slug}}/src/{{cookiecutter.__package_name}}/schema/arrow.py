@@ -195,6 +195,7 @@ def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _texts(floats: pa.Array) -> pa.Array:
     """Floats as text, whole numbers without an exponent: keys with gaps are kept as floats."""
+    floats = floats.cast(pa.float32()) if floats.type == pa.float16() else floats
     whole = pc.and_(pc.equal(pc.trunc(floats), floats), pc.less(pc.abs(floats), 2.0**53))
     numbers = pc.if_else(whole, floats, 0).cast(pa.int64()).cast(pa.string())
     return pc.if_else(whole, numbers, floats.cast(pa.string()))

@@ -72,7 +72,7 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
     :raises ProjectError: there is no such file, or no such driver.
     """
     from sqlalchemy import NullPool, create_engine
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
     url = uri.partition("#")[0]
     options = {"poolclass": NullPool} if url.startswith("sqlite:///") else {"pool_pre_ping": True}
@@ -85,6 +85,10 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
         options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it
     try:
         return create_engine(parsed(uri), **options)
+    except NoSuchModuleError:
+        scheme, known = url.partition("://")[0], ", ".join(sorted(CLOUD))
+        what = f"{scheme}:// is neither cloud storage ({known}) nor a database of SQLAlchemy's"
+        raise ProjectError(f"{redacted(uri)}: {what}.") from None
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 
@@ -156,7 +160,7 @@ def identity(uri: str) -> str:
     host = (url.host or "").rpartition("@")[2] or None  # before it, the end of an odd password
     where = (host, url.port, url.database, query)
     named = URL.create(url.get_backend_name(), None, None, *where)
-    return OF_ODBC.sub("", str(named)) + mark + what
+    return OF_ODBC.sub("", str(named)) + mark + what.strip().rstrip(";")
 
 
 def parsed(uri: str):

@@ -1,6 +1,8 @@
 """The files of a URI: which are read, in which order, and what is wrong with one that cannot be."""
 
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,9 @@ def data_files(uri: str) -> list[File]:
     else:
         path = local_path(uri)
         found = list(_below(path)) if path.is_dir() else [path] if path.exists() else []
+    for name in map(str, found):
+        if name != name.encode(errors="replace").decode():
+            raise ProjectError(f"{name!a} cannot be read: its name is no UTF-8.")
     if other := [each for each in found if format_of(each) is None or not _is_file(each)]:
         more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
         hint = "; what is no data may be named with a dot or _ in front" if len(found) > 1 else ""
@@ -84,7 +89,7 @@ def state(file: File) -> tuple:
     if isinstance(file, CloudFile):
         return ()
     found = file.stat()
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def format_of(path: File) -> str | None:
@@ -110,7 +115,7 @@ def _cause(path: File) -> str | None:
     if format_of(path) != "csv":
         return None
     try:
-        with csv_text(path) as file:
+        with here(path) as copy, csv_text(copy) as file:
             start = file.read(LOOKED_AT)
     except (pa.ArrowInvalid, OSError):
         return None
@@ -127,15 +132,28 @@ def _cause(path: File) -> str | None:
     return None
 
 
-def csv_text(path: File) -> pa.NativeFile:
+@contextmanager
+def here(file: File) -> Iterator[Path]:
+    """The file itself, or a copy of one in the cloud.
+
+    Threads of Arrow that read a Python file object never end, if the program ends meanwhile.
+    """
+    if isinstance(file, Path):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with file.open("rb") as source, (copy := Path(folder) / file.name).open("wb") as target:
+            shutil.copyfileobj(source, target, READ_BYTES)
+        yield copy
+
+
+def csv_text(path: Path) -> pa.NativeFile:
     """The text of a csv file, unpacked if its name ends in .gz."""
-    packed = "gzip" if path.suffix.lower() == ".gz" else None
-    return pa.input_stream(path.open("rb") if isinstance(path, CloudFile) else path, packed)
+    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
 
 
 def parquet(path: File) -> pq.ParquetFile:
-    """A parquet file, of which a row group is read in pieces; in the cloud in few requests."""
-    if isinstance(path, CloudFile):
-        return pq.ParquetFile(path.open("rb", 0), pre_buffer=True)
+    """A parquet file, of which a row group is read in pieces; in the cloud for its footer alone."""
+    source = path if isinstance(path, Path) else path.open("rb")
     # Otherwise Arrow would hold all the row groups that are read, at once.
-    return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)

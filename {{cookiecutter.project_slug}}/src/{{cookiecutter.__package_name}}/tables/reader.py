@@ -9,6 +9,7 @@ the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
 import csv as python_csv
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,11 @@ from ..schema import Column, Contract
 from ..schema.arrow import array, typed, without_nan
 from ..settings import absolute, root
 from .databases import connect, of_files, redacted
-from .files import File, csv_text, files, format_of, parquet, readable
+from .files import File, csv_text, files, format_of, here, parquet, readable
 
 SQL_FETCH_ROWS = 10_000
-CSV_BLOCK_BYTES = 4 << 20
+LARGEST_CELL = 1 << 30
+CSV_BLOCK_BYTES = 1 << 20
 BLOCKS = csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
 # Of a csv file: what stands for a missing value, and that a quoted cell may hold line ends.
 MISSING = ["", "NaN", "null"]
@@ -64,12 +66,12 @@ def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]
         for number, batch in enumerate(sql_batches(uri, query)):
             yield f"{where}, block {number}", pa.Table.from_batches([batch])
     for path in files(uri):
-        with readable(path):
-            table = _named_once(_whole(path, list(known)), known, str(path))
+        with readable(path), here(path) as copy:
+            table = _named_once(_whole(copy, list(known)), known, str(path))
         yield str(path), table
 
 
-def _whole(path: File, texts: list[str]) -> pa.Table:
+def _whole(path: Path, texts: list[str]) -> pa.Table:
     if format_of(path) == "parquet":
         return plain(parquet(path).read())
     _refuse_lone_quotes(path)
@@ -126,21 +128,24 @@ def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
 
 def csv_batches(path: File, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a csv file, these columns of it, as text."""
-    _refuse_lone_quotes(path)
-    yield from csv.open_csv(csv_text(path), BLOCKS, PARSE, _as_text(columns, only=True))
+    with here(path) as copy:
+        _refuse_lone_quotes(copy)
+        yield from csv.open_csv(csv_text(copy), BLOCKS, PARSE, _as_text(columns, only=True))
 
 
 def csv_columns(path: File) -> list[str]:
-    return csv.open_csv(csv_text(path), BLOCKS, PARSE).schema.names
+    with here(path) as copy:
+        return csv.open_csv(csv_text(copy), BLOCKS, PARSE).schema.names
 
 
-def _refuse_lone_quotes(path: File) -> None:
+def _refuse_lone_quotes(path: Path) -> None:
     """Arrow takes all that follows a lone quotation mark, rows too, for one cell.
 
     Only where a line ends within quotes, the whole file is read strictly.
     """
     if not _has_lines_in_quotes(path):
         return
+    python_csv.field_size_limit(LARGEST_CELL)
     with csv_text(path) as file:
         rows = python_csv.reader(io.TextIOWrapper(file, "utf-8", newline=""), strict=True)
         try:
@@ -151,7 +156,7 @@ def _refuse_lone_quotes(path: File) -> None:
             raise pa.ArrowInvalid(f"{where}: {error}") from None
 
 
-def _has_lines_in_quotes(path: File) -> bool:
+def _has_lines_in_quotes(path: Path) -> bool:
     odd = np.uint8(0)
     with csv_text(path) as file:
         while content := file.read(CSV_BLOCK_BYTES):

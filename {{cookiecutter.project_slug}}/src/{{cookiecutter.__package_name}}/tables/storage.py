@@ -4,6 +4,7 @@ A file in them is whole or not there. Credentials for the cloud come the provide
 """
 
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
 SECONDS, RETRIES = 300, 3
 READ_BYTES = 4 << 20  # of a file in the cloud, at once
 # A folder in a bucket, without what a URL could add; ".." would go up.
-ADDRESS = re.compile(r"(\w+://[^/:?#]+)((?:/(?!\.\.(?:/|$))[^/?#]*)*)")
+ADDRESS = re.compile(r"(\w+://[^/:?#]+)((?:/(?!\.\.(?:/|$))[^/?#]+)*)/?")
 # The machine's own service, which is asked where the environment has no credentials.
 OF_MACHINE = ("169.254.169.254", "metadata.google.internal")
 
@@ -32,7 +33,13 @@ def in_cloud(uri: str) -> bool:
 
 
 def folder(uri: str) -> "LocalFolder | CloudFolder":
-    """The folder at an absolute path, or at a URI of cloud storage."""
+    """The folder at an absolute path, or at a URI of cloud storage.
+
+    :raises ProjectError: the URI is of another kind.
+    """
+    if "://" in uri and not in_cloud(uri):
+        known = ", ".join(f"{scheme}://" for scheme in sorted(CLOUD))
+        raise ProjectError(f"{hidden(uri)} is no folder: give a path, or {known} and a bucket.")
     return CloudFolder(uri) if in_cloud(uri) else LocalFolder(Path(uri))
 
 
@@ -130,7 +137,7 @@ class CloudFolder:
             found = [each for page in obstore.list(bucket, self.prefix) for each in page]
             # Consoles make empty objects for folders, which obstore names without their slash.
             folders = {self.prefix, *(each["path"].rpartition("/")[0] for each in found)}
-            found = [each for each in found if each["path"] not in folders and not _is_mark(each)]
+            found = [each for each in found if each["size"] or not _is_mark(each, folders)]
             if not found and self.prefix:
                 with suppress(FileNotFoundError):
                     found = [obstore.head(bucket, self.prefix)]
@@ -182,6 +189,9 @@ class CloudFolder:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
 
+        for name, value in os.environ.items():
+            if name.startswith(("AWS_", "AZURE_")) and "ENDPOINT" in name and "://" not in value:
+                raise ProjectError(f"{name}={value}: begin it with https:// or http://.")
         limit = timedelta(seconds=seconds)
         options: dict[str, Any] = {"timeout": limit, "connect_timeout": timedelta(seconds=10)}
         # Only an endpoint that somebody names has no TLS.
@@ -192,8 +202,10 @@ class CloudFolder:
         except FileExistsError:
             raise
         except FileNotFoundError:
-            raise ProjectError(f"{self}: there is no such bucket.") from None
+            raise ProjectError(f"{self.bucket}: there is no such bucket.") from None
         except (BaseError, OSError, ValueError) as error:
+            if "404 Not Found" in str(error):
+                raise ProjectError(f"{self.bucket}: there is no such bucket.") from None
             if any(each in str(error) for each in OF_MACHINE):
                 raise ProjectError(
                     f"{self}: there are no credentials for it, neither in the environment nor "
@@ -202,8 +214,8 @@ class CloudFolder:
             raise ProjectError(f"{self}: {brief(error)}.") from None
 
 
-def _is_mark(found: dict) -> bool:
-    return not found["size"] and not Path(found["path"]).suffix
+def _is_mark(found: dict, folders: set[str]) -> bool:
+    return found["path"] in folders or not Path(found["path"]).suffix
 
 
 @dataclass(frozen=True)
@@ -226,10 +238,9 @@ class CloudFile:
     def suffix(self) -> str:
         return Path(self.name).suffix
 
-    def open(self, mode: str = "rb", buffering: int = READ_BYTES) -> BinaryIO:
-        """As of a ``Path``; without a buffer for who reads large pieces by himself."""
-        raw = _Reader(self)
-        return io.BufferedReader(raw, buffering) if buffering else raw
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """As of a ``Path``."""
+        return io.BufferedReader(_Reader(self), READ_BYTES)
 
 
 class _Reader(io.RawIOBase):
