@@ -223,7 +223,7 @@ def test_half_a_model_is_not_used(copy, champion, saved, tmp_path):
     (folder / name).write_bytes((new / name).read_bytes()[:100])
     wait_for(lambda: api.metrics().get(FAILED))
     assert version(api) == before and api.post("/predict", example()).status == 200
-    shutil.copy(new / artifact, folder)
+    shutil.copy(new / name, folder)
     wait_for(lambda: version(api) == "9")
 
 
