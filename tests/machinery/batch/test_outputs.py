@@ -133,14 +133,10 @@ def test_a_part_that_was_removed_meanwhile_is_not_published_as_nothing(output):
 
 
 @pytest.mark.parametrize("output", LOCAL[:4], indirect=True)
-def test_two_machines_that_share_an_output_do_not_run_at_once(output, tmp_path):
-    other = copy.copy(output)
-    with (
-        output.only_one("one", tmp_path / "work"),
-        pytest.raises(ProjectError, match="run one is at work"),
-        other.only_one("one", tmp_path / "another work"),
-    ):
-        pass
+def test_two_machines_that_share_an_output_share_its_locks(output, tmp_path):
+    other = outputs.open_output(str(output), "parquet", tmp_path / "another work")
+    assert output.locks == other.locks
+    assert output.locks.is_relative_to(tmp_path / "out")
 
 
 @pytest.mark.parametrize("text", ["[]", '{"a": 1}', '{"run_id": "one", "input": 3, "parts": []}'])

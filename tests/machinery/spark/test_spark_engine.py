@@ -269,7 +269,7 @@ def test_a_csv_file_that_ends_badly_is_named_in_one_sentence(score, rows):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--engine", "spark", "--master", "nowhere"), "Could not parse Master URL: 'nowhere'"),
+        (("--engine", "spark", "--master", "nowhere"), "'nowhere' is no Spark master"),
         (("--master", "local[2]"), "--master goes with --engine spark"),
         (("--engine", "spark", "--master", "spark://127.0.0.1:1"), "gave no session"),
     ],

@@ -20,6 +20,7 @@ from ..models import stores
 from ..settings import Settings, portable
 from ..tables.databases import identity, of_files, redacted
 from ..tables.files import File, files, format_of
+from ..tables.locks import only_one
 from .formats import head
 from .outputs import open_output
 from .rejected import RejectedRows
@@ -165,7 +166,7 @@ def score(
     if not RUN_ID.fullmatch(run_id):
         problem = "use at most 100 letters, digits, dots and hyphens, a letter or digit first"
         raise ProjectError(f"run id {run_id[:100]!r}: {problem}.")
-    with output.only_one(run_id, work):
+    with only_one(run_id, output.locks, f"run {run_id}"):
         published = output.published(run_id)
         if published and published["input"]["uri"] != portable(identity(request.input)):
             taken = f"run id {run_id} is taken, by {published['input']['uri']}"

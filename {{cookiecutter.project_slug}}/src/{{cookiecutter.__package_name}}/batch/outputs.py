@@ -26,7 +26,8 @@ from .formats import BATCH_ROWS, merge_csv, merge_parquet
 
 MANIFEST = "_manifest.json"
 LARGEST_MANIFEST = 100_000_000  # bytes
-ATTEMPT = re.compile("[0-9a-f]{32}")
+# With the copy of the model that Spark reads.
+ATTEMPT = re.compile("[0-9a-f]{32}(-model)?")
 # How long a run waits for another one that publishes to the same place.
 PUBLISHING_SECONDS = 600
 # What attempts that were killed have left is removed after so long.
@@ -42,10 +43,7 @@ class LocalOutput:
 
     def __init__(self, staging: Path) -> None:
         self.staging, self.found = staging, None
-
-    def only_one(self, run_id: str, work: Path):
-        """Hold the lock of a run, which stands where all see it that share the output."""
-        return only_one(run_id, self.staging, f"run {run_id}")
+        self.locks = staging  # where all see them that share the output
 
     def attempt(self, run_id: str) -> LocalFolder:
         """A new folder for the parts of a run; what earlier attempts have left is removed."""
@@ -207,8 +205,9 @@ class CloudOutput:
     Nothing is renamed there: a run is what its manifest names, and without one it does not exist.
     """
 
-    def __init__(self, uri: str, suffix: str) -> None:
+    def __init__(self, uri: str, suffix: str, work: Path) -> None:
         self.folder, self.suffix = CloudFolder(uri), suffix
+        self.locks = work  # of this machine: nothing in the cloud can be locked
         self.found: tuple[dict, dict] | None = None
 
     def __str__(self) -> str:
@@ -217,10 +216,6 @@ class CloudOutput:
     def published(self, run_id: str) -> dict | None:
         self.found = self._manifest(run_id)
         return self.found and self.found[0]
-
-    def only_one(self, run_id: str, work: Path):
-        """As of a local output, on this machine: nothing in the cloud can be locked."""
-        return only_one(run_id, work, f"run {run_id}")
 
     def attempt(self, run_id: str) -> CloudFolder:
         return CloudFolder(f"{self}/{run_id}/{uuid.uuid4().hex}")
@@ -269,7 +264,7 @@ def open_output(uri: str, file_format: str, work: Path):
     if in_cloud(uri):
         if format_of(Path(uri)):
             raise ProjectError(f"{uri}: in the cloud an output is a folder: name one.")
-        return CloudOutput(uri, f".{file_format}")
+        return CloudOutput(uri, f".{file_format}", work)
     path = local_path(uri)
     if path is None:
         return TableOutput(uri, work / ".staging")

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -23,6 +24,7 @@ DEFAULTS = {
     "spark.executorEnv.ORT_DISABLE_TELEMETRY": "1",
 }
 LOCAL = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+MASTER = re.compile(r"local(\[[\d*, ]+\])?|yarn|(spark|k8s|sc)://.+")
 STOPPED_WITHIN = 10  # seconds
 
 
@@ -34,6 +36,9 @@ def session(config: Batch) -> Iterator:
     """
     if importlib.util.find_spec("pyspark") is None:
         raise ProjectError("the Spark engine needs pyspark: install requirements-spark.txt.")
+    if not MASTER.fullmatch(config.master):  # Java would end with it, and say so in its log alone
+        known = "local[*], spark://host:port, yarn, k8s://… or sc://host:port"
+        raise ProjectError(f"{hidden(config.master)!r} is no Spark master: use {known}.")
     for noisy in ("py4j", "pyspark", "grpc"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     connect = config.master.startswith("sc://")
