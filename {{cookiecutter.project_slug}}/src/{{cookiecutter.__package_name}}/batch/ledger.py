@@ -11,18 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    MetaData,
-    String,
-    Table,
-    bindparam,
-    delete,
-    insert,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..contract import CONTRACT
@@ -33,15 +22,15 @@ from .sections import Window
 
 # Types of a watermark that JSON lacks, each read back from its text.
 TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}
-claims = Table(
+claims = sa.Table(
     "score_claims",
-    MetaData(),
-    Column("source", String(1000), primary_key=True),
+    sa.MetaData(),
+    sa.Column("source", sa.String(1000), primary_key=True),
     # A file, or the value of the watermark column after which a window begins.
-    Column("item", String(1000), primary_key=True),
-    Column("until", String(1000)),
-    Column("run_id", String(200), nullable=False),
-    Column("done", Boolean, nullable=False),
+    sa.Column("item", sa.String(1000), primary_key=True),
+    sa.Column("until", sa.String(1000)),
+    sa.Column("run_id", sa.String(200), nullable=False),
+    sa.Column("done", sa.Boolean, nullable=False),
 )
 
 
@@ -92,27 +81,27 @@ class Ledger:
         ]
         with connect(self.uri) as connection:
             try:
-                connection.execute(insert(claims), rows)
+                connection.execute(sa.insert(claims), rows)
             except IntegrityError:
                 problem = f"another incremental run is scoring {self.source}."
                 raise ProjectError(problem) from None
 
     def done(self, run_id: str) -> None:
         with connect(self.uri) as connection:
-            connection.execute(update(claims).where(self._of(run_id)).values(done=True))
+            connection.execute(sa.update(claims).where(self._of(run_id)).values(done=True))
 
     def release(self, run_id: str, items: list[str]) -> None:
         """Give back what was claimed and cannot be scored now."""
-        those = self._of(run_id) & (claims.c.item == bindparam("gone"))
+        those = self._of(run_id) & (claims.c.item == sa.bindparam("gone"))
         with connect(self.uri) as connection:
-            connection.execute(delete(claims).where(those), [{"gone": item} for item in items])
+            connection.execute(sa.delete(claims).where(those), [{"gone": item} for item in items])
 
     def _of(self, run_id: str):
         return (claims.c.source == self.source) & (claims.c.run_id == run_id)
 
     def _rows(self) -> list:
         with connect(self.uri) as connection:
-            query = select(claims).where(claims.c.source == self.source)
+            query = sa.select(claims).where(claims.c.source == self.source)
             return list(connection.execute(query))
 
 
