@@ -67,13 +67,13 @@ def write_csv(path: Path, header: list[str], lines: list[list[str]]) -> Path:
 class Outcome:
     """What ``score`` has made of its rows, by key: a prediction, or violations."""
 
-    def __init__(self, done: CompletedProcess, predictions: Path, rejected: Path) -> None:
+    def __init__(self, done: CompletedProcess, predictions: Path, rejected: Path | None) -> None:
         self.done, self.refused = done, defaultdict(list)
         assert done.returncode == 0, done.stdout + done.stderr
         with predictions.open(encoding="utf-8", newline="") as file:
             self.rows = list(csv.DictReader(file))
         self.predictions = {row["ID"]: float(row["prediction"]) for row in self.rows}
-        if rejected.exists():
+        if rejected:
             with rejected.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     self.refused[row["ID"]].append(row)
@@ -105,7 +105,11 @@ class Mirror:
         run = f"mirror-{os.getpid()}-{next(self._runs)}"
         output = self.folder / f"{run}.csv"
         done = self.run_score(source, "--output", output, "--run-id", run)
-        return Outcome(done, output, self.folder / "data" / "rejected" / f"{run}.csv")
+        return Outcome(done, output, self.rejected(run))
+
+    def rejected(self, run: str) -> Path | None:
+        """The rejected rows of a run to an output of its own; None if there are none."""
+        return next((self.folder / "data/rejected").glob(f"{run}_*.csv"), None)
 
     def serve(self) -> Api:
         return Api(self.project, "--model", self.model).wait_until_ready()
