@@ -57,7 +57,7 @@ class LocalOutput:
 
     def discard(self, attempt: LocalFolder) -> None:
         """Remove what was not published."""
-        shutil.rmtree(attempt.path, ignore_errors=True)
+        attempt.clear()
         with suppress(OSError):
             attempt.path.parent.rmdir()
 

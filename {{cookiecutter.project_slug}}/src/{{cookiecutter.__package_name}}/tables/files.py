@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ProjectError, brief
-from .databases import local_path
+from .databases import local_path, of_files
 from .storage import CloudFile, CloudFolder, in_cloud
 
 # What is read: a file here, or one in the cloud.
@@ -33,7 +33,7 @@ SIGNS = {
 
 def files(uri: str) -> list[File]:
     """The parquet and csv files of a URI in the order they are read, none for a database."""
-    if not in_cloud(uri) and local_path(uri) is None:
+    if not of_files(uri):
         return []
     found = data_files(uri)
     if not found:

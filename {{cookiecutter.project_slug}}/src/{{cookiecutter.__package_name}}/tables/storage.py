@@ -141,8 +141,9 @@ class CloudFolder:
             if not found and self.prefix:
                 with suppress(FileNotFoundError):
                     found = [obstore.head(bucket, self.prefix)]
+        whole = CloudFolder(self.bucket)
         for each in found:
-            yield CloudFile(CloudFolder(self.bucket), each["path"], each["size"], each["e_tag"])
+            yield CloudFile(whole, each["path"], each["size"], each["e_tag"])
 
     def find(self, name: str) -> "CloudFile":
         """:raises FileNotFoundError: there is no such file."""
