@@ -184,9 +184,12 @@ def free_port():
 def wait_for(condition, seconds, explain):
     """Returns once the condition holds; fails with the explanation after so many seconds."""
     until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, explain()
+    while time.monotonic() < until:
+        with suppress(FileNotFoundError):  # a folder that goes while it is looked through
+            if condition():
+                return
         time.sleep(0.2)
+    raise AssertionError(explain())
 
 
 def is_ready(port):

@@ -147,8 +147,9 @@ def wait_for(condition, process: subprocess.Popen | None = None):
     """The first true value of ``condition()``; it must come before the process ends."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
-        if found := condition():
-            return found
+        with suppress(FileNotFoundError):  # a folder that goes while it is looked through
+            if found := condition():
+                return found
         if process and process.poll() is not None and not condition():
             raise AssertionError(f"ended too early: {process.communicate()}")
         time.sleep(0.01)
