@@ -35,8 +35,9 @@ DEPENDENCIES = frozenset(
     contourpy coverage cryptography cycler databricks databricks_sdk dateutil debugpy defusedxml
     distlib docker dotenv editables execnet executing fastapi fastapi_offline fastjsonschema
     filelock flask flask_cors flask_wtf flatbuffers fonttools fqdn frozenlist gevent
-    geventhttpclient git gitdb gitpython google google_auth googleapis_common_protos graphene
-    graphql graphql_core graphql_relay greenlet grimp grpc grpc_status grpcio grpcio_status gunicorn
+    geventhttpclient git gitdb gitpython google google_auth googleapis_common_protos granian
+    graphene graphql graphql_core graphql_relay greenlet grimp grpc grpc_status grpcio grpcio_status
+    gunicorn
     h11 harfile hatchling httpcore httpcore2 httptools httpx httpx2 huey hypothesis
     hypothesis_graphql identify idna import_linter importlib_metadata importlinter iniconfig
     ipykernel ipykernel_launcher ipython ipython_pygments_lexers isoduration isympy itsdangerous

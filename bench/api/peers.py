@@ -84,7 +84,10 @@ class Empty(Peer):
     body = Ours.body
 
     def command(self, start: Start) -> Command:
-        return self.uvicorn("empty:app", start)
+        port, workers = str(start.ports[0]), str(start.workers)
+        options = ["--interface", "asgi", "--no-ws", "--http", "1", "--no-log"]
+        options += ["--working-dir", HERE, "--port", port, "--workers", workers]
+        return [python(SERVING), "-m", "granian", *options, "empty:app"]
 
     def labels(self, answer: Any) -> None:  # noqa: ARG002 - the same for every request
         return None

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import PACKAGE, SECONDS, Project, free_port, wait_for
 
@@ -84,15 +83,6 @@ class Api:
         lines = self.get("/metrics").body.decode().splitlines()
         pairs = [line.rpartition(" ") for line in lines if line and line[0] != "#"]
         return {series: float(value) for series, _, value in pairs}
-
-    def companion(self, command: str) -> psutil.Process:
-        """The process beside the API that runs this command."""
-        (found,) = [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if child.status() != psutil.STATUS_ZOMBIE and command in child.cmdline()
-        ]
-        return found
 
     def logs(self) -> list[dict]:
         """The lines of its log so far."""

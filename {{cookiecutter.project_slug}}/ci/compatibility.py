@@ -16,10 +16,11 @@ import tempfile
 from pathlib import Path
 
 {% if cookiecutter.deployment_flavor != "batch" -%}
-from {{ cookiecutter.__package_name }}.api.openapi import breaking
+from {{ cookiecutter.__package_name }}.api.describe import gone
 {% endif -%}
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.schema.compatibility import changes
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = "src/{{ cookiecutter.__package_name }}"
@@ -90,38 +91,6 @@ def git(*words: str) -> bytes:
         said = done.stderr.decode(errors="replace").strip().partition("\n")[0]
         raise ProjectError(f"git {words[0]} {words[-1]}: {said}; was it fetched?")
     return done.stdout
-
-
-def changes(old: dict, new: dict) -> list[str]:
-    """What of a contract's description breaks those who relied on it, a phrase for each."""
-    before, after = ({each["name"]: each for each in one["columns"]} for one in (old, new))
-    found = [f"column {name} is gone" for name in before if name not in after]
-    for name, column in after.items():
-        if name not in before and not column.get("nullable"):
-            found.append(f"column {name} is required")
-        elif name in before and (reason := narrower(before[name], column)):
-            found.append(f"column {name} {reason}")
-    if (old["key"] or {}).get("name") != (new["key"] or {}).get("name"):
-        found.append("the key is another one")
-    # Whoever reads predictions must understand all of them.
-    if old["target"]["name"] != new["target"]["name"] or narrower(new["target"], old["target"]):
-        found.append("the prediction takes values that it did not")
-    return sorted(found)
-
-
-def narrower(old: dict, new: dict) -> str:
-    """Why a value that the old column took may be refused by the new one; empty if none is."""
-    if old["type"] != new["type"]:
-        return f"is of type {new['type']}, no longer {old['type']}"
-    if old.get("nullable") and not new.get("nullable"):
-        return "must not be missing any more"
-    if gone := set(old.get("allowed", ())) - set(new.get("allowed", ())):
-        return f"no longer takes {', '.join(map(str, sorted(gone)))}"
-    if "minimum" in new and ("minimum" not in old or new["minimum"] > old["minimum"]):
-        return "has a higher minimum"
-    if "maximum" in new and ("maximum" not in old or new["maximum"] < old["maximum"]):
-        return "has a lower maximum"
-    return ""
 {%- if cookiecutter.deployment_flavor != "batch" %}
 
 
@@ -129,8 +98,7 @@ def operations(base: str) -> list[str]:
     """What breaks clients of the API beside its columns: operations that are gone."""
     old = json.loads(git("show", f"{revision(base)}:docs/openapi.json"))
     new = json.loads((PROJECT / "docs/openapi.json").read_text("utf-8"))
-    columns = ("column ", "the prediction ")  # which `changes` has told
-    return [each for each in breaking(old, new) if not each.startswith(columns)]
+    return gone(old, new)
 {%- endif %}
 
 

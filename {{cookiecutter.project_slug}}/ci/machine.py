@@ -176,8 +176,7 @@ class Machine:
         return json.loads(self.run_in(colour, EXAMPLE))
 
     def metrics(self, colour: str) -> str:
-        port = self.config.api.metrics_port or 8000
-        return self.ask(colour, "/metrics", at=f"127.0.0.1:{port}")
+        return self.ask(colour, "/metrics")
 
     def run_in(self, colour: str, script: str, *words: str, seconds: float = START_SECONDS) -> str:
         """What a script prints that a version's own Python runs beside it."""

@@ -18,7 +18,7 @@ from release import Release
 from rollout import check, judge
 
 from {{ cookiecutter.__package_name }} import settings
-from {{ cookiecutter.__package_name }}.api.openapi import breaking
+from {{ cookiecutter.__package_name }}.api.describe import breaking
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 # Each connection sends its next request as soon as the last one is answered: connections, seconds,

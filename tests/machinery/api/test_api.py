@@ -177,7 +177,7 @@ def test_paths_and_methods(api):
     problem(api.get("/nothing"), 404, "path")
     assert problem(api.get("/predict"), 405, "method")
     assert api.get("/predict").headers["allow"] == "POST"
-    problem(api.post("/model", {}), 405, "path")
+    problem(api.post("/model", {}), 405, "method")
 
 
 def test_a_request_keeps_its_id_if_it_is_harmless(api):
@@ -215,8 +215,6 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(api):
     assert (line["event"], line["path"], line["status"]) == ("request", "/predict", 200)
     assert line["ms"] > 0
     assert FIRST not in json.dumps(line)
-    (file,) = (api.project.folder / "log").glob("*-api-1.log")
-    assert wait_for(lambda: "in-the-log" in file.read_text())
 
 
 def test_metrics_count_what_happened(serve, champion):
@@ -233,31 +231,25 @@ def test_metrics_count_what_happened(serve, champion):
 
     assert requests("/predict", 200) == requests("/predict", 422) == 1
     assert requests("other", 404, "", "") == 1
-    assert found["request_rows_sum"] == 7
     assert found['contract_violations_total{column="' + FIRST + '"}'] == 1
     assert found['http_errors_total{code="contract",route="/predict",status_class="4xx"}'] == 1
     assert found['http_request_duration_seconds_bucket{le="0.5",route="/predict"}'] == 2
     predicted = [n for series, n in found.items() if series.startswith("predictions_total")]
-    assert sum(predicted) == 7 or found["prediction_value_count"] == 7
+    assert sum(predicted) == 7
     assert found["http_requests_in_flight_limit"] == 64
-    later = wait_for(lambda: (m := api.metrics()).get("api_memory_bytes") and m)
-    assert 20e6 < later["api_memory_bytes"] < 400e6
-    assert any(series.startswith("model_info{") for series in later)
+    assert any(series.startswith("model_info{") for series in found)
+    assert wait_for(lambda: api.metrics().get("predictions_kept_total") == 7)
 
 
-def test_metrics_on_a_port_of_their_own(serve):
-    api = serve(APP__API__METRICS_PORT=(port := free_port()))
-    problem(api.get("/metrics"), 404, "path")
-    own, api.port = api.port, port
-    assert wait_for(lambda: "http_requests_total" in api.get("/metrics").body.decode())
-    api.port = own
+def requests_of(found) -> list[float]:
+    return [n for series, n in found.items() if 'route="/predict",status="200"' in series]
 
 
 def test_metrics_of_all_workers_are_added_up(serve):
     api = serve("--workers", "2")
     for _ in range(40):
         assert api.post("/predict", example()).status == 200
-    assert wait_for(lambda: (m := api.metrics())["request_rows_count"] == 40 and m)
+    assert wait_for(lambda: sum(requests_of(api.metrics())) == 40)
     assert wait_for(lambda: api.metrics()["http_requests_in_flight_limit"] == 128)
 
 

@@ -79,15 +79,6 @@ TENSORS = [
 ]
 ROWS = [list(row) for row in zip(*DATA.values(), strict=True)]
 JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
-HEAD = json.dumps(
-    {
-        "inputs": [
-            {"name": CONTRACT.names[0], "shape": [2], "datatype": "FP64"}
-            | {"parameters": {"binary_data_size": 16}},
-            *TENSORS[1:],
-        ]
-    }
-).encode()
 GOOD = [
     ("/predict", JSON, {"model": PACKAGE, "data": DATA | KEYS}),
     ("/predict?detail=true", JSON, {"data": DATA}),
@@ -97,11 +88,6 @@ GOOD = [
     ("/invocations", JSON, {"inputs": DATA | KEYS}),
     ("/invocations", CSV, (",".join(CONTRACT.names) + "\n" + "1," * len(ROWS) + "1\n").encode()),
     (f"/v2/models/{PACKAGE}/infer", JSON, {"id": "1", "inputs": TENSORS}),
-    (
-        f"/v2/models/{PACKAGE}/infer",
-        JSON | {"Inference-Header-Content-Length": str(len(HEAD))},
-        HEAD + bytes(16),
-    ),
     ("/model", {}, b""),
     ("/v2/models/other/versions/1", {}, b""),
 ]
@@ -199,8 +185,9 @@ def statuses_of(api) -> dict[str, set[int]]:
 def require_answer(response: http.client.HTTPResponse, body: bytes, method: str) -> None:
     status = response.status
     assert status < 500 or status == 503
-    assert response.getheader("X-Request-Id") or status in (400, 431)
-    if method != "HEAD" and status >= 400:
+    of_server = not response.getheader("X-Request-Id")
+    assert not of_server or status in (400, 431), "what is no request is granian's to refuse"
+    if method != "HEAD" and status >= 400 and not of_server:
         assert response.getheader("Content-Type") == "application/problem+json"
         found = json.loads(body)
         assert found["status"] == status and found["code"] and found["detail"]
@@ -209,8 +196,10 @@ def require_answer(response: http.client.HTTPResponse, body: bytes, method: str)
 def test_mutated_requests_are_answered(serve, source):
     api = serve()
     described = statuses_of(api)
-    connection, statuses = http.client.HTTPConnection("127.0.0.1", api.port, timeout=30), {}
-    for _ in range(MUTATIONS):
+    statuses = {}
+    for number in range(MUTATIONS):
+        if number % 100 == 0:
+            connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=30)
         method, path, body, headers = mutate(source)
         asked = f"{method} {path[:200]} {str(headers)[:1000]} {body[:2000]}"
         chunked = source.random() < 0.1
@@ -220,6 +209,8 @@ def test_mutated_requests_are_answered(serve, source):
             )
             response = connection.getresponse()
             content = response.read()
+            if response.getheader("Connection") == "close" or response.status == 400:
+                connection.close()
             require_answer(response, content, method)
             if method == "POST":
                 assert response.status in described.get(path.partition("?")[0], {response.status})
@@ -270,7 +261,6 @@ def test_what_is_no_http_harms_nobody(serve, source):
     seconds = {
         "APP__API__HEADER_SECONDS": 0.5,
         "APP__API__BODY_SECONDS": 0.5,
-        "APP__API__KEEP_ALIVE_SECONDS": 0.5,
     }
     api = serve(**seconds)
     assert answered(api.port, REQUEST).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,18 +1,14 @@
 """Predictions kept in a real PostgreSQL, by processes that are killed and servers that stop."""
 
 import json
-import os
-import time
 from collections import Counter
 
 import pytest
 import sqlalchemy as sa
-from conftest import wait_for
 
-from iris_flower_prediction.api import delivery, kept
-from iris_flower_prediction.api.delivery import Delivery
-from iris_flower_prediction.api.kept import predictions
-from iris_flower_prediction.api.spool import REFUSED, Spool, sealed
+from iris_flower_prediction.api import kept
+from iris_flower_prediction.api.kept import Delivery, predictions
+from iris_flower_prediction.api.spool import REFUSED, Spool, segments
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.tables.databases import connect
 from iris_flower_prediction.tables.migrate import ensure
@@ -23,9 +19,9 @@ pytestmark = pytest.mark.slow
 # two rows, and say so in a file of their own once they are kept.
 KILLS = 30
 WORKERS = """
-import os, random, sys, time
+import os, random, sys, threading, time
 from pathlib import Path
-from iris_flower_prediction.api.delivery import Delivery
+from iris_flower_prediction.api.kept import Delivery
 from iris_flower_prediction.api.spool import Spool
 
 folder, database, said, record, kills = Path(sys.argv[1]), *sys.argv[2:]
@@ -34,16 +30,19 @@ end = time.monotonic() + 60
 def work(name):
     file = os.open(Path(said, str(name)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     spool = Spool(folder, 100_000_000)
-    delivery = Delivery(folder, database, lambda *_: None)
-    delivery.start()
-    number = 0
+    delivery, number = Delivery(folder, database), 0
+    def deliver():
+        while True:
+            delivery.step(now=True)
+            time.sleep(0.01)
+    threading.Thread(target=deliver, daemon=True).start()
     while time.monotonic() < end:
         request_id = f"{name}-{number}"
-        if spool.append(record.replace("?", request_id).encode() + b"\\n", 1):
+        if spool.append(record.replace("?", request_id).encode() + b"\\n"):
             os.write(file, request_id.encode() + b"\\n")
         number += 1
         if number % 20 == 0:
-            spool.seal()
+            spool.tick()
             time.sleep(0.005)
 
 def start(name):
@@ -98,15 +97,10 @@ def stored(url):
 
 def deliver(folder, url):
     """Deliver what dead workers have left."""
-    Spool(folder, 1_000_000_000).close()
-    last = Delivery(folder, url, lambda *_: None)
-    last.start()
-    wait_for(lambda: sealed(folder) == [])
-    last.stop(60)
-    assert sealed(folder) == []
+    Delivery(folder, url).deliver()
+    assert segments(folder) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_killed_workers_lose_nothing_and_store_nothing_twice(database, project, tmp_path):
     folder, said = tmp_path / "spool", tmp_path / "said"
     said.mkdir()
@@ -127,31 +121,28 @@ def test_killed_workers_lose_nothing_and_store_nothing_twice(database, project, 
 
 @pytest.mark.usefixtures("postgresql")  # the server's, empty
 def test_a_server_that_stops_delays_but_loses_nothing(server, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(delivery, "LONGEST_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(kept, "RETRY_SECONDS", 0)
     spool, events = Spool(tmp_path / "spool", 1_000_000), []
-    running = Delivery(tmp_path / "spool", server.url, lambda *event: events.append(event))
-    running.start()
+    delivery = Delivery(tmp_path / "spool", server.url, lambda *event: events.append(event))
 
     def keep(first):
         for number in range(first, first + 300):
-            assert spool.append(line(str(number), rows=3).encode(), 1)
+            assert spool.append(line(str(number), rows=3).encode())
             if number % 30 == 0:
-                spool.seal()
-            time.sleep(0.001)
+                spool.tick()
+                delivery.step()
 
     keep(0)
-    wait_for(lambda: any(event == "delivered" for event, _ in events))
+    assert ("failed", 1) not in events
     server.stop()
     try:
         keep(300)
-        wait_for(lambda: events.count(("failed", 1)) >= 2)
-        assert sealed(tmp_path / "spool")
+        assert events.count(("failed", 1)) >= 2
     finally:
         server.start()
     keep(600)
     spool.close()
-    running.stop(60)
+    delivery.deliver()
     assert stored(server.url) == {str(number): 3 for number in range(900)}
     assert sum(count for event, count in events if event == "delivered") == 2700
     assert len([each for each in caplog.records if "predictions wait" in each.message]) == 1
@@ -159,7 +150,7 @@ def test_a_server_that_stops_delays_but_loses_nothing(server, tmp_path, monkeypa
 
 def test_types_arrive_as_they_are(postgresql, tmp_path):
     spool = Spool(tmp_path, 1_000_000)
-    spool.append(line("a", rows=2).encode() + line("b", probabilities=None).encode(), 2)
+    spool.append(line("a", rows=2).encode() + line("b", probabilities=None).encode())
     spool.close()
     deliver(tmp_path, postgresql)
     with connect(postgresql) as connection:
@@ -177,9 +168,8 @@ def test_what_the_server_refuses_is_set_aside(postgresql, tmp_path, caplog):
         connection.execute(sa.text("ALTER TABLE kept_predictions ADD CHECK (client <> 'nobody')"))
     spool = Spool(tmp_path, 1_000_000)
     for client in ("shop", "nobody", "shop\0"):
-        spool.append(line(client, client=client).encode(), 1)
-        spool.seal()
-    spool.close()
+        spool.append(line(client, client=client).encode())
+        spool.close()
     deliver(tmp_path, postgresql)
     assert stored(postgresql) == {"shop": 1, "shop\N{REPLACEMENT CHARACTER}": 1}
     assert len(list((tmp_path / REFUSED).iterdir())) == 1

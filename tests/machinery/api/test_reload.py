@@ -179,24 +179,18 @@ def test_a_start_without_the_registry(copy):
     wait_for(lambda: version(api) == "2")
 
 
-def test_the_follower_is_started_again_and_ends_with_its_api(copy):
+def test_one_process_follows_into_a_folder(copy):
     api = serve(copy)
-    first = api.companion("follow")
-    first.kill()
-    wait_for(lambda: not first.is_running())
+    second = copy.run("serve", "--model", CHAMPION, APP__API__PORT=free_port())
+    assert second.returncode == 2 and "serve it too with --model" in second.stderr
+    folder = copy.folder / "data/served"
+    assert copy.run("follow", folder, "--once").returncode == 2
+    other = Api(copy, "--model", folder, **QUICKLY).wait_until_ready()
     promote("2")
-    wait_for(lambda: version(api) == "2")
-    second = api.companion("follow")
-    assert second.pid != first.pid
-
+    wait_for(lambda: version(api) == version(other) == "2")
     api.process.kill()
     api.process.wait(SECONDS)
-    # The next API's own is not disturbed by the one that is about to end.
-    again = serve(copy)
-    wait_for(lambda: not second.is_running())
-    third = again.companion("follow")
-    assert again.stop() == 0
-    wait_for(lambda: not third.is_running())
+    assert copy.run("follow", folder, "--once").returncode == 0
 
 
 def test_a_folder_that_is_replaced_is_picked_up(copy, champion, saved, tmp_path):

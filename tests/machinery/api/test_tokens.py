@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from iris_flower_prediction import settings
-from iris_flower_prediction.api import auth, tokens
+from iris_flower_prediction.api import auth, keys, tokens
 from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.errors import ProjectError
 
@@ -100,7 +100,7 @@ def authenticator(jwks: str, tmp_path) -> auth.Authenticator:
         jwks=jwks,
     )
     asked = auth.Authenticator(config)
-    asked.prepare()
+    asked.tokens.load()
     return asked
 
 
@@ -156,7 +156,7 @@ def wait_until(condition) -> None:
 @pytest.mark.parametrize(
     ("kid", "algorithm"),
     [
-        *(("rsa", algorithm) for algorithm in ("RS256", "RS384", "RS512", "PS256")),
+        ("rsa", "RS256"),
         ("p256", "ES256"),
         ("p384", "ES384"),
         ("ed", "EdDSA"),
@@ -173,7 +173,7 @@ def test_an_audience_may_be_one_of_several(asked):
 
 
 def test_keys_and_tokens_go_together(provider, tmp_path):
-    key = auth.create(tmp_path / "keys.json", "shop")
+    key = keys.create(tmp_path / "keys.json", "shop")
     asked = authenticator(provider.url, tmp_path)
     assert identify(asked, key) == "shop"
     assert identify(asked, token()) == "token:someone"
@@ -254,10 +254,9 @@ def test_keys_that_cannot_verify_are_left_out(provider, tmp_path):
     secret = {"kty": "oct", "kid": "oct", "k": encoded(b"s" * 32), "alg": "HS256"}
     for useless in (secret, public("rsa", use="enc"), public("rsa", alg="RSA-OAEP"), {"kid": "x"}):
         provider.publish(useless, public("p256"))
-        assert list(authenticator(provider.url, tmp_path).tokens.known.keys) == ["p256"]
-    provider.publish(secret)
-    with pytest.raises(ProjectError, match="no key in it"):
-        authenticator(provider.url, tmp_path)
+        asked = authenticator(provider.url, tmp_path)
+        assert identify(asked, token("p256", "ES256")) == "token:someone"
+        refusal(asked, token())
     provider.publish(secret, "rsa")
     asked = authenticator(provider.url, tmp_path)
     refusal(asked, by_hand({"alg": "HS256", "kid": "oct"}, b"s" * 32))
@@ -294,59 +293,36 @@ def test_strange_headers_are_refused(provider, asked, header):
     assert provider.fetched == 1
 
 
-def test_a_new_key_is_fetched_when_a_token_names_it(provider, asked, monkeypatch):
-    provider.publish("rsa", "rsa-2")
-    assert "not signed with a key" in refusal(asked, token("rsa-2"))
-    assert provider.fetched == 1, "asked again too soon"
-    monkeypatch.setattr(tokens, "AGAIN_SECONDS", 0)
+def test_a_new_key_is_fetched_when_a_token_names_it(provider, asked):
+    provider.publish("rsa", "rsa-2", "p256-2")
     assert identify(asked, token("rsa-2")) == "token:someone"
     assert provider.fetched == 2
+    provider.publish("rsa", "rsa-3")
+    assert "not signed with a key" in refusal(asked, token("rsa-3"))
+    assert provider.fetched == 2, "asked again too soon"
 
 
 def test_a_key_that_is_gone_takes_its_tokens_along(provider, asked):
     old = token("p256", "ES256")
     assert identify(asked, old) == "token:someone"
     provider.publish("rsa-2")
-    asked.prepare()
+    asked.tokens.load()
     assert "not signed with a key" in refusal(asked, old)
 
 
-def test_invented_keys_do_not_cause_a_fetch_each(provider, asked, monkeypatch):
-    monkeypatch.setattr(tokens, "AGAIN_SECONDS", 0.5)
-    time.sleep(0.5)
+def test_invented_keys_do_not_cause_a_fetch_each(provider, asked):
     provider.delay = 0.2
 
     async def attack():
         made = [token(headers={"kid": f"invented-{n}"}) for n in range(50)]
         return await asyncio.gather(*(ask(asked, each) for each in made), return_exceptions=True)
 
-    started = time.monotonic()
     answers = asyncio.run(attack())
     assert all(isinstance(answer, Problem) and answer.status == 401 for answer in answers)
-    for n in range(20):
-        refusal(asked, token(headers={"kid": f"another-{n}"}))
-    # One fetch at the start, one now, and one more for each half second this has taken.
-    assert 2 <= provider.fetched <= 2 + (time.monotonic() - started) / 0.5
+    assert provider.fetched == 2
 
 
-def test_only_a_few_requests_wait_for_a_fetch(provider, asked, monkeypatch):
-    monkeypatch.setattr(tokens, "AGAIN_SECONDS", 0)
-    monkeypatch.setattr(tokens, "WAITING", 3)
-    provider.publish("rsa", "rsa-2")
-    provider.delay = 0.3
-
-    async def rush():
-        made = token("rsa-2")
-        return await asyncio.gather(*(ask(asked, made) for _ in range(10)), return_exceptions=True)
-
-    answers = asyncio.run(rush())
-    assert answers.count("token:someone") == 3
-    assert sum(isinstance(answer, Problem) for answer in answers) == 7
-    assert (asked.tokens.waiting, provider.fetched) == (0, 2)
-
-
-def test_the_event_loop_is_not_held_up_by_a_slow_provider(provider, asked, monkeypatch):
-    monkeypatch.setattr(tokens, "AGAIN_SECONDS", 0)
+def test_the_event_loop_is_not_held_up_by_a_slow_provider(provider, asked):
     provider.delay = 0.5
 
     async def both():
@@ -366,7 +342,7 @@ def test_the_event_loop_is_not_held_up_by_a_slow_provider(provider, asked, monke
 
 def test_known_keys_stay_in_use_while_the_provider_is_down(provider, asked, monkeypatch, caplog):
     monkeypatch.setattr(tokens, "AGAIN_SECONDS", 0)
-    for status, document in ((500, b""), (200, b"{"), (200, b'{"keys": []}'), (200, b"x" * 2**21)):
+    for status, document in ((500, b""), (200, b"{"), (200, b'{"keys": []}'), (200, b"[7]")):
         provider.status, provider.document = status, document
         refusal(asked, token("rsa-2"))
         assert identify(asked, token(sub=f"{status}")) == f"token:{status}"
@@ -378,21 +354,16 @@ def test_known_keys_stay_in_use_while_the_provider_is_down(provider, asked, monk
     assert "secret=" not in caplog.text
 
 
-def test_keys_are_fetched_now_and_then_in_the_background(provider, asked, monkeypatch):
-    fetch = asked.tokens.fetch
+def test_keys_are_fetched_now_and_then_in_the_background(provider, asked):
     asked.refresh()
-    assert asked.tokens.fetch is fetch, "none is due yet"
+    assert provider.fetched == 1, "none is due yet"
     provider.publish("rsa-2")
-    asked.tokens.due = time.monotonic()
+    asked.tokens._due = time.monotonic()
     asked.refresh()
-    wait_until(lambda: "rsa-2" in asked.tokens.known.keys)
-    assert asked.tokens.due > time.monotonic() + 500
-    wait_until(lambda: asked.tokens.fetch.done())
-    provider.status, asked.tokens.due = 500, 0
     asked.refresh()
-    wait_until(lambda: asked.tokens.failing)
-    assert 30 < asked.tokens.due - time.monotonic() < 100, "tried again sooner than usual"
-    assert provider.fetched == 3
+    wait_until(lambda: [key.key_id for key in asked.tokens.known] == ["rsa-2"])
+    assert identify(asked, token("rsa-2")) == "token:someone"
+    assert provider.fetched == 2
 
 
 def test_a_verified_token_is_not_verified_again(asked, monkeypatch):
@@ -406,33 +377,23 @@ def test_a_token_expires_while_it_is_remembered(asked, monkeypatch):
     monkeypatch.setattr(tokens, "LEEWAY_SECONDS", 0)
     made = token(exp=int(time.time()) + 5)
     assert identify(asked, made) == "token:someone"
-    [digest] = asked.tokens.known.tokens
-    assert digest == sha256(made.encode()).digest()
+    assert list(asked.tokens.verified) == [sha256(made.encode()).digest()]
     time.sleep(5.1)
     assert "expired" in refusal(asked, made)
-    assert not asked.tokens.known.tokens
 
 
-def test_only_so_many_tokens_are_remembered_the_latest_used(asked, monkeypatch):
+def test_only_so_many_tokens_are_remembered(asked, monkeypatch):
     monkeypatch.setattr(tokens, "REMEMBERED", 3)
-    made = [token("p256", "ES256", sub=f"client-{n}") for n in range(4)]
-    for each in (*made[:3], made[0], made[3]):
-        identify(asked, each)
-    kept = [client for client, _ in asked.tokens.known.tokens.values()]
-    assert kept == ["token:client-2", "token:client-0", "token:client-3"]
+    for number in range(4):
+        identify(asked, token("p256", "ES256", sub=f"client-{number}"))
+    kept = [client for client, _ in asked.tokens.verified.values()]
+    assert kept == ["token:client-1", "token:client-2", "token:client-3"]
 
 
 def test_a_refused_token_is_not_remembered(asked):
     for made in (token(aud="another"), token(sub="a\nb"), token("rsa-2")):
         refusal(asked, made)
-    assert not asked.tokens.known.tokens
-
-
-def test_the_keys_may_stand_in_a_file(tmp_path):
-    file = tmp_path / "jwks.json"
-    file.write_text(json.dumps({"keys": [public("rsa")]}), "utf-8")
-    for jwks in (str(file), file.as_uri()):
-        assert identify(authenticator(jwks, tmp_path), token()) == "token:someone"
+    assert not asked.tokens.verified
 
 
 @pytest.mark.parametrize(
@@ -445,10 +406,12 @@ def test_the_keys_may_stand_in_a_file(tmp_path):
         "ftp://localhost/jwks",
         "http://[::1/jwks",
         "http:///jwks",
+        "https://somebody@127.0.0.1/jwks",
+        "jwks.json",
     ],
 )
 def test_keys_that_others_could_replace_on_the_way_are_refused(jwks, tmp_path):
-    with pytest.raises(ProjectError, match="must be an https URL"):
+    with pytest.raises(ValueError, match="must be an https URL"):
         authenticator(jwks, tmp_path)
 
 
@@ -456,7 +419,8 @@ def test_keys_that_others_could_replace_on_the_way_are_refused(jwks, tmp_path):
     "jwks", ["https://login.example.com/jwks", "http://localhost:1/jwks", "http://[::1]:1/jwks"]
 )
 def test_addresses_that_may_be_asked(jwks):
-    assert tokens.source(jwks) == jwks
+    config = settings.Authentication(issuer=ISSUER, audience=AUDIENCE, jwks=jwks)
+    assert auth.Authenticator(config).tokens
 
 
 def test_no_start_without_the_keys_of_the_issuer(provider, tmp_path, monkeypatch):
@@ -467,32 +431,17 @@ def test_no_start_without_the_keys_of_the_issuer(provider, tmp_path, monkeypatch
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
-    assert str(tmp_path / "none.json") in problem(str(tmp_path / "none.json"))
-    provider.document = b"x" * (tokens.FETCH_BYTES + 1)
-    assert "longer than" in problem()
-    provider.document = b'{"keys": [7]}'
-    assert "not a JSON Web Key Set" in problem()
-    provider.document = b"[" * 100_000
-    assert "not a JSON Web Key Set" in problem()
+    for document in (b'{"keys": [7]}', b"[" * 100_000, b"{", b'{"keys": []}', b"[]"):
+        provider.document = document
+        problem()
     provider.status, provider.headers = 302, {"Location": provider.url}
     assert "302" in problem()
-    assert provider.fetched == 4, "followed a redirection"
+    assert provider.fetched == 6, "followed a redirection"
     monkeypatch.setattr(tokens, "FETCH_SECONDS", 0.2)
     provider.status, provider.delay = 200, 1
     assert "timed out" in problem()
     provider.stop()
     assert "refused" in problem()
-
-
-def test_a_document_that_drips_is_given_up(monkeypatch):
-    monkeypatch.setattr(tokens, "FETCH_SECONDS", 0.1)
-
-    def drip(_):
-        time.sleep(0.02)
-        return b" "
-
-    with pytest.raises(TimeoutError, match="not read within"):
-        tokens._bounded(drip)
 
 
 def test_without_tokens_their_library_is_not_loaded(project):

@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 from datetime import date
 
+import msgspec
 import numpy as np
 import pytest
 
 from iris_flower_prediction.api import wire
+from iris_flower_prediction.api.openapi import example_of
 from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.api.values import read
 from iris_flower_prediction.api.wire import PredictRequest, parse_json
@@ -146,3 +148,11 @@ def test_what_is_wrong_with_a_request_is_told(more, status, sentence):
     with pytest.raises(Problem, match=sentence) as refused:
         request.read(body_of({"X": ["1"]}, more), "m")
     assert refused.value.status == status
+
+
+def test_a_date_as_an_example_is_described_as_text():
+    column = Column("DAY", "date", example=date(2024, 2, 29))
+    struct = PredictRequest(contract(column), 10).struct
+    _, described = msgspec.json.schema_components([struct])
+    assert described["Rows"]["properties"]["DAY"]["examples"] == [["2024-02-29"]]
+    assert json.dumps(described) and example_of(column) == "2024-02-29"

@@ -209,18 +209,6 @@ def test_the_same_cell_in_a_request_as_csv(api, key, column, expected):
     check(answered(api.post("/invocations", body, Content_Type="text/csv")), column, expected)
 
 
-def test_predict_gives_the_same_file_the_same_predictions(mirror, api, file, scored):
-    output = mirror.folder / "predicted.csv"
-    done = mirror.project.run("predict", file, "--url", api.url, "--output", output)
-    assert done.returncode == 1, done.stderr
-    assert f"{len(CELLS)} rows, {len(scored.refused)} of them refused" in done.stderr
-    with output.open(encoding="utf-8", newline="") as lines:
-        rows = {row["ID"]: row["prediction"] for row in csv.DictReader(lines)}
-    found = {key: float(text) for key, text in rows.items() if text}
-    assert found == pytest.approx(scored.predictions)
-    assert rows.keys() - found.keys() == scored.refused.keys()
-
-
 @pytest.mark.parametrize(("column", "value", "reason"), JSON_VALUES)
 def test_a_value_of_another_type_in_a_request_is_refused(api, column, value, reason):
     data = {name: [each] for name, each in (ZERO_JSON | {column: value}).items()}

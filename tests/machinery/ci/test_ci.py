@@ -77,30 +77,6 @@ def test_a_base_without_a_contract_is_one_sentence(repository):
     assert "strange" in one_sentence(compare(repository))
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ({"type": "float"}, {"type": "integer"}, "is of type integer, no longer float"),
-        ({"type": "float", "nullable": True}, {"type": "float"}, "must not be missing any more"),
-        ({"type": "float"}, {"type": "float", "nullable": True}, ""),
-        ({"type": "float"}, {"type": "float", "minimum": 0}, "has a higher minimum"),
-        ({"type": "float", "minimum": 0}, {"type": "float", "minimum": -1}, ""),
-        ({"type": "float", "minimum": 0}, {"type": "float", "minimum": 1}, "has a higher minimum"),
-        ({"type": "float", "maximum": 9}, {"type": "float", "maximum": 8}, "has a lower maximum"),
-        ({"type": "float", "maximum": 9}, {"type": "float"}, ""),
-        (
-            {"type": "category", "allowed": ["a", "b"]},
-            {"type": "category", "allowed": ["b", "c"]},
-            "no longer takes a",
-        ),
-    ],
-)
-def test_what_an_old_column_took_must_still_be_taken(old, new, reason, monkeypatch):
-    import compatibility
-
-    assert compatibility.narrower(old, new) == reason
-
-
 def test_a_new_value_of_the_target_breaks_who_reads_predictions(monkeypatch):
     import compatibility
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 AT = datetime(2025, 1, 31, 12, 30, tzinfo=UTC)
 NEWEST = migrate.revisions()[-1]
-TABLES = {each.name: each for each in (ledger.claims, kept.predictions, kept.kept_segments)}
+TABLES = {each.name: each for each in (ledger.claims, kept.predictions)}
 DATA = {
     "score_claims": [
         {"source": "s", "item": "a", "until": None, "run_id": "one", "done": True},
@@ -42,7 +42,6 @@ DATA = {
         }
         for number in range(3)
     ],
-    "kept_segments": [{"name": "a-1"}],
 }
 
 
@@ -71,11 +70,14 @@ def fill(url: str) -> None:
 def age(url: str) -> None:
     """Make the tables, with rows, as they were before there was one history."""
     with connect(url, create=True) as connection:
-        for table in TABLES.values():
-            table.create(connection)
-        connection.execute(sa.text("CREATE TABLE alembic_version_kept (version_num VARCHAR(32))"))
+        migrate.upgrade(connection, CONTRACT.target, "0001")
     fill(url)
-    execute(url, "ALTER TABLE kept_predictions RENAME TO predictions")
+    execute(
+        url,
+        f"DROP TABLE {migrate.VERSION_TABLE}; "
+        "CREATE TABLE alembic_version_kept (version_num VARCHAR(32)); "
+        "ALTER TABLE kept_predictions RENAME TO predictions",
+    )
 
 
 def written(url: str) -> str | None:
@@ -278,7 +280,7 @@ def test_a_target_of_another_type_needs_another_database(database, call, capsys)
     for kind in ("float", "integer", "boolean", "category", "date"):
         execute(database, "DROP TABLE kept_predictions")
         execute(database, f"DROP TABLE {migrate.VERSION_TABLE}")
-        execute(database, "DROP TABLE score_claims; DROP TABLE kept_segments")
+        execute(database, "DROP TABLE score_claims")
         target = Column("Y", kind, allowed=("a", "b") if kind == "category" else ())
         migrate.migrate(database, target)
         assert migrate.check(database, target)

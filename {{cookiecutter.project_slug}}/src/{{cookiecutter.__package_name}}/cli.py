@@ -22,17 +22,16 @@ COMMANDS = {
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
     "serve": ("api.serve", "answer requests for predictions over HTTP"),
-    "predict": ("api.client", "ask a running API for the predictions of a csv file"),
 {%- endif %}
     "history": ("models.versions", "list the registered versions with their metrics and verdicts"),
     "promote": ("models.versions", "make a registered version the champion"),
     "rollback": ("models.versions", "put the previous champion back"),
     "copy": ("models.versions", "copy a verified model to a folder, storage or the registry"),
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    "api-key": ("api.auth", "create, list or revoke an API key"),
-    "deliver": ("api.delivery", "bring kept predictions from the spool to the database"),
+    "api-key": ("api.keys", "create, list or revoke an API key"),
+    "deliver": ("api.kept", "bring kept predictions from the spool to the database"),
     "follow": ("api.follow", "keep a folder in step with a model elsewhere"),
-    "openapi": ("api.openapi", "write docs/openapi.json, unless clients would break"),
+    "openapi": ("api.describe", "write docs/openapi.json, unless clients would break"),
 {%- endif %}
     "contract": ("models.versions", "print the contract as the table of docs/contract.md"),
     "settings": ("production", "print the settings and where each came from, or check them"),

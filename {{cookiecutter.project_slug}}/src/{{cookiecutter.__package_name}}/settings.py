@@ -42,6 +42,10 @@ DOTENV = ".env"
 # Where Docker, Podman and Swarm mount secrets, and Kubernetes may.
 SECRETS = "/run/secrets"
 SQLITE = re.compile(r"sqlite(\+\w+)?:///")
+{%- if cookiecutter.deployment_flavor != "batch" %}
+# Nobody on the way could put in keys of his own.
+OF_KEYS = re.compile(r"https://[^/@]+(/|$)|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
+{%- endif %}
 
 
 def root() -> Path:
@@ -154,23 +158,20 @@ class Api(Section):
     docs: bool = Field(True, description="/docs and /openapi.json")
     # A client's request: what is larger or slower is refused.
     max_body_bytes: int = Field(1_000_000, ge=1_000, le=1_000_000_000)
-    max_header_bytes: int = Field(16_384, ge=1_024, le=1_000_000)
+    max_header_bytes: int = Field(16_384, ge=8_192, le=1_000_000)
     max_rows: int = Field(10_000, ge=1, le=10_000_000)
-    header_seconds: float = Field(5, gt=0, le=600)
+    # For the head of a request, and of an idle connection until the next one.
+    header_seconds: float = Field(30, ge=0.1, le=60)
     body_seconds: float = Field(10, gt=0, le=600)
-    keep_alive_seconds: float = Field(30, gt=0, le=3600)
-    requests_per_second: float = Field(0, ge=0, description="per client, over all workers; 0: any")
-    # All requests together: what is beyond is answered with 503 at once.
+    # All requests together: connections beyond it wait, requests are answered with 503 at once.
     max_connections: int = Field(1_000, ge=1, le=100_000)
     max_in_flight: int = Field(64, ge=1, le=10_000)
     prediction_seconds: float = Field(10, gt=0, le=600)
-    shutdown_seconds: int = Field(20, ge=1, le=3600)
+    shutdown_seconds: int = Field(20, ge=1, le=1800)
     # The model: how often its alias is looked up, and where verified copies of it are kept.
     reload_seconds: float = Field(10, ge=0.1, le=86_400)
     models: Location = "data/served"
     start_from_copy: bool = Field(False, description="where the registry cannot be reached")
-    # What is told of it all.
-    metrics_port: int = Field(0, ge=0, le=65535, description="0: /metrics of the API itself")
     access_log: bool = True
 
 
@@ -179,7 +180,7 @@ class Authentication(Section):
 
     required: bool = False
     keys: Location = "secrets/api-keys.json"
-    # Tokens are accepted where all three are given; jwks is the URL or the file of the public keys.
+    # Tokens are accepted where all three are given; jwks is the URL of the public keys.
     issuer: str = ""
     audience: str = ""
     jwks: str = ""
@@ -189,6 +190,8 @@ class Authentication(Section):
         given = (self.issuer, self.audience, self.jwks)
         if any(given) and not all(given):
             raise ValueError("issuer, audience and jwks go together")
+        if self.jwks and not OF_KEYS.match(self.jwks):
+            raise ValueError("jwks must be an https URL, or an http URL of this machine")
         return self
 
 

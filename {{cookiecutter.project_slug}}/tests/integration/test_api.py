@@ -6,7 +6,6 @@ import socket
 import sqlite3
 import time
 from contextlib import closing, suppress
-from io import StringIO
 
 import pandas as pd
 import pytest
@@ -129,10 +128,3 @@ def test_every_prediction_is_kept_with_its_inputs(trained, api, rows):
     for client, inputs, prediction in found:
         assert client.endswith("tests") and prediction is not None
         assert set(json.loads(inputs)) >= set(CONTRACT.names)
-
-
-def test_the_client_gets_the_predictions_of_a_file(trained, api):
-    words = ("predict", "--url", f"http://127.0.0.1:{api.port}", "data/raw/example.csv")
-    answered = pd.read_csv(StringIO(trained.succeed(*words, API_KEY=api.key)), dtype=str)
-    assert answered.columns[-1] == "model_version"
-    assert set(answered["model_version"]) == {"1"}

@@ -1,88 +1,87 @@
-"""The API: one served model behind a FastAPI application, and the guard before it.
+"""The API: one served model behind a FastAPI application, and what stands before it.
 
-``create`` makes the application of one worker process; uvicorn calls it (serve.py).
+``create`` makes the application of one worker process; granian calls it, see serve.py.
 """
 
 import asyncio
 import logging
-import multiprocessing
+import os
 import signal
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from .. import settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..models.artifact import self_test
-from ..settings import PACKAGE, Settings
-from . import follow, metrics, mlflow_protocol, openapi
+from ..models.predict import Scores, in_own_values
+from ..settings import Settings
+from . import metrics, mlflow_protocol
 from .auth import Authenticator
-from .batching import Batcher, Predictions
-from .companion import EXIT_SECONDS, leave_within
-from .guard import INTERNAL, Call, Guard
-from .json_logs import JsonLines
+from .front import AGAIN, INTERNAL, Call, Front
+from .logs import JsonLines
 from .metrics import Metrics
 from .problems import CONTENT_TYPE, Problem
-from .protocol import BoundedProtocol
-from .routes import routes
-from .serving import Shelf, settle
-from .spool import Spool
-from .values import Rows
-from .wire import Answer, PredictRequest
+from .routes import application
+from .serving import Predictions, Served, Shelf, settle
+from .spool import Record, Spool
+from .values import Rows, violated, violation
+from .wire import Answer, Named, PredictRequest
 
 log = logging.getLogger(__name__)
-TICK_SECONDS = 1.0
-ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+TICK_SECONDS, AGAIN_SECONDS = 1.0, 5.0
+# A call of the model that takes longer than this keeps other requests waiting: off the loop.
+LONGEST_ON_LOOP = 0.002
+JSON = "application/json"
 TRUE = ("true", "1", "yes", "on")
+# See serve.py: where a worker says why it cannot start, and the process above the server.
+FAILURE, ABOVE = "API_FAILURE", "API_ABOVE"
 
 
 class Service:
     """What the routes of one worker share."""
 
-    def __init__(self, config: Settings, lines: JsonLines) -> None:
-        self.config, self.lines = config, lines
+    front: Front
+
+    def __init__(self, config: Settings, lines: JsonLines, authenticator: Authenticator) -> None:
+        self.config, self.lines, self.authenticator = config, lines, authenticator
+        self.server = os.getppid()
         self.metrics = Metrics(CONTRACT, config.api.max_in_flight)
         self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
         self.metrics.serves(self.served)
         self.request = PredictRequest(CONTRACT, config.api.max_rows)
         self.spool: Spool | None = None
-        self.unfit: str | None = None
+        if config.keeping.enabled:
+            self.spool = Spool(Path(config.keeping.spool), config.keeping.spool_mb << 20)
+        self.threads = ThreadPoolExecutor(os.cpu_count(), "model")
         self.encode = msgspec.json.Encoder().encode
 
     @property
-    def served(self):
+    def served(self) -> Served:
         return self.shelf.served
 
     @asynccontextmanager
     async def life(self, _: FastAPI) -> AsyncIterator[None]:
         """From the first request to the last: what runs beside them."""
-        keeping = self.config.keeping
-        if keeping.enabled:
-            self.spool = Spool(Path(keeping.spool), keeping.spool_mb << 20)
-        self.batcher = Batcher(self.metrics, self.spool, self.config.api.prediction_seconds)
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
-        self._tell_of_source()
         settle()
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-            self.batcher.close()
+            self.threads.shutdown(wait=False, cancel_futures=True)
             if self.spool:
                 self.spool.close()
-            if multiprocessing.parent_process():
-                leave_within(EXIT_SECONDS)
-            # A worker process ends by the signal that it was sent, without Python's own last steps.
             await asyncio.to_thread(self.lines.flush)
 
     def require_ready(self) -> None:
@@ -94,24 +93,23 @@ class Service:
 
     async def _tick(self) -> None:
         """What is due every second."""
-        await self.metrics.tick(TICK_SECONDS)
-        parent = multiprocessing.parent_process()
-        if parent and not parent.is_alive():
-            signal.raise_signal(signal.SIGTERM)  # nobody would end this worker
+        await asyncio.sleep(TICK_SECONDS)
+        self.metrics.tick()
+        self.front.end_late()
+        self._end_with_parents()
         if self.spool:
-            self.spool.seal()
-            self.metrics.spool(self.spool.filled, self.spool.limit)
-        self.guard.authenticator.refresh()
-        self._tell_of_source()
+            self.spool.tick()
+            self.metrics.spool(self.spool.filled)
+        self.authenticator.refresh()
 
-    def _tell_of_source(self) -> None:
-        """What `follow` says of the registry, where the model comes from one."""
-        if self.shelf.folder == Path(self.config.api.models):
-            status = follow.status(self.shelf.folder, self.config.api.reload_seconds)
-            self.metrics.source(status.up, status.checked)
-            if status.unfit not in (None, self.unfit):
-                self.metrics.reloaded(False)
-            self.unfit = status.unfit
+    def _end_with_parents(self) -> None:
+        """Nobody else would end a worker whose server was killed, nor a server without its own."""
+        if os.getppid() != self.server:
+            signal.raise_signal(signal.SIGTERM)
+        try:
+            os.kill(int(os.environ[ABOVE]), 0)
+        except ProcessLookupError:
+            os.kill(self.server, signal.SIGTERM)
 
     async def _reload(self) -> None:
         """Serve what the model's folder holds now."""
@@ -123,9 +121,40 @@ class Service:
             self.metrics.serves(self.served)
 
     async def answer(self, rows: Rows, call: Call) -> Predictions:
-        """Predictions of the call's model for rows that keep the contract."""
-        self.metrics.rows(len(rows.matrix))
-        return await self.batcher.predict(call.served, rows, call.request_id, call.client)
+        """Predictions of the call's model for rows that keep the contract, kept and counted.
+
+        :raises Problem: 503 the model took too long, 422 it has no answer for a row.
+        """
+        served, matrix = call.served, np.ascontiguousarray(rows.matrix)
+        if served.seconds(len(matrix)) < LONGEST_ON_LOOP:
+            codes, probabilities = served.model.codes(matrix)
+        else:
+            codes, probabilities = await self._apart(served, matrix)
+        values, finite = in_own_values(codes)
+        if not finite.all():
+            raise _unanswered(codes, finite)
+        listed = None if probabilities is None else probabilities.tolist()
+        found = Predictions(values.tolist(), listed)
+        self.metrics.predicted(values)
+        if self.spool and not self._keep(rows, found, call):
+            self.metrics.not_kept()
+        return found
+
+    async def _apart(self, served: Served, matrix: np.ndarray) -> Scores:
+        """A model that takes its time, in a thread."""
+        seconds = self.config.api.prediction_seconds
+        running = asyncio.get_running_loop().run_in_executor(
+            self.threads, served.model.codes, matrix
+        )
+        try:
+            return await asyncio.wait_for(running, seconds)
+        except TimeoutError:
+            detail = f"the model did not answer within {seconds:g} seconds."
+            raise Problem(503, "model_timeout", detail, AGAIN) from None
+
+    def _keep(self, rows: Rows, found: Predictions, call: Call) -> bool:
+        who = (call.request_id, time.time(), call.client, call.served.name, call.served.version)
+        return self.spool.append(self.encode(Record(*who, rows.columns, *found)) + b"\n")
 
     async def exposition(self) -> Response:
         """GET /metrics"""
@@ -133,27 +162,34 @@ class Service:
         body = await asyncio.to_thread(metrics.exposition)
         return Response(body, media_type=metrics.EXPOSITION)
 
-    async def predict(self, call: Call) -> None:
+    async def predict(self, call: Call) -> bytes:
         """POST /predict"""
-        if media_type(call.header(b"content-type")) != "application/json":
+        if media_type(call.headers) != JSON:
             raise Problem(415, "media_type", "send application/json.")
         body = await call.body()
         call.served = served = self.served
         rows = self.request.read(body, served.name)
+        detail = bool(query := call.scope["query_string"]) and wants_detail(query)
         found = await self.answer(rows, call)
         answer = Answer(found.values)
-        if call.scope["query_string"] and wants_detail(call.scope["query_string"]):
+        if detail:
             answer.probabilities = found.probabilities
-            answer.model = {"name": served.name, "version": served.version}
-        await call.answer(self.encode(answer))
+            answer.model = Named(served.name, served.version)
+        return self.encode(answer)
 
-    async def invocations(self, call: Call) -> None:
+    async def invocations(self, call: Call) -> bytes:
         """POST /invocations"""
-        kind, body = media_type(call.header(b"content-type")), await call.body()
+        kind, body = media_type(call.headers), await call.body()
         rows = mlflow_protocol.rows(CONTRACT, kind, body, self.config.api.max_rows)
         call.served = self.served
         found = await self.answer(rows, call)
-        await call.answer(self.encode(Answer(found.values)))
+        return self.encode(Answer(found.values))
+
+
+def _unanswered(codes: np.ndarray, finite: np.ndarray) -> Problem:
+    rows = np.flatnonzero(~finite)
+    told = "is not finite"
+    return violated([violation("prediction", row, codes[row].item(), told) for row in rows])
 
 
 async def forever(step: Callable[[], Awaitable[None]]) -> None:
@@ -166,13 +202,16 @@ async def forever(step: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(TICK_SECONDS)
 
 
-def media_type(header: bytes) -> str:
-    """The media type of a Content-Type header; JSON where there is none."""
-    kind, _, parameters = header.decode("latin-1").lower().partition(";")
+def media_type(headers: dict[bytes, bytes]) -> str:
+    """The media type of a request; JSON where it names none."""
+    given = headers.get(b"content-type")
+    if given in (None, b"application/json"):
+        return JSON
+    kind, _, parameters = given.decode("latin-1").lower().partition(";")
     charset = parameters.partition("charset=")[2].strip(' "')
     if charset not in ("", "utf-8", "utf8"):
         raise Problem(415, "media_type", "send UTF-8.")
-    return kind.strip() or "application/json"
+    return kind.strip() or JSON
 
 
 def wants_detail(query: bytes) -> bool:
@@ -186,101 +225,61 @@ def wants_detail(query: bytes) -> bool:
     return False
 
 
-def create() -> Guard:
+def create() -> Front:
     """The ASGI application of a worker.
 
-    :raises ProjectError: no model that passes its checks, no credentials where they are required.
+    One that cannot be made ends the server that has just been started. In the place of a worker
+    that has died it is tried again, while the other workers go on.
     """
-    config = settings.load()
-    lines = JsonLines(settings.root() / "log")
-    BoundedProtocol.limits = config.api
-    authenticator = _authenticator(config)
-    service = Service(config, lines)
-    app = FastAPI(
-        lifespan=service.life,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
-    app.include_router(routes(service))
-    open_paths = _add_docs(app, config) if config.api.docs else ()
-    if not config.api.metrics_port:
-        app.add_api_route("/metrics", service.exposition, include_in_schema=False)
-    for kind in (Problem, HTTPException, Exception):
-        app.add_exception_handler(kind, _refuse)
-    service.guard = Guard(
+    failure = Path(os.environ[FAILURE])
+    started = failure.with_name("started")
+    while True:
+        try:
+            front = _create(settings.load())
+            started.touch()
+            return front
+        except ProjectError as error:
+            if not started.exists():
+                failure.write_text(str(error), "utf-8")
+                os.kill(os.getppid(), signal.SIGTERM)
+                sys.exit(1)
+            print(f"error: a worker cannot start: {error}", file=sys.stderr, flush=True)
+            time.sleep(AGAIN_SECONDS)
+
+
+def _create(config: Settings) -> Front:
+    """:raises ProjectError: no model that passes its checks, no credentials where they are
+    required."""
+    lines, authenticator = JsonLines(), Authenticator(config.authentication)
+    service = Service(config, lines, authenticator)
+    app = application(config, service)
+    front = Front(
         app,
         {"/predict": service.predict, "/invocations": service.invocations},
         config.api,
         authenticator,
         service.metrics,
         lines if config.api.access_log else None,
-        open_paths,
     )
+    service.front = front
+    for kind in (Problem, HTTPException, Exception):
+        app.add_exception_handler(kind, _refuse(front))
     lines.install(config.log_level)
-    return service.guard
+    return front
 
 
-def _authenticator(config: Settings) -> Authenticator:
-    """:raises ProjectError: it cannot be used, or the keys of tokens cannot be had."""
-    authenticator = Authenticator(config.authentication)
-    try:
-        authenticator.prepare()
-    except ProjectError as error:
-        # A worker that takes a dead one's place goes on without: the process above has had them,
-        # and it asks for them again by itself.
-        if not multiprocessing.parent_process():
-            raise
-        log.warning("%s", error)
-    return authenticator
+def _refuse(front: Front):
+    """The answer to what FastAPI's routes raise, in the same form as the others."""
 
+    async def refuse(request: Request, error: Exception) -> Response:
+        call: Call = request.scope["call"]
+        if isinstance(error, HTTPException):
+            code = "method" if error.status_code == 405 else "path"
+            headers = dict(error.headers or {})
+            error = Problem(error.status_code, code, f"{error.detail}.", headers)
+        elif not isinstance(error, Problem):
+            error = INTERNAL
+        body = front.problem_body(call, error)
+        return Response(body, error.status, error.headers, media_type=CONTENT_TYPE)
 
-def _add_docs(app: FastAPI, config: Settings) -> tuple[str, ...]:
-    """/docs with assets of its own, for networks that reach no other; returns what is open."""
-
-    @cache
-    def document() -> dict:
-        return openapi.document(config)
-
-    async def described() -> JSONResponse:
-        return JSONResponse(await asyncio.to_thread(document))
-
-    async def docs() -> Response:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=PACKAGE,
-            swagger_js_url="docs/swagger-ui-bundle.js",
-            swagger_css_url="docs/swagger-ui.css",
-            swagger_favicon_url="docs/favicon.png",
-        )
-
-    async def start() -> Response:
-        return RedirectResponse("docs")
-
-    app.add_api_route("/openapi.json", described, include_in_schema=False)
-    app.add_api_route("/", start, include_in_schema=False)
-    app.add_api_route("/docs", docs, include_in_schema=False)
-    for name in ASSETS:
-        app.add_api_route(f"/docs/{name}", _asset(name), include_in_schema=False)
-    return ("/", "/openapi.json", "/docs", *(f"/docs/{name}" for name in ASSETS))
-
-
-def _asset(name: str):
-    with resources.as_file(resources.files("fastapi_offline") / "static" / name) as file:
-
-        async def asset() -> FileResponse:
-            return FileResponse(file)
-
-    return asset
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    """The answer to what FastAPI's routes raise, in the same form as the guard's own."""
-    call: Call = request.scope["call"]
-    if isinstance(error, HTTPException):
-        error = Problem(error.status_code, "path", f"{error.detail}.", dict(error.headers or {}))
-    elif not isinstance(error, Problem):
-        error = INTERNAL
-    body = call.problem_body(error)
-    return Response(body, error.status, error.headers, media_type=CONTENT_TYPE)
+    return refuse

@@ -9,25 +9,22 @@ import argparse
 import logging
 import random
 import shutil
-import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from .. import settings
 from ..errors import ProjectError, brief
 from ..models import artifact, stores
 from ..settings import Settings
-from ..tables.json_files import read_json, write_json
+from ..tables.json_files import write_json
 from ..tables.locks import only_one
-from .companion import END_SECONDS, LONGEST_PAUSE, Companion, until_eof
 
 log = logging.getLogger(__name__)
-INCOMING, STATUS = ".incoming", "status.json"
+INCOMING = ".incoming"
 # Copies that stay: the current one, and the one before it for whoever still reads it.
 KEPT = 2
-FIRST_COPY_SECONDS = 120
+LONGEST_PAUSE = 60.0
 
 
 class UnfitError(ProjectError):
@@ -44,55 +41,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folder", metavar="FOLDER", help="where the API finds the model")
     parser.add_argument("--once", action="store_true", help="copy what is there now, and end")
-    parser.add_argument("--until-eof", action="store_true", help="end with the standard input")
 
 
 def run(arguments: argparse.Namespace) -> int:
     config = settings.load()
     source = stores.typed(arguments.source) if arguments.source else config.models.uri
     folder = Path(arguments.folder).absolute()
-    # One that has lost its API ends within seconds.
-    with only_one("follow", folder, f"`follow` of {folder}", 2 * END_SECONDS):
+    with alone(folder):
+        follower = Follower(source, folder, config)
         if arguments.once:
-            update(source, folder, config)
+            follower.update()
             return 0
-        stop = threading.Event()
-        if arguments.until_eof:
-            until_eof(stop.set)
-        follow(source, folder, config, stop)
-    return 0
+        while True:
+            follower.step()
+            print(follower.said, flush=True)
+            time.sleep(follower.wait())
 
 
-def follow(source: str, folder: Path, config: Settings, stop: threading.Event) -> None:
-    """Update the folder every ``api.reload_seconds``, after errors less often, until ``stop``.
+def alone(folder: Path):
+    """Hold the folder: two that follow would remove each other's copies."""
+    return only_one("follow", folder, f"what follows the model in {folder}")
 
-    One line on the standard output tells each change of state.
+
+class Follower:
+    """Copies the model into the folder whenever it is another one and it is time to look.
+
+    :param told: called after each look with whether the source answered, and whether it named a
+        model for the first time that cannot be used.
     """
-    told, failures, whole = "", 0, False
-    while not stop.is_set():
-        unfit = None
+
+    def __init__(
+        self,
+        source: str,
+        folder: Path,
+        config: Settings,
+        told: Callable[[bool, bool], None] = lambda up, unfit: None,
+    ) -> None:
+        self.source, self.folder, self.config, self.told = source, folder, config, told
+        self.said, self._unfit, self._failures, self._due = "", "", 0, 0.0
+        # A copy may have been damaged while nobody followed.
+        self._whole = is_whole(folder, config)
+
+    def step(self) -> None:
+        """Look if it is time; never raises. ``said`` tells how it went."""
+        if self.wait() > 0:
+            return
+        unfit, up = "", True
         try:
-            # A copy may have been damaged while nobody followed.
-            whole = whole or is_whole(folder, config)
-            update(source, folder, config, again=not whole)
-            whole = True
-            said, failures = f"in step: {artifact.current(folder).name}", 0
+            self.update()
+            said, self._failures = f"in step: {artifact.current(self.folder).name}", 0
         except Exception as error:  # whatever a registry's client may raise, the next try may work
-            said, failures = f"error: {brief(error)}", failures + 1
-            unfit = getattr(error, "model", None)
-        _tell(folder, said, unfit)
-        if said != told:
-            print(said, flush=True)
-            told = said
-        stop.wait(pause(config.api.reload_seconds, failures))
+            said, self._failures = f"error: {brief(error)}", self._failures + 1
+            unfit = getattr(error, "model", "")
+            up = bool(unfit)
+        if said != self.said:
+            log.log(logging.WARNING if self._failures else logging.INFO, "model registry %s", said)
+        self.told(up, unfit not in ("", self._unfit))
+        self.said, self._unfit = said, unfit
+        self._due = time.monotonic() + pause(self.config.api.reload_seconds, self._failures)
 
+    def wait(self) -> float:
+        """Seconds until it is time to look."""
+        return max(0.0, self._due - time.monotonic())
 
-def _tell(folder: Path, state: str, unfit: str | None) -> None:
-    """Write the state down for ``status``, in one step; a full disk leaves the old one."""
-    up = unfit is not None or not state.startswith("error")
-    with suppress(OSError):
-        found = {"checked": time.time(), "up": up, "state": state, "unfit": unfit}
-        write_json(folder / STATUS, found)
+    def update(self) -> None:
+        """Copy the model if it is another than the current one, and proves itself.
+
+        :raises UnfitError: the source names a model that cannot be had, or does not pass.
+        """
+        name = stores.identify(self.source, self.config)
+        there = (self.folder / name / artifact.METADATA).is_file()
+        if there and self._whole and artifact.current(self.folder).name == name:
+            return
+        incoming = self.folder / INCOMING
+        shutil.rmtree(incoming, ignore_errors=True)
+        try:
+            stores.copy(self.source, str(incoming), self.config)
+        except Exception as error:  # whatever a damaged model makes its runtime raise
+            raise UnfitError(name, brief(error)) from error
+        # The alias may have moved in between: the copy says itself which version it is.
+        name = stores.label(artifact.read_metadata(incoming))
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        incoming.rename(self.folder / name)
+        write_json(self.folder / artifact.CURRENT, {"folder": name})
+        self._whole = True
+        made = sorted(
+            self.folder.glob(f"*/{artifact.METADATA}"), key=lambda path: path.stat().st_ctime
+        )
+        for old in made[:-KEPT]:
+            if old.parent.name != name:
+                shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def pause(usual: float, failures: int) -> float:
@@ -106,80 +144,6 @@ def is_whole(folder: Path, config: Settings) -> bool:
     try:
         current = artifact.current(folder)
         artifact.self_test(artifact.open_model(current, allow_pickle=config.models.allow_pickle))
-    except Exception:  # whatever a damaged model makes its runtime raise
+    except Exception:  # see update
         return False
     return True
-
-
-def update(source: str, folder: Path, config: Settings, again: bool = False) -> None:
-    """Copy the model if it is another than the current one, and proves itself.
-
-    :param again: copy it in any case.
-    :raises UnfitError: the registry names a model that cannot be had, or does not pass.
-    """
-    name = stores.identify(source, config)
-    there = (folder / name / artifact.METADATA).is_file()
-    if there and not again and artifact.current(folder).name == name:
-        return
-    incoming = folder / INCOMING
-    shutil.rmtree(incoming, ignore_errors=True)
-    try:
-        stores.copy(source, str(incoming), config)
-    except Exception as error:  # see is_whole
-        raise UnfitError(name, brief(error)) from error
-    found = artifact.read_metadata(incoming)
-    # The alias may have moved in between: the copy says itself which version it is.
-    name = stores.label(found)
-    shutil.rmtree(folder / name, ignore_errors=True)
-    incoming.rename(folder / name)
-    write_json(folder / artifact.CURRENT, {"folder": name})
-    copies = sorted(folder.glob(f"*/{artifact.METADATA}"), key=lambda path: path.stat().st_ctime)
-    for old in copies[:-KEPT]:
-        if old.parent.name != name:
-            shutil.rmtree(old.parent, ignore_errors=True)
-
-
-class Status(NamedTuple):
-    """How the last look at the registry went: whether it answered, when (seconds since 1970), and
-    the model that it named if that one is not fit to serve."""
-
-    up: bool
-    checked: float
-    unfit: str | None
-
-
-def status(folder: Path, usual: float) -> Status:
-    """A registry that has not answered for long, so that there was no other look, is down too."""
-    try:
-        found = read_json(folder / STATUS) or {}
-        recent = time.time() - found["checked"] < usual + 2 * LONGEST_PAUSE
-        return Status(recent and found["up"], found["checked"], found["unfit"])
-    except (OSError, KeyError):
-        return Status(False, 0.0, None)
-
-
-class Follower:
-    """A companion that runs ``follow`` of models.uri for the API."""
-
-    def __init__(self, folder: Path) -> None:
-        self._first, self.said, self._folder = threading.Event(), "", folder
-        self._companion = Companion("follow", str(folder), heard=self._hear)
-        self.stop = self._companion.stop
-
-    def _hear(self, line: str) -> None:
-        if line:
-            self.said = line
-            log.info("model registry %s", line)
-        self._first.set()
-
-    def first_copy(self) -> None:
-        """Wait until the folder was in step for the first time.
-
-        :raises ProjectError: what the registry answered instead.
-        """
-        if not self._first.wait(FIRST_COPY_SECONDS):
-            raise ProjectError(f"the registry gave no model within {FIRST_COPY_SECONDS} seconds.")
-        if not self.said.startswith("in step"):
-            ended = "`follow` ended; an API of this project that runs already has its model here: "
-            hint = f"{ended}serve it too with --model {self._folder}."
-            raise ProjectError(self.said.removeprefix("error: ") or hint)

@@ -1,14 +1,12 @@
 """The Open Inference Protocol, version 2, as KServe, Seldon and Triton's clients speak it.
 
 A tensor is a column of the contract, of shape (rows) or (rows, 1); or one tensor alone holds all
-columns in the contract's order, of shape (rows, columns). Tensors may come as JSON or in binary.
+columns in the contract's order, of shape (rows, columns). Tensors come as JSON.
 """
 
 import json
 import math
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ..contract import CONTRACT
 from ..schema import Contract
@@ -25,11 +23,8 @@ DATATYPES = {
     "date": "BYTES",
     "text": "BYTES",
 }
-NUMBERS = {
-    "BOOL": "?",
-    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+KINDS = {"BOOL", "BYTES", "FP16", "FP32", "FP64"} | {
+    f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)
 }
 OUTPUTS = ("predictions", "probabilities")
 MOST_TENSORS = 10_000
@@ -64,25 +59,18 @@ class Asked(NamedTuple):
     outputs: list[str]
 
 
-def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> tuple[Rows, Asked]:
+def rows(contract: Contract, body: bytes, most_rows: int) -> tuple[Rows, Asked]:
     """The rows of an inference request, and what else it asks.
 
-    :param head_bytes: the header Inference-Header-Content-Length, empty where all is JSON.
     :raises Problem: 400, 422.
     """
-    length = len(body)
-    if head_bytes:
-        # Python reads no number of thousands of digits.
-        length = int(head_bytes) if head_bytes.isdigit() and len(head_bytes) < 20 else -1
-        if not 0 < length <= len(body):
-            raise Problem(400, "malformed", "Inference-Header-Content-Length does not fit.")
-    request = parse_json(body[:length])
+    request = parse_json(body)
     inputs = request.get("inputs") if isinstance(request, dict) else None
     if not isinstance(inputs, list) or not 0 < len(inputs) <= MOST_TENSORS:
         raise violated([violation("inputs", None, None, "is no list of tensors")])
-    columns, rest = {}, memoryview(body)[length:]
+    columns = {}
     for tensor in inputs:
-        values, shape, rest = _values(tensor, rest)
+        values, shape = _values(tensor)
         if len(shape) == 2 and shape[1] == len(contract.columns) and len(inputs) == 1:
             table = [values[at :: shape[1]] for at in range(shape[1])]
             columns = dict(zip(contract.names, table, strict=True))
@@ -92,22 +80,21 @@ def rows(contract: Contract, body: bytes, head_bytes: bytes, most_rows: int) -> 
             columns[tensor["name"]] = values
         else:
             raise violated([violation(tensor["name"], None, shape, "is no shape of a column")])
-    if rest:
-        reason = f"leave {len(rest)} bytes of binary data over"
-        raise violated([violation("inputs", None, None, reason)])
     asked = Asked(_id(request), _outputs(request))
     return read(contract, columns, most_rows), asked
 
 
 def _id(request: dict) -> str:
-    given = request.get("id", "")
+    given = request.get("id")
+    given = "" if given is None else given
     if not isinstance(given, str):
         raise violated([violation("id", None, None, "is no text")])
     return given
 
 
 def _outputs(request: dict) -> list[str]:
-    outputs = request.get("outputs", [])
+    outputs = request.get("outputs")
+    outputs = [] if outputs is None else outputs
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
         raise violated([violation("outputs", None, None, "is no list of outputs")])
     names = [each.get("name") for each in outputs]
@@ -121,34 +108,23 @@ def _outputs(request: dict) -> list[str]:
     return names
 
 
-def _values(tensor: Any, rest: memoryview) -> tuple[list, list, memoryview]:
-    """A tensor's values in row-major order, its shape, and what follows it in binary."""
+def _values(tensor: Any) -> tuple[list, list]:
+    """A tensor's values in row-major order, and its shape."""
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise violated([violation("inputs", None, None, "holds a tensor without name")])
-    shape, kind = tensor.get("shape"), tensor.get("datatype")
+    name, shape, kind = tensor["name"], tensor.get("shape"), tensor.get("datatype")
     if (
         not isinstance(shape, list)
         or len(shape) not in (1, 2)
         or not all(type(size) is int and size >= 0 for size in shape)
     ):
-        raise violated([violation(tensor["name"], None, shape, "is no shape of a column")])
-    if kind not in (*NUMBERS, "BYTES"):
-        raise violated([violation(tensor["name"], None, kind, "is no datatype of a column")])
-    parameters = tensor.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise violated([violation(tensor["name"], None, None, "has parameters that are no object")])
-    size = parameters.get("binary_data_size")
-    if size is not None:
-        if type(size) is not int or not 0 <= size <= len(rest):
-            raise violated([violation(tensor["name"], None, size, "is no binary_data_size")])
-        values, rest = _from_binary(tensor["name"], kind, rest[:size]), rest[size:]
-    else:
-        values = _flat(tensor.get("data"))
+        raise violated([violation(name, None, shape, "is no shape of a column")])
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise violated([violation(name, None, kind, "is no datatype of a column")])
+    values = _flat(tensor.get("data"))
     if len(values) != math.prod(shape):
-        raise violated(
-            [violation(tensor["name"], None, shape, f"does not fit {len(values)} values")]
-        )
-    return values, shape, rest
+        raise violated([violation(name, None, shape, f"does not fit {len(values)} values")])
+    return values, shape
 
 
 def _flat(data: Any) -> list:
@@ -158,28 +134,6 @@ def _flat(data: Any) -> list:
     if data and all(isinstance(row, list) for row in data):
         return [value for row in data for value in row]
     return data
-
-
-def _from_binary(name: str, kind: str, content: memoryview) -> list:
-    try:
-        if kind == "BYTES":
-            return _texts(content)
-        return np.frombuffer(content, NUMBERS[kind]).tolist()
-    except ValueError:  # also of a text that is not UTF-8
-        reason = "is no datatype of its binary data"
-        raise violated([violation(name, None, kind, reason)]) from None
-
-
-def _texts(content: memoryview) -> list[str]:
-    """Texts, each after its length in four bytes."""
-    texts, at = [], 0
-    while at < len(content):
-        end = at + 4 + int.from_bytes(content[at : at + 4], "little")
-        if end > len(content):
-            raise ValueError
-        texts.append(bytes(content[at + 4 : end]).decode())
-        at = end
-    return texts
 
 
 def answer(name: str, version: str, asked: Asked, predictions) -> bytes:

@@ -1,29 +1,50 @@
-"""The tables of kept predictions, and how a line of the spool becomes rows of them."""
+"""From the spool to the database: each predicted row once.
 
-from collections.abc import Iterator
-from contextlib import suppress
+A row is known by its segment, its line there and its place in the request, which the table holds
+once. So a segment that was stored, but not removed before the process died, is stored again without
+effect.
+"""
+
+import argparse
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from .. import settings
 from ..contract import CONTRACT
-from ..errors import ProjectError
-from ..tables.migrate import target_type
-from .spool import Record
+from ..errors import ProjectError, brief
+from ..tables.databases import engine, transaction
+from ..tables.migrate import ensure, target_type
+from .spool import REFUSED, Record, held, segments
 
-metadata = sa.MetaData()
+# Rows in one statement.
+CHUNK_ROWS = 1_000
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
+DATABASE_SECONDS = 30.0
+# Classes and codes of SQLSTATE that say: not this data, however often it is tried.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+HOPELESS = ("22", "23", "54", "42804")
+RECORDS = msgspec.json.Decoder(Record)
+log = logging.getLogger(__name__)
 predictions = sa.Table(
     "kept_predictions",
-    metadata,
+    sa.MetaData(),
     # SQLite numbers its rows only in a column of this very type.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("segment", sa.String(64)),
+    sa.Column("line", sa.Integer),
     # Counted from 0 within the request.
     sa.Column("row", sa.Integer, nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
     # UTC, also in SQLite, which has no time zones.
     sa.Column("predicted_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("client", sa.String(261), nullable=False),
@@ -32,16 +53,114 @@ predictions = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("prediction", target_type(CONTRACT.target)),
     sa.Column("probability", sa.Double),
+    sa.Index("ix_predictions_segment", "segment", "line", "row", unique=True),
     sa.Index("ix_predictions_request_id", "request_id"),
     sa.Index("ix_predictions_predicted_at", "predicted_at"),
     sa.Index("ix_predictions_model_version", "model_version", "predicted_at"),
 )
-kept_segments = sa.Table(
-    "kept_segments", metadata, sa.Column("name", sa.String(64), primary_key=True)
-)
 
 
-RECORDS = msgspec.json.Decoder(Record)
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(_: argparse.Namespace) -> int:
+    """Deliver what waits; returns 1 if something is left."""
+    config = settings.load()
+    folder = Path(config.keeping.spool)
+    Delivery(folder, config.database).deliver()
+    left = len(segments(folder))
+    print(f"{left} segments are left in {folder}." if left else "Nothing waits.")
+    return 1 if left else 0
+
+
+class Delivery:
+    """Brings segments to the database, as often as ``step`` is called.
+
+    While the database is away it tries less and less often; the spool's limit is the bound.
+
+    :param told: called with "delivered" and rows, "failed" and 1 for each try in vain, "damaged"
+        and lines, "refused" and 1 for each segment that the database will never take.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database: str,
+        told: Callable[[str, int], None] = lambda event, count: None,
+    ) -> None:
+        self.folder, self.database, self.told = folder, database, told
+        self._engine: sa.Engine | None = None
+        self._failures, self._due = 0, 0.0
+
+    def step(self, now: bool = False) -> None:
+        """Deliver what waits, if it is time; never raises."""
+        if time.monotonic() < self._due and not now:
+            return
+        try:
+            self.deliver()
+            if self._failures:
+                log.warning("predictions are delivered again")
+            self._failures = 0
+        except Exception as error:  # whatever it is, the next try may work
+            if not self._failures:
+                log.warning("predictions wait in %s: %s", self.folder, brief(error))
+            self._failures += 1
+            self._due = time.monotonic() + retry_seconds(self._failures)
+            self.told("failed", 1)
+
+    def deliver(self) -> None:
+        """:raises ProjectError: the database cannot be used."""
+        try:
+            for segment in segments(self.folder):
+                with held(segment) as free:
+                    if free:
+                        self._deliver(segment)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _deliver(self, segment: Path) -> None:
+        if self._engine is None:
+            self._engine = engine(self.database, create=True, seconds=DATABASE_SECONDS)
+            with transaction(self._engine, self.database) as connection:
+                ensure(connection, self.database, CONTRACT.target)
+        counts = {"delivered": 0, "damaged": 0}
+        try:
+            with transaction(self._engine, self.database) as connection:
+                found = rows(segment, counts)
+                while chunk := list(islice(found, CHUNK_ROWS)):
+                    counts["delivered"] += insert(connection, chunk)
+        except Exception as error:
+            if not hopeless(error):
+                raise
+            self._refuse(segment, error)
+            return
+        if counts["damaged"]:
+            log.warning("%s: %d damaged lines were left out", segment.name, counts["damaged"])
+        for event in filter(counts.get, counts):
+            self.told(event, counts[event])
+        segment.unlink()
+
+    def _refuse(self, segment: Path, error: Exception) -> None:
+        refused = self.folder / REFUSED / segment.name
+        refused.parent.mkdir(exist_ok=True)
+        segment.rename(refused)
+        log.error("the database will not take a segment, see %s: %s", refused, brief(error))
+        self.told("refused", 1)
+
+
+def insert(connection: sa.Connection, chunk: list[dict]) -> int:
+    """Store rows that are not there yet; returns how many that were."""
+    if connection.dialect.name == "postgresql":  # in one statement, or each were a round trip
+        statement = postgresql.insert(predictions).values(chunk).on_conflict_do_nothing()
+        return connection.execute(statement).rowcount
+    return connection.execute(sqlite.insert(predictions).on_conflict_do_nothing(), chunk).rowcount
 
 
 def rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
@@ -50,13 +169,14 @@ def rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
     A kill in the middle of a write leaves such a line; it was not answered.
     """
     with segment.open("rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines):
             try:
                 record = read(line)
             except ValueError:
                 counts["damaged"] += 1
-            else:
-                yield from rows_of(record)
+                continue
+            for row in rows_of(record):
+                yield {"segment": segment.stem, "line": number, **row}
 
 
 def read(line: bytes) -> Record:
@@ -100,38 +220,25 @@ def name(text: str, longest: int) -> str:
     return text[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def insert(connection: sa.Connection, rows: list[dict]) -> None:
-    if connection.dialect.name == "postgresql":
-        # As one text; as parameters they would take ten times as long to send. The inputs are a
-        # text within it, or PostgreSQL would look into them and refuse what JSON allows: \u0000.
-        texts = [{**row, "inputs": msgspec.json.encode(row["inputs"]).decode()} for row in rows]
-        connection.execute(from_json(), {"rows": msgspec.json.encode(texts).decode()})
-    else:
-        connection.execute(sa.insert(predictions), rows)
+def hopeless(error: BaseException) -> bool:
+    """Whether the database will never take this data, as opposed to not now."""
+    # databases.transaction makes a ProjectError of the database's own.
+    cause = error.__context__ if isinstance(error, ProjectError) else error
+    if isinstance(cause, StatementError) and not isinstance(cause, DBAPIError):
+        return True  # SQLAlchemy could not convert a value
+    return isinstance(cause, (IntegrityError, DataError, OverflowError)) or sqlstate(
+        cause
+    ).startswith(HOPELESS)
 
 
-@cache
-def from_json() -> sa.Insert:
-    """INSERT INTO kept_predictions SELECT … FROM json_to_recordset(:rows), for PostgreSQL."""
-    columns = [column for column in predictions.columns if column.name != "id"]
-    types = {column.name: column.type for column in columns} | {"inputs": sa.Text()}
-    rows = sa.func.json_to_recordset(sa.cast(sa.bindparam("rows", type_=sa.Text), sa.JSON))
-    rows = rows.table_valued(*[sa.column(*typed) for typed in types.items()], name="rows")
-    rows = rows.render_derived(with_types=True)
-    # The text is parsed, not written once more as JSON.
-    values = [sa.cast(each, sa.JSON) if each.name == "inputs" else each for each in rows.columns]
-    return sa.insert(predictions).from_select(list(types), sa.select(*values))
+def sqlstate(error: BaseException | None) -> str:
+    """The code of PostgreSQL's answer as pg8000 gives it, otherwise an empty text."""
+    answer = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
+    return str(answer.get("C", "")) if isinstance(answer, dict) else ""
 
 
-def claim(connection: sa.Connection, name: str) -> bool:
-    """Take a segment's name into the transaction; False where it was delivered before.
-
-    :raises ProjectError: another process is just delivering it.
-    """
-    same = sa.select(kept_segments.c.name).where(kept_segments.c.name == name)
-    if connection.scalar(same) is not None:
-        return False
-    with suppress(IntegrityError):
-        connection.execute(sa.insert(kept_segments), {"name": name})
-        return True
-    raise ProjectError(f"segment {name} is being delivered by another process.")
+def retry_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row, each time another, so that replicas of the
+    service do not all return at once."""
+    longest = min(RETRY_SECONDS * 2 ** min(failures, 10), LONGEST_RETRY_SECONDS)
+    return random.uniform(longest / 2, longest)  # noqa: S311 - no secret

@@ -5,7 +5,31 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 CONTENT_TYPE = "application/problem+json"
+
+
+class Violation(msgspec.Struct):
+    """A value that breaks the contract; of a whole column or request where there is no index."""
+
+    column: str | None
+    index: int | None
+    value: Any
+    reason: str
+
+
+class ProblemBody(msgspec.Struct):
+    """RFC 9457; some problems tell more."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    violations: list[Violation] = []
 
 
 class Problem(Exception):  # noqa: N818 - the name the standard gives it

@@ -1,38 +1,36 @@
-"""``serve``: answer requests for predictions over HTTP, until it is told to end.
+"""``serve``: the API on granian, and beside it what would make requests wait.
 
-The model comes from a folder; one that is named by ``models:/…`` is copied there by another process
-(follow.py), which also brings the next one when the alias moves.
+This process keeps the model of a registry in step and brings kept predictions to the database,
+which takes memory and may hang. The server is a process below it, and its workers are below that.
 """
 
 import argparse
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
-from contextlib import ExitStack, suppress
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from .. import settings
 from ..errors import ProjectError
 from ..models import artifact, stores
 from ..settings import PACKAGE, Settings
-from . import metrics
 from .auth import Authenticator
-from .companion import EXIT_SECONDS, Companion, leave_within
-from .follow import Follower
-from .protocol import BoundedProtocol
-from .serving import Shelf
 
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
-# Of files that a process opens beside its connections.
-FILES = 256
-# A worker that does not stir for so long is replaced; a busy machine makes it slow, too.
-WORKER_SECONDS = 30
+# Where the processes of an API keep their metrics, see metrics.py; the others are told in app.py.
+DIRECTORY, FAILURE, ABOVE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE", "API_ABOVE"
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
+STEP_SECONDS, END_SECONDS = 0.5, 10
+NICE = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,49 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
-    authenticator = Authenticator(config.authentication)
-    _require_free(config.api.host, config.api.port)
+    if tokens := Authenticator(config.authentication).tokens:
+        tokens.load()
+    address = _free(config.api.host, config.api.port)
     signal.signal(signal.SIGTERM, _end)
-    _allow_files(config)
-    with ExitStack() as stack:
-        folder = _model_folder(config, stack)
-        settings.override({"models.uri": str(folder)})
-        if config.api.workers != 1:
-            # A worker that cannot start would be started again and again.
-            Shelf(folder, config.models.allow_pickle)
-            authenticator.prepare()
-        stack.enter_context(metrics.own_directory())
-        if config.keeping.enabled:
-            stack.callback(Companion("deliver", heard=_pass_on).stop)
-        if config.api.metrics_port:
-            metrics.serve(config.api.host, config.api.metrics_port)
-        _announce(config)
-        try:
-            _serve(config)
-        finally:
-            # Not before the companions have ended, who get as long each.
-            leave_within(3 * EXIT_SECONDS)
-    return 0
-
-
-def _allow_files(config: Settings) -> None:
-    """As many open files as the connections need, those that are refused and what we open too.
-
-    :raises ProjectError: the system does not allow it.
-    """
-    try:
-        import resource
-    except ModuleNotFoundError:  # not on Windows
-        return
-    needed = 2 * config.api.max_connections + FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
-        raise ProjectError(
-            f"api.max_connections = {config.api.max_connections} needs {needed} open files, and "
-            f"the system allows {hard}: lower it, or raise the hard limit (ulimit -Hn)."
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    with _shared_folder(config.api.port), ExitStack() as stack:
+        return _serve(config, address, stack)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -100,47 +61,43 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         and settings.absolute(stores.typed(arguments.model), Path.cwd()),
     }
     settings.override(given)
-    config = settings.load()
-    if config.api.workers == 0:
-        settings.override({"api.workers": str(os.cpu_count() or 1)})
-        config = settings.load()
-    return config
+    return settings.load()
 
 
-def _model_folder(config: Settings, stack: ExitStack) -> Path:
-    """Where the workers find the model; for one in a registry a process keeps it in step."""
-    if stores.model_folder(config.models.uri):
-        return Path(config.models.uri)
-    folder = Path(config.api.models)
-    folder.mkdir(parents=True, exist_ok=True)
-    follower = Follower(folder)
-    stack.callback(follower.stop)
-    try:
-        follower.first_copy()
-    except ProjectError as error:
-        if not config.api.start_from_copy or not (folder / artifact.CURRENT).exists():
-            raise
-        print(f"{error} Starting from the last copy of the model.", file=sys.stderr)
-    return folder
-
-
-def _pass_on(line: str) -> None:
-    """A companion's line of log, to where ours go."""
-    if line:
-        print(line, flush=True)
-
-
-def _require_free(host: str, port: int) -> None:
+def _free(host: str, port: int) -> str:
+    """The address of a host, at which nobody listens on the port."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+        return str(address[0])
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ProjectError(
             f"{host}:{port} cannot be listened on: {reason}; --port names another."
         ) from None
+
+
+@contextmanager
+def _shared_folder(port: int) -> Iterator[None]:
+    """What the processes of this API share, empty; nobody else listens on the port.
+
+    In memory where there is such a folder: a full disk would end a process that has mapped a file.
+    """
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    folder = parent / f"{PACKAGE}-{os.getuid()}-{port}"
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        raise ProjectError(f"{folder} is not of this user: remove it.") from None
+    os.environ |= {DIRECTORY: str(folder), FAILURE: str(folder / "failure")}
+    os.environ[ABOVE] = str(os.getpid())
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _announce(config: Settings) -> None:
@@ -149,54 +106,106 @@ def _announce(config: Settings) -> None:
     print(f"Serving on http://{host}:{config.api.port}{docs}; Ctrl-C ends it.", file=sys.stderr)
 
 
-def _serve(config: Settings) -> None:
-    options = uvicorn.Config(
-        f"{PACKAGE}.api.app:create",
-        factory=True,
-        host=config.api.host,
-        port=config.api.port,
-        workers=config.api.workers,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="on",
-        backlog=BACKLOG,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=config.api.keep_alive_seconds,
-        timeout_graceful_shutdown=config.api.shutdown_seconds,
-        timeout_worker_healthcheck=WORKER_SECONDS,
-    )
-    if config.api.workers > 1:
-        started = Supervisor(options, [options.bind_socket()]).run()
-    else:
-        server = uvicorn.Server(options)
-        with suppress(KeyboardInterrupt):  # which it sends again once it has ended in order
-            server.run()
-        started = server.started
-    if not started:
-        raise ProjectError("the API cannot start; the log has more.")
+def _server(config: Settings, address: str) -> list[str]:
+    """The command of the server. Its own process imports nothing of ours, which spares memory."""
+    api = config.api
+    options: dict[str, object] = {
+        "interface": "asgi",
+        "http": 1,
+        "host": address,
+        "port": api.port,
+        "workers": api.workers or os.cpu_count(),
+        "backlog": BACKLOG,
+        # It counts connections; how many requests may be at work is front.py's to say.
+        "backpressure": api.max_connections,
+        "http1-header-read-timeout": int(api.header_seconds * 1000),
+        "http1-buffer-size": api.max_header_bytes,
+        "workers-kill-timeout": api.shutdown_seconds,
+        "log-level": "warning",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    flags = ["--factory", "--no-ws", "--respawn-failed-workers"]
+    # By its path, for a name would be looked for in the working directory first.
+    app = f"{Path(__file__).with_name('app.py')}:create"
+    return [sys.executable, "-m", "granian", *words, *flags, app]
 
 
-class Supervisor(Multiprocess):
-    """uvicorn's, which starts workers and starts them again."""
+def _serve(config: Settings, address: str, stack: ExitStack) -> int:
+    """Follow the registry and deliver predictions while processes below serve."""
+    steps = [_deliver(config)] if config.keeping.enabled else []
+    if not stores.model_folder(config.models.uri):
+        steps.append(_follow(config, stack))
+    _announce(config)
+    failure = Path(os.environ[FAILURE])
+    # An exception within Popen's own code could leave it locked: a signal is only noted.
+    ended: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: ended.append(number))
+    # In a session of its own, where Ctrl-C does not reach it: two signals at once may stop granian
+    # from ending (2.8.9).
+    command = _server(config, address)
+    server = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - this very program
+    os.nice(NICE)  # what goes on beside requests must not make them wait
+    # A thread, because a registry or a database may hang.
+    beside = threading.Thread(target=_go_on, args=(steps, server), daemon=True)
+    beside.start()
+    while server.poll() is None and not ended:
+        time.sleep(STEP_SECONDS)
+    _end_server(server, config.api.shutdown_seconds + END_SECONDS)
+    beside.join(END_SECONDS)
+    if failure.exists():
+        raise ProjectError(failure.read_text("utf-8"))
+    return server.returncode
 
-    def run(self) -> bool:
-        """Returns whether the workers could start."""
-        super().run()
-        return all(process.exitcode != STARTUP_FAILURE for process in self.processes)
 
-    def keep_subprocess_alive(self) -> None:
-        for worker in self.processes:
-            worker.child_conn.close()  # or its end would not end the wait for its answer
-        super().keep_subprocess_alive()
+def _go_on(steps: list[Callable[[], None]], server: subprocess.Popen) -> None:
+    """All the steps again and again, until the server has ended, and then once more."""
+    last = False
+    while not last:
+        last = server.returncode is not None
+        for step in steps:
+            step()
+        time.sleep(STEP_SECONDS)
 
-    def terminate_all(self) -> None:
-        # Or it would go on to take connections that no worker accepts any more.
-        for listening in self.sockets:
-            listening.close()
-        super().terminate_all()
+
+def _end_server(server: subprocess.Popen, seconds: float) -> None:
+    server.terminate()
+    try:
+        server.wait(seconds)
+    except subprocess.TimeoutExpired:
+        server.kill()  # its workers end by themselves then
+        server.wait()
+
+
+def _deliver(config: Settings) -> Callable[[], None]:
+    from .kept import Delivery
+    from .metrics import of_delivery
+
+    told = of_delivery(config.keeping.spool_mb << 20)
+    return Delivery(Path(config.keeping.spool), config.database, told).step
+
+
+def _follow(config: Settings, stack: ExitStack) -> Callable[[], None]:
+    """Copy the model to where the workers find it; returns what keeps it in step."""
+    from .follow import Follower, alone
+    from .metrics import of_source
+
+    folder = Path(config.api.models)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        stack.enter_context(alone(folder))
+    except ProjectError as error:
+        hint = f"a running API has its model there: serve it too with --model {folder}."
+        raise ProjectError(f"{error} Perhaps {hint}") from None
+    follower = Follower(config.models.uri, folder, config, of_source())
+    try:
+        follower.update()
+    except Exception as error:  # whatever a registry's client may raise
+        if not config.api.start_from_copy or not (folder / artifact.CURRENT).exists():
+            raise
+        print(f"{error} Starting from the last copy of the model.", file=sys.stderr)
+    settings.override({"models.uri": str(folder)})
+    return follower.step
 
 
 def _end(*_) -> None:

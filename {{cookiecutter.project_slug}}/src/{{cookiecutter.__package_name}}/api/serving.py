@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,13 @@ log = logging.getLogger(__name__)
 TIMED_ROWS, TIMES = 100, 3
 # Seconds; no need to time it again.
 CLEARLY_SLOW = 0.1
+
+
+class Predictions(NamedTuple):
+    """A request's answers: values of the target, and the probability of each or None."""
+
+    values: list
+    probabilities: list | None
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,6 @@ class Served:
     @property
     def version(self) -> str:
         return self.model.version
-
-    def codes(self, matrix: np.ndarray):
-        """Predictions in numeric form and their probabilities or None, both of shape (rows,)."""
-        return self.model.codes(matrix)
 
     def describe(self) -> dict:
         """What GET /model answers."""

@@ -21,30 +21,40 @@ from .values import Rows, read, violated, violation
 MEMBERS = ("model", "data")
 
 
+class Named(msgspec.Struct):
+    """The model that answered."""
+
+    name: str
+    version: str
+
+
 class Answer(msgspec.Struct, omit_defaults=True):
     """What POST /predict answers; the second and third member on request."""
 
     predictions: list
-    probabilities: list | None = None
-    model: dict | None = None
+    probabilities: list[float | None] | None = None
+    model: Named | None = None
 
 
 class PredictRequest:
-    """Reads the bodies of POST /predict under a contract."""
+    """Reads the bodies of POST /predict under a contract; ``struct`` is what they must be."""
 
     def __init__(self, contract: Contract, most_rows: int) -> None:
         self.contract, self.most_rows = contract, most_rows
-        columns = [(f"c{i}", list[_typed(column)]) for i, column in enumerate(contract.columns)]
+        columns = [
+            (f"c{i}", told(column, _typed(column), most_rows))
+            for i, column in enumerate(contract.columns)
+        ]
         names = {f"c{i}": column.name for i, column in enumerate(contract.columns)}
         if key := contract.key:
             text = Annotated[str, msgspec.Meta(pattern=r"\S")]
-            kind = int if key.type == "integer" else text
-            columns.append(("key", list[kind] | msgspec.UnsetType, msgspec.UNSET))
+            kind = told(key, int if key.type == "integer" else text, most_rows)
+            columns.append(("key", kind | msgspec.UnsetType, msgspec.UNSET))
             names["key"] = key.name
-        data = msgspec.defstruct("Data", columns, rename=names, forbid_unknown_fields=True)
+        data = msgspec.defstruct("Rows", columns, rename=names, forbid_unknown_fields=True)
         members = [("data", data), ("model", str | None, None)]
-        request = msgspec.defstruct("Request", members, forbid_unknown_fields=True)
-        self._decode = msgspec.json.Decoder(request).decode
+        self.struct = msgspec.defstruct("PredictRequest", members, forbid_unknown_fields=True)
+        self._decode = msgspec.json.Decoder(self.struct).decode
         self._recode = [
             (i, _recoder(column))
             for i, column in enumerate(contract.columns)
@@ -110,6 +120,19 @@ def parse_json(body: bytes, nan: bool = False) -> Any:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number; a missing value is null")
+
+
+def told(column: Column, kind: Any, most_rows: int) -> Any:
+    """The type of a list of a column's values, with what the description of the API tells of it."""
+    text = column.description + (f", in {column.unit}" if column.unit else "")
+    examples = None if column.example is None else [[written(column.example)]]
+    meta = msgspec.Meta(max_length=most_rows, description=text or None, examples=examples)
+    return Annotated[list[kind], meta]
+
+
+def written(value: Any) -> Any:
+    """A value of a column as JSON has it."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _typed(column: Column) -> Any:

@@ -7,8 +7,6 @@ from filelock import FileLock, Timeout
 
 from ..errors import ProjectError
 
-MOST_NUMBERED = 1_000
-
 
 @contextmanager
 def only_one(name: str, work: Path, what: str, seconds: float = 0):
@@ -31,24 +29,3 @@ def only_one(name: str, work: Path, what: str, seconds: float = 0):
         with suppress(PermissionError):
             file.unlink(missing_ok=True)
         lock.release()
-
-
-def numbered(folder: Path) -> tuple[int, FileLock]:
-    """The first number from 0 that no other process holds, and the lock that keeps it ours.
-
-    The lock is the file ``<number>.lock`` in ``folder``.
-
-    :raises ProjectError: MOST_NUMBERED processes hold one each.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(MOST_NUMBERED):
-        lock = held_alone(folder / f"{number}.lock")
-        with suppress(Timeout):
-            lock.acquire()
-            return number, lock
-    raise ProjectError(f"{folder}: {MOST_NUMBERED} processes are at work here already.")
-
-
-def held_alone(file: Path) -> FileLock:
-    """A lock that any thread may release, and the system when the process dies, however it dies."""
-    return FileLock(file, timeout=0, thread_local=False)

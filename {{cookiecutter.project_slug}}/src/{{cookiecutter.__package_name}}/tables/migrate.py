@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "migrations"
 # MLflow's tables, which may be in the same database, have alembic's usual name for theirs; without
 # a table of our own name, those of another project are not taken for ours.
 VERSION_TABLE = f"alembic_version_{PACKAGE}"
-TABLES = ("score_claims", "kept_predictions", "kept_segments")
+TABLES = ("score_claims", "kept_predictions")
 # A database that has one of these was made before there was one history.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"
 # How long an answer may take: rows are rewritten, indexes are built.
@@ -36,7 +36,7 @@ def ensure(connection, uri: str, target: Column) -> None:
         lock(connection)
         found = version(connection, uri)  # another process may have made them in the meantime
     if found is None:
-        _upgrade(connection, target)
+        upgrade(connection, target)
     elif wrong := problem(found) or _unfit(connection, target):
         raise ProjectError(f"{redacted(uri)}: {wrong}")
 
@@ -123,7 +123,7 @@ def migrate(uri: str, target: Column) -> None:
         found = version(connection, uri)
         if found and found not in (BEFORE, *revisions()):
             raise ProjectError(f"{redacted(uri)}: {problem(found)}")
-        _upgrade(connection, target)
+        upgrade(connection, target)
         if wrong := _unfit(connection, target):
             raise ProjectError(f"{redacted(uri)}: {wrong}")
     done = ""
@@ -136,7 +136,8 @@ def _newest() -> str:
     return f"the tables are at version {revisions()[-1]}, the newest."
 
 
-def _upgrade(connection, target: Column) -> None:
+def upgrade(connection, target: Column, to: str = "head") -> None:
+    """Bring the tables, if there are any, to a version."""
     from alembic import command
     from alembic.config import Config
 
@@ -144,4 +145,4 @@ def _upgrade(connection, target: Column) -> None:
     config.attributes["version_table"] = VERSION_TABLE
     config.set_main_option("script_location", str(FOLDER))
     with _op:
-        command.upgrade(config, "head")
+        command.upgrade(config, to)

@@ -1,0 +1,232 @@
+"""What every request passes: limits, authentication, metrics, log; and the way of predictions.
+
+``Front`` is the outermost ASGI application. FastAPI's own handling of a request costs more than a
+prediction does, so that predictions are answered here, and FastAPI answers everything else.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from ..settings import Api
+from .auth import Authenticator
+from .logs import JsonLines
+from .metrics import Metrics
+from .problems import CONTENT_TYPE, Problem
+from .routes import ASSETS, DESCRIPTION, HEALTH, METRICS
+
+log = logging.getLogger(__name__)
+OPEN = frozenset((*HEALTH, *DESCRIPTION))
+SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+LONGEST_ID = 64
+# Of a body that is too large, so that its client reads why.
+MOST_DROPPED = 64 << 20
+BROKEN_OFF = Problem(400, "malformed", "the body ended before it was whole.")
+INTERNAL = Problem(500, "internal", "this failed here, not at your side; the log has more.")
+AGAIN = {"Retry-After": "1"}
+ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+
+class Disconnected(Exception):  # noqa: N818 - not an error of ours
+    """The client went away before its request was whole."""
+
+
+class Call:
+    """One request, and what is known of it and of its answer."""
+
+    __slots__ = (
+        *("client", "code", "headers", "limits", "reading", "receive", "request_id"),
+        *("scope", "served", "status", "whole"),
+    )
+
+    def __init__(self, scope: dict, receive: Callable, limits: Api, reading: dict) -> None:
+        self.scope, self.receive, self.limits, self.reading = scope, receive, limits, reading
+        self.request_id = self.client = self.code = ""
+        self.status, self.served, self.whole = 0, None, False
+        # By name in lower case.
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    async def body(self) -> bytes:
+        """The whole body, within the limits of size and time.
+
+        :raises Problem: 408 too slow, 413 too large, 415 compressed.
+        """
+        if self.headers.get(b"content-encoding", b"") not in (b"", b"identity"):
+            raise Problem(415, "encoding", "send the body as it is, without Content-Encoding.")
+        most = self.limits.max_body_bytes
+        body, size = await self._read_in_time(most)
+        if size > most:
+            raise Problem(413, "body_size", f"the body is larger than {most} bytes.")
+        return body
+
+    async def _read_in_time(self, most: int) -> tuple[bytes, int]:
+        """As ``_read``; asyncio.timeout would take a fifth of what a request costs."""
+        task = asyncio.current_task()
+        self.reading[task] = time.monotonic() + self.limits.body_seconds
+        try:
+            return await self._read(most)
+        except asyncio.CancelledError:
+            if task in self.reading:
+                raise  # not by end_late
+            task.uncancel()
+            self.whole = True  # as far as anybody waits for it
+            detail = f"the body took longer than {self.limits.body_seconds:g} seconds."
+            raise Problem(408, "body_time", detail) from None
+        finally:
+            self.reading.pop(task, None)
+
+    async def _read(self, most: int) -> tuple[bytes, int]:
+        """The body, if it is not too large, and its size."""
+        body, size, message = bytearray(), 0, {"more_body": True}
+        while message.get("more_body") and size < MOST_DROPPED:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= most:
+                body += part
+            else:
+                body.clear()
+        self.whole = True
+        return bytes(body), size
+
+    async def drain(self) -> None:
+        """Let the client send the rest of what nobody reads: it may not listen before."""
+        if not self.whole:
+            with suppress(Problem, Disconnected):
+                await self._read_in_time(0)
+
+
+class Front:
+    """The outermost ASGI application of a worker.
+
+    :param app: the FastAPI application.
+    :param direct: by path, what makes the JSON that a POST request is answered with.
+    :param lines: the log of requests, if there is one.
+    """
+
+    def __init__(
+        self,
+        app: Callable,
+        direct: dict[str, Callable[[Call], Awaitable[bytes]]],
+        limits: Api,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        lines: JsonLines | None,
+    ) -> None:
+        self.app, self.direct, self.limits = app, direct, limits
+        self.authenticator, self.metrics, self.lines = authenticator, metrics, lines
+        # Tasks that read a body, and until when they may (monotonic seconds).
+        self.reading: dict[asyncio.Task, float] = {}
+        self._prefix, self._count = secrets.token_hex(6), 0
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, call = time.perf_counter(), Call(scope, receive, self.limits, self.reading)
+        call.request_id = self._identity(call.headers.get(b"x-request-id"))
+        limited = not _is_open(scope["path"]) and scope["path"] != METRICS
+        if limited:
+            self.metrics.entered()
+        try:
+            if limited and self.metrics.in_flight > self.limits.max_in_flight:
+                # At once, rather than to answer everybody late.
+                raise Problem(503, "overload", "too many requests are at work; try again.", AGAIN)
+            await self._answer(call, send)
+        except Problem as problem:
+            await call.drain()
+            await self._refuse(call, problem, send)
+        except Disconnected:  # or what it sends is no HTTP any more
+            await self._refuse(call, BROKEN_OFF, send)
+        except Exception as error:
+            log.exception("Request %s failed.", call.request_id, exc_info=error)
+            if not call.status:
+                await self._refuse(call, INTERNAL, send)
+        finally:
+            if limited:
+                self.metrics.left()
+            self._record(call, time.perf_counter() - began)
+
+    def end_late(self) -> None:
+        """End what reads a body for too long; to be called every second."""
+        now = time.monotonic()
+        for task in [task for task, until in self.reading.items() if until < now]:
+            del self.reading[task]
+            task.cancel()
+
+    def _identity(self, given: bytes | None) -> str:
+        """The client's own id if it is harmless to log, else a new one."""
+        if given and len(given) <= LONGEST_ID and SAFE.issuperset(text := given.decode("latin-1")):
+            return text
+        self._count += 1
+        return f"{self._prefix}-{self._count:08x}"
+
+    async def _answer(self, call: Call, send: Callable) -> None:
+        path = call.scope["path"]
+        if not _is_open(path):
+            call.client = await self.authenticator.identify(call.scope["headers"])
+        answer = self.direct.get(path) if call.scope["method"] == "POST" else None
+        if answer:
+            await _send(call, 200, await answer(call), "application/json", {}, send)
+            return
+
+        async def watched(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                await call.drain()
+                call.status = message["status"]
+                given = {name for name, _ in message["headers"]}
+                more = [header for header in ALWAYS if header[0] not in given]
+                identity = (b"x-request-id", call.request_id.encode())
+                message["headers"] = [*message["headers"], *more, identity]
+            await send(message)
+
+        call.scope["call"] = call
+        try:
+            await self.app(call.scope, call.receive, watched)
+        finally:
+            del call.scope["call"]  # or each would refer to the other
+
+    async def _refuse(self, call: Call, problem: Problem, send: Callable) -> None:
+        body = self.problem_body(call, problem)
+        await _send(call, problem.status, body, CONTENT_TYPE, problem.headers, send)
+
+    def problem_body(self, call: Call, problem: Problem) -> bytes:
+        """The body of an answer that tells a problem, which is counted."""
+        call.code, path = problem.code, call.scope["path"]
+        self.metrics.violated(problem.columns)
+        # Where that protocol's clients look.
+        more = {"error": problem.detail} if path.startswith("/v2") else {}
+        return problem.body(path, call.request_id, **more)
+
+    def _record(self, call: Call, seconds: float) -> None:
+        status = call.status or 499  # as nginx has it: the client closed the connection
+        path = call.scope["path"]
+        if path not in self.direct:
+            route = getattr(call.scope.get("route"), "path", "other")
+        else:
+            route = path
+        self.metrics.answered(route, status, call.code, call.served, seconds)
+        if self.lines:
+            self.lines.request(call, call.scope["method"], path[:200], status, seconds)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(ASSETS)
+
+
+async def _send(call, status: int, body: bytes, kind: str, more: dict, send: Callable) -> None:
+    call.status = status
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", call.request_id.encode()),
+        *ALWAYS,
+        *((name.lower().encode(), value.encode()) for name, value in more.items()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
