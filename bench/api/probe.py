@@ -1,4 +1,4 @@
-"""What servers do where a request is not as it should be: ``probe.py``, or ``make bench-probe``.
+"""What servers do where a request is not as it should be: ``probe.py``.
 
 A server that needs no code of ours for these is the one that the API runs on. Each line is one
 question, asked of a server that was started for it alone. Nothing here measures speed.

@@ -19,6 +19,10 @@ def test_the_committed_description_is_the_one_that_is_served(api):
     assert json.loads(COMMITTED.read_text("utf-8")) == served.json, "run: make openapi"
 
 
+def test_it_is_the_same_however_often_it_is_asked_for(api):
+    assert len({api.get("/openapi.json").body for _ in range(3)}) == 1
+
+
 def test_the_command_writes_the_committed_file(project):
     (project.folder / "docs").mkdir()
     done = project.run("openapi")

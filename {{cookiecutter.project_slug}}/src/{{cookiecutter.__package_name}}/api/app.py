@@ -106,9 +106,7 @@ class Service:
         """Nobody else would end a worker whose server was killed, nor a server without its own."""
         if os.getppid() != self.server:
             signal.raise_signal(signal.SIGTERM)
-        try:
-            os.kill(int(os.environ[ABOVE]), 0)
-        except ProcessLookupError:
+        if not metrics.lives(int(os.environ[ABOVE])):
             os.kill(self.server, signal.SIGTERM)
 
     async def _reload(self) -> None:

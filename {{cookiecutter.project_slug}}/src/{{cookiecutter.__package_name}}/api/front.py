@@ -130,13 +130,16 @@ class Front:
             return
         began, call = time.perf_counter(), Call(scope, receive, self.limits, self.reading)
         call.request_id = self._identity(call.headers.get(b"x-request-id"))
-        limited = not _is_open(scope["path"]) and scope["path"] != METRICS
+        closed = not _is_open(scope["path"])
+        limited = closed and scope["path"] != METRICS
         if limited:
             self.metrics.entered()
         try:
             if limited and self.metrics.in_flight > self.limits.max_in_flight:
                 # At once, rather than to answer everybody late.
                 raise Problem(503, "overload", "too many requests are at work; try again.", AGAIN)
+            if closed:
+                call.client = await self.authenticator.identify(scope["headers"])
             await self._answer(call, send)
         except Problem as problem:
             await call.drain()
@@ -167,10 +170,7 @@ class Front:
         return f"{self._prefix}-{self._count:08x}"
 
     async def _answer(self, call: Call, send: Callable) -> None:
-        path = call.scope["path"]
-        if not _is_open(path):
-            call.client = await self.authenticator.identify(call.scope["headers"])
-        answer = self.direct.get(path) if call.scope["method"] == "POST" else None
+        answer = self.direct.get(call.scope["path"]) if call.scope["method"] == "POST" else None
         if answer:
             await _send(call, 200, await answer(call), "application/json", {}, send)
             return
@@ -206,10 +206,8 @@ class Front:
     def _record(self, call: Call, seconds: float) -> None:
         status = call.status or 499  # as nginx has it: the client closed the connection
         path = call.scope["path"]
-        if path not in self.direct:
-            route = getattr(call.scope.get("route"), "path", "other")
-        else:
-            route = path
+        found = getattr(call.scope.get("route"), "path", "other")
+        route = path if path in self.direct else found
         self.metrics.answered(route, status, call.code, call.served, seconds)
         if self.lines:
             self.lines.request(call, call.scope["method"], path[:200], status, seconds)

@@ -37,7 +37,7 @@ def exposition() -> bytes:
     """All metrics of all processes in Prometheus' text format; of the dead what they counted."""
     for file in Path(os.environ[DIRECTORY]).glob("gauge_live*_*.db"):
         with suppress(OSError):
-            if not _lives(process := int(file.stem.rpartition("_")[2])):
+            if not lives(process := int(file.stem.rpartition("_")[2])):
                 mark_process_dead(process)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
@@ -48,7 +48,8 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether there is such a process, whoever it belongs to."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -67,7 +68,7 @@ class Metrics:
     """
 
     def __init__(self, contract: Contract, limit: int) -> None:
-        self._columns, self._target = {*contract.needed}, contract.target
+        self._columns = {*contract.needed}
         self._requests = counter(
             "http_requests_total", "Answers.", "route", "status", "model", "version"
         )

@@ -31,6 +31,8 @@ def complete(app: FastAPI, config: Settings) -> None:
     described = app.openapi
 
     def openapi() -> dict:
+        if app.openapi_schema:  # FastAPI keeps it, and so it is completed once
+            return app.openapi_schema
         document = described()
         types = [PredictRequest(CONTRACT, config.api.max_rows).struct, Answer, ProblemBody]
         _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)

@@ -160,11 +160,12 @@ def _serve(config: Settings, address: str, stack: ExitStack) -> int:
 
 def _go_on(steps: list[Callable[[], None]], server: subprocess.Popen) -> None:
     """All the steps again and again, until the server has ended, and then once more."""
-    last = False
-    while not last:
+    while True:
         last = server.returncode is not None
         for step in steps:
             step()
+        if last:
+            return
         time.sleep(STEP_SECONDS)
 
 
