@@ -171,8 +171,10 @@ src/{package}/api/metrics.py
 src/{package}/api/mlflow_protocol.py
 src/{package}/api/openapi.py
 src/{package}/api/problems.py
+src/{package}/api/processes.py
 src/{package}/api/routes.py
 src/{package}/api/serve.py
+src/{package}/api/server.py
 src/{package}/api/serving.py
 src/{package}/api/spool.py
 src/{package}/api/tokens.py

@@ -17,6 +17,7 @@ from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import artifact, mlflow_client, registry, stores
 from iris_flower_prediction.models.predict import make_predictions
+from iris_flower_prediction.models.sql_store import SQLStore
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +163,15 @@ def test_two_copies_at_once_leave_one_whole_model(storage, config, one_and_two, 
     for each in copiers:
         assert each.process.communicate(timeout=SECONDS)[0].count(storage.uri) == 5
     artifact.self_test(stores.load_model(storage.uri, config))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_copies_to_one_row_at_once_wait_for_each_other(kind, request, saved):
+    store = SQLStore(request.getfixturevalue(f"{kind}_place").uri)
+    metadata = artifact.read_metadata(saved)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda _: store.save(b"content", metadata), range(40)):
+            assert store.read() == (metadata, b"content")
 
 
 def test_an_interrupted_copy_leaves_a_whole_model(storage, config, one_and_two, workshop):

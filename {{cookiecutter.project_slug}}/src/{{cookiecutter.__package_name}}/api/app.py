@@ -1,13 +1,8 @@
-"""The API: one served model behind a FastAPI application, and what stands before it.
-
-``create`` makes the application of one worker process; granian calls it, see serve.py.
-"""
+"""The API: one served model behind a FastAPI application, and what stands before it."""
 
 import asyncio
 import logging
 import os
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from .. import settings
 from ..contract import CONTRACT
-from ..errors import ProjectError, brief
+from ..errors import brief
 from ..models.artifact import self_test
 from ..models.predict import Scores, in_own_values
 from ..settings import Settings
@@ -31,6 +26,7 @@ from .front import AGAIN, INTERNAL, Call, Front
 from .logs import JsonLines
 from .metrics import Metrics
 from .problems import CONTENT_TYPE, Problem
+from .processes import end_with_parents
 from .routes import application
 from .serving import Predictions, Served, Shelf, settle
 from .spool import Record, Spool
@@ -38,13 +34,11 @@ from .values import Rows, violated, violation
 from .wire import Answer, Named, PredictRequest
 
 log = logging.getLogger(__name__)
-TICK_SECONDS, AGAIN_SECONDS = 1.0, 5.0
+TICK_SECONDS = 1.0
 # A call of the model that takes longer than this keeps other requests waiting: off the loop.
 LONGEST_ON_LOOP = 0.002
 JSON = "application/json"
 TRUE = ("true", "1", "yes", "on")
-# See serve.py: where a worker says why it cannot start, and the process above the server.
-FAILURE, ABOVE = "API_FAILURE", "API_ABOVE"
 
 
 class Service:
@@ -96,18 +90,11 @@ class Service:
         await asyncio.sleep(TICK_SECONDS)
         self.metrics.tick()
         self.front.end_late()
-        self._end_with_parents()
+        end_with_parents(self.server)
         if self.spool:
             self.spool.tick()
             self.metrics.spool(self.spool.filled)
         self.authenticator.refresh()
-
-    def _end_with_parents(self) -> None:
-        """Nobody else would end a worker whose server was killed, nor a server without its own."""
-        if os.getppid() != self.server:
-            signal.raise_signal(signal.SIGTERM)
-        if not metrics.lives(int(os.environ[ABOVE])):
-            os.kill(self.server, signal.SIGTERM)
 
     async def _reload(self) -> None:
         """Serve what the model's folder holds now."""
@@ -223,31 +210,12 @@ def wants_detail(query: bytes) -> bool:
     return False
 
 
-def create() -> Front:
-    """The ASGI application of a worker.
+def make_front() -> Front:
+    """The ASGI application of one worker process.
 
-    One that cannot be made ends the server that has just been started. In the place of a worker
-    that has died it is tried again, while the other workers go on.
+    :raises ProjectError: no model that passes its checks, no credentials where they are required.
     """
-    failure = Path(os.environ[FAILURE])
-    started = failure.with_name("started")
-    while True:
-        try:
-            front = _create(settings.load())
-            started.touch()
-            return front
-        except ProjectError as error:
-            if not started.exists():
-                failure.write_text(str(error), "utf-8")
-                os.kill(os.getppid(), signal.SIGTERM)
-                sys.exit(1)
-            print(f"error: a worker cannot start: {error}", file=sys.stderr, flush=True)
-            time.sleep(AGAIN_SECONDS)
-
-
-def _create(config: Settings) -> Front:
-    """:raises ProjectError: no model that passes its checks, no credentials where they are
-    required."""
+    config = settings.load()
     lines, authenticator = JsonLines(), Authenticator(config.authentication)
     service = Service(config, lines, authenticator)
     app = application(config, service)

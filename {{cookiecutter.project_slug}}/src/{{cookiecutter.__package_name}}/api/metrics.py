@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from ..schema import Contract
 from ..schema.columns import Column
+from .processes import METRICS, lives
 
 # Seconds; fine where a prediction is, and an edge at the objective of 0.5.
 DURATIONS = (
@@ -29,13 +30,12 @@ DURATIONS = (
     *(0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 STEPS = 20
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
 def exposition() -> bytes:
     """All metrics of all processes in Prometheus' text format; of the dead what they counted."""
-    for file in Path(os.environ[DIRECTORY]).glob("gauge_live*_*.db"):
+    for file in Path(os.environ[METRICS]).glob("gauge_live*_*.db"):
         with suppress(OSError):
             if not lives(process := int(file.stem.rpartition("_")[2])):
                 mark_process_dead(process)
@@ -46,17 +46,6 @@ def exposition() -> bytes:
             return generate_latest(registry)
         time.sleep(0.01)
     return generate_latest(registry)
-
-
-def lives(process: int) -> bool:
-    """Whether there is such a process, whoever it belongs to."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it is not ours any more
-    return True
 
 
 class Metrics:

@@ -23,11 +23,10 @@ from ..errors import ProjectError
 from ..models import artifact, stores
 from ..settings import PACKAGE, Settings
 from .auth import Authenticator
+from .processes import ABOVE, FAILURE, METRICS
 
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
-# Where the processes of an API keep their metrics, see metrics.py; the others are told in app.py.
-DIRECTORY, FAILURE, ABOVE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE", "API_ABOVE"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
 STEP_SECONDS, END_SECONDS = 0.5, 10
 NICE = 10
@@ -92,7 +91,7 @@ def _shared_folder(port: int) -> Iterator[None]:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         raise ProjectError(f"{folder} is not of this user: remove it.") from None
-    os.environ |= {DIRECTORY: str(folder), FAILURE: str(folder / "failure")}
+    os.environ |= {METRICS: str(folder), FAILURE: str(folder / "failure")}
     os.environ[ABOVE] = str(os.getpid())
     try:
         yield
@@ -107,7 +106,7 @@ def _announce(config: Settings) -> None:
 
 
 def _server(config: Settings, address: str) -> list[str]:
-    """The command of the server. Its own process imports nothing of ours, which spares memory."""
+    """The command of the server."""
     api = config.api
     options: dict[str, object] = {
         "interface": "asgi",
@@ -126,8 +125,8 @@ def _server(config: Settings, address: str) -> list[str]:
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     flags = ["--factory", "--no-ws", "--respawn-failed-workers"]
     # By its path, for a name would be looked for in the working directory first.
-    app = f"{Path(__file__).with_name('app.py')}:create"
-    return [sys.executable, "-m", "granian", *words, *flags, app]
+    app = f"{Path(__file__).with_name('server.py')}:create"
+    return [sys.executable, "-m", f"{__package__}.server", *words, *flags, app]
 
 
 def _serve(config: Settings, address: str, stack: ExitStack) -> int:

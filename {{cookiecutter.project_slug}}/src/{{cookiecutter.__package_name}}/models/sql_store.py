@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from ..errors import ProjectError
 from ..settings import PACKAGE
-from ..tables.databases import connect, exists, make_missing, redacted
+from ..tables.databases import connect, exists, lock, redacted
 from .artifact import parse_metadata
 
 SECONDS = 120  # for an answer
@@ -42,7 +42,8 @@ class SQLStore:
     def save(self, content: bytes, metadata: dict) -> None:
         row = {"name": self.name, "saved_at": datetime.now(UTC), "metadata": json.dumps(metadata)}
         with connect(self.url, True, SECONDS) as connection:
-            make_missing(connection, models)
+            lock(connection)  # another copy's new row would not be seen by the deletion
+            models.create(connection, checkfirst=True)
             connection.execute(sa.delete(models).where(self.mine))
             connection.execute(sa.insert(models), row | {"artifact": content})
 
