@@ -449,3 +449,26 @@ def test_what_is_missing_or_wrong_is_told_in_a_sentence(world):
     world.project.run("git", "checkout", "ci/proxy/haproxy.cfg")
     said = world.red("make deploy", "prod", APP__SLO__LATENCY_SECONDS="0.4")
     assert "slo.latency_seconds = 0.4: choose one of 0.001" in said
+
+
+def test_the_lines_of_the_documentation_limit_a_clients_rate(world, tmp_path):
+    lines = world.project.text("docs/api.md").partition("```haproxy\n")[2].partition("```")[0]
+    folder = shutil.copytree(world.project.path / "ci/proxy", tmp_path / "proxy")
+    file, bind, most = folder / "haproxy.cfg", "    bind :8000\n", " gt 1000"
+    text = file.read_text("utf-8")
+    assert bind in text
+    assert most in lines
+    file.write_text(text.replace(bind, bind + lines.replace(most, " gt 20")), "utf-8")
+    run(ENGINE, "build", "--quiet", "--tag", "limited", ".", cwd=folder)
+    name, port = "limited", free_port()
+    words = ("--detach", "--name", name, "--publish", f"127.0.0.1:{port}:8000")
+    run(ENGINE, "network", "create", name, cwd=folder)
+    try:
+        run(ENGINE, "run", *words, "--network", name, "limited", cwd=folder)
+        # Behind it nothing serves.
+        wait_for(lambda: status(port, "/") == 503, 60, lambda: "no proxy")
+        found = [status(port, "/") for _ in range(30)]
+    finally:
+        run(ENGINE, "rm", "--force", "--time", "0", name, cwd=folder)
+        run(ENGINE, "network", "rm", name, cwd=folder)
+    assert (found[0], found[-1]) == (503, 429)

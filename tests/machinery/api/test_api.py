@@ -68,6 +68,13 @@ def test_predictions_are_those_of_the_model(api, champion, examples):
     assert api.post("/predict", {"data": data}).json == answer.json
 
 
+def test_head_is_get_without_a_body(api):
+    for path in ("/health/live", "/health/ready", "/ping", "/model", "/metrics", "/docs"):
+        answer = api.ask("HEAD", path, None, {})
+        assert (answer.status, answer.body) == (200, b""), path
+    assert api.post("/predict", example()).status == 200
+
+
 def test_details_on_request(api, champion):
     answer = api.post("/predict?detail=true", example(2)).json
     metadata = open_model(champion).metadata

@@ -240,6 +240,7 @@ def test_the_file_holds_no_secret(file, key):
     text = file.read_text("utf-8")
     assert key not in text and again not in text
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == [file.name]
 
 

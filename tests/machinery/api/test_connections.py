@@ -186,7 +186,9 @@ def send_what_is_taken(client, data: bytes, seconds: float) -> int:
 
 
 def memory(api) -> int:
-    return psutil.Process(api.process.pid).memory_info().rss
+    """Of all its processes."""
+    processes = psutil.Process(api.process.pid).children(recursive=True)
+    return sum(each.memory_info().rss for each in processes)
 
 
 def test_pipelined_requests_are_answered_in_order(connect):
@@ -263,6 +265,30 @@ def test_a_body_that_is_too_large_is_refused_and_the_client_reads_why(strict, si
     """The refusal comes while the client still sends, and must not be lost by that."""
     found = strict.post("/predict", b" " * size)
     assert (found.status, found.json["code"]) == (413, "body_size")
+
+
+def test_of_a_large_body_nothing_is_left_out(serve):
+    rows, names = 750, ",".join([*example()["data"], "NOTE"])
+    row = ",".join([str(values[0]) for values in example()["data"].values()] + ["x" * 99_000])
+    body = "\n".join([names, *[row] * rows]).encode()
+    assert len(body) > 70 << 20
+    answer = serve(APP__API__MAX_BODY_BYTES=100 << 20).post(
+        "/invocations", body, Content_Type="text/csv"
+    )
+    assert len(answer.json["predictions"]) == rows
+
+
+def test_who_may_not_ask_takes_no_place_from_who_may(serve, project):
+    key = project.run("api-key", "create", "shop").stdout.split()[-1]
+    limits = {"APP__API__MAX_IN_FLIGHT": IN_FLIGHT, "APP__API__BODY_SECONDS": 60}
+    api = serve(APP__AUTHENTICATION__REQUIRED="true", **limits)
+    strangers = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(2 * IN_FLIGHT)]
+    for each in strangers:
+        each.sendall(post(100, "X-API-Key: wrong") + b"{")
+    time.sleep(1)  # they are refused, and send no more
+    assert api.post("/predict", example(), X_API_Key=key).status == 200
+    for each in strangers:
+        each.close()
 
 
 def test_chunks_beyond_the_limit_are_refused(connect):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from api_process import Clients, example
+from api_process import Api, Clients, example
 from conftest import SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
@@ -128,6 +128,28 @@ def test_a_worker_that_cannot_be_replaced_does_not_end_the_others(serve, champio
     wait_for_two(api)
     assert api.post("/predict", example()).status == 200
     assert api.stop() == 0
+
+
+def test_nothing_stays_of_an_api_whose_worker_cannot_be_replaced(serve, champion, tmp_path):
+    folder = shutil.copytree(champion, tmp_path / "model")
+    api = serve(model=folder)
+    (folder / "metadata.json").unlink()
+    (worker,) = workers(api)
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: "a worker cannot start" in api.output.read_text())
+    left = [server(api), *server(api).children()]
+    api.process.kill()
+    api.process.wait(SECONDS)
+    assert psutil.wait_procs(left, SECONDS)[1] == []
+
+
+def test_two_apis_at_one_port_of_two_addresses_count_for_themselves(serve, champion):
+    api = serve()
+    elsewhere = ("--host", "127.0.0.2", "--port", api.port)
+    other = Api(api.project, "--model", champion, *elsewhere)
+    wait_for(lambda: "Serving" in other.output.read_text())
+    assert other.stop() == 0
+    assert api.get("/metrics").status == 200
 
 
 def test_what_was_answered_before_a_kill_is_kept(serve):

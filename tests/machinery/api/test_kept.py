@@ -252,16 +252,19 @@ def test_after_a_failure_it_waits(keep, folder, monkeypatch):
     assert len(tries) == 2
 
 
-def test_a_database_that_was_removed_is_made_again(keep, delivery, stored, tmp_path, monkeypatch):
+def test_a_database_that_has_gone_is_not_made_anew(keep, delivery, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "RETRY_SECONDS", 0)
-    for request_id in "ab":
-        keep(line(request_id))
+    keep(line("a"))
+    delivery.step()
+    unmounted = (tmp_path / "kept").rename(tmp_path / "elsewhere")
+    keep(line("b"))
+    for _ in range(3):
         delivery.step()
-        delivery.step()
-        if request_id == "a":
-            (tmp_path / "kept/predictions.db").unlink()
+    assert len(segments(delivery.folder)) == 1
+    unmounted.rename(tmp_path / "kept")
+    delivery.step()
     assert segments(delivery.folder) == []
-    assert counted(stored) == {"b": 1}
+    assert counted(stored) == {"a": 1, "b": 1}
 
 
 def test_a_segment_that_the_database_refuses_is_set_aside(

@@ -153,15 +153,25 @@ BAD = {
     "no form": ({}, "send one of dataframe_split"),
     "that of /predict": (example(), "send one of dataframe_split"),
     "two forms": ({"inputs": [], "instances": []}, "send one of"),
-    "split, null": ({"dataframe_split": None}, "no list named data"),
-    "split, no data": ({"dataframe_split": {"columns": []}}, "no list named data"),
-    "split, number": ({"dataframe_split": {"columns": 5, "data": []}}, "no list of names"),
-    "split, no name": ({"dataframe_split": {"columns": [[]], "data": []}}, "no list of names"),
+    "split, null": ({"dataframe_split": None}, "expected `object`, got `null`"),
+    "split, no data": ({"dataframe_split": {"columns": []}}, "required field `data`"),
+    "split, number": (
+        {"dataframe_split": {"columns": 5, "data": []}},
+        "expected `array | null`",
+    ),
+    "split, no name": (
+        {"dataframe_split": {"columns": [[]], "data": []}},
+        "columns[0]: expected",
+    ),
     "split, no row": ({"dataframe_split": {"data": [5]}}, f"is no list of {len(ROW)} values"),
-    "records, texts": ({"dataframe_records": ["a"]}, "index 0: 'a' is no list"),
+    "records, texts": ({"dataframe_records": ["a"]}, "row 0 is no list"),
     "records, a column gone": ({"dataframe_records": [{"a": 1}]}, "is missing"),
-    "instances, number": ({"instances": 5}, "is no object of columns"),
-    "instances, short row": ({"instances": [ROW, ROW[1:]]}, "data, index 1"),
+    "instances, number": ({"instances": 5}, "no object of columns"),
+    "instances, short row": ({"instances": [ROW, ROW[1:]]}, "row 1 is no list"),
+    "instances, a name less": (
+        {"instances": [dict(zip(CONTRACT.names, ROW, strict=True)), {FIRST: ROW[0]}]},
+        "rows 0 and 1 differ in having",
+    ),
     "instances, mixed": ({"instances": [{}, ROW]}, "is no list of"),
     "instances, too deep": ({"instances": [[[value] for value in ROW]]}, "is not"),
     "inputs, lengths": ({"inputs": SHORT}, f"1 values and {FIRST} has 0"),
@@ -170,7 +180,7 @@ NAMES = ",".join(CONTRACT.names).encode()
 BAD_CSV = {
     "nothing": (b"", 422, "is missing"),
     "no UTF-8": (b"\xff\xfe", 400, "not UTF-8"),
-    "short line": (NAMES + b"\n1", 422, "data, index 0"),
+    "short line": (NAMES + b"\n1", 422, "row 0 is no list"),
     "long cell": (b"a" * 200_000, 400, "cannot be read as csv"),
     "no names": (b"1,2\n3,4\n", 422, "is missing"),
 }
@@ -341,25 +351,31 @@ def tensor(column=FIRST, **changes):
 
 # Changes of the first tensor, and a part of the sentence that refuses it.
 BAD_TENSORS = {
-    "no name": ({"name": 5}, "without name"),
+    "no name": ({"name": 5}, "inputs[0].name: expected `str`"),
     "another name": ({"name": "other"}, "other is no column"),
-    "no shape": ({"shape": None}, "is no shape"),
-    "empty shape": ({"shape": []}, "is no shape"),
-    "negative": ({"shape": [-1]}, "is no shape"),
-    "true": ({"shape": [True]}, "is no shape"),
-    "fraction": ({"shape": [1.0]}, "is no shape"),
+    "no shape": ({"shape": None}, "required field `shape`"),
+    "empty shape": ({"shape": []}, "expected `array` of length >= 1"),
+    "negative": ({"shape": [-1]}, "expected `int` >= 0"),
+    "true": ({"shape": [True]}, "expected `int`, got `bool`"),
+    "fraction": ({"shape": [1.0]}, "expected `int`, got `float`"),
     "two columns": ({"shape": [1, 2], "data": [1, 2]}, "is no shape"),
-    "three dimensions": ({"shape": [1, 1, 1]}, "is no shape"),
-    "thousands of dimensions": ({"shape": [9999] * 100_000}, "is no shape"),
+    "three dimensions": ({"shape": [1, 1, 1]}, "of length <= 2"),
+    "thousands of dimensions": ({"shape": [9999] * 100_000}, "of length <= 2"),
     "too many values": ({"data": [1, 2]}, "does not fit 2 values"),
     "too few values": ({"shape": [2]}, "does not fit 1 values"),
-    "no data": ({"data": None}, "without data"),
-    "no list": ({"data": 5}, "without data"),
-    "deep": ({"data": [[[[1]]]]}, "is not"),
-    "no datatype": ({"datatype": None}, "is no datatype"),
-    "another datatype": ({"datatype": "FP8"}, "is no datatype"),
-    "a list as datatype": ({"datatype": ["FP64"]}, "is no datatype"),
+    "no data": ({"data": None}, "required field `data`"),
+    "no list": ({"data": 5}, "inputs[0].data: expected `array`"),
+    "deep": ({"data": [[[[1]]]]}, "does not fit"),
+    "rows of another shape": (
+        {"shape": [2, 1], "data": [[1, 2]]},
+        "does not fit 2 values",
+    ),
+    "rows of many lengths": ({"shape": [2, 2], "data": [[1], [1, 2, 3]]}, "does not fit 4 values"),
+    "no datatype": ({"datatype": None}, "required field `datatype`"),
+    "another datatype": ({"datatype": "FP8"}, "invalid enum value 'FP8'"),
+    "a list as datatype": ({"datatype": ["FP64"]}, "expected `str`"),
     "a text": ({"data": ["?"]}, "is not"),
+    "half a character": ({"datatype": "\ud800"}, "half a character"),
 }
 
 
@@ -385,7 +401,8 @@ def test_what_else_a_request_may_say(api):
     good = {"inputs": inputs, "parameters": {"a": 1}, "id": "", "outputs": []}
     for same in ({}, {"id": None, "outputs": None, "parameters": None}):
         assert "id" not in api.post(f"{MODEL}/infer", good | same).json
-    for wrong in ({"id": 5}, {"outputs": {}}, {"outputs": [5]}, {"outputs": [{"name": []}]}):
+    outputs = ({}, [5], [{"name": []}], [{"name": "probability"}])
+    for wrong in ({"id": 5}, {"id": "\ud800"}, *[{"outputs": each} for each in outputs]):
         problem(api.post(f"{MODEL}/infer", good | wrong), 422, "contract", f"{MODEL}/infer")
 
 

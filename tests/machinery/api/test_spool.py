@@ -128,6 +128,8 @@ def test_a_loss_is_logged_once_and_so_is_its_end(folder, caplog):
     kept.tick()
     free(folder)[0].unlink()
     kept.tick()
+    kept.tick()  # nobody asked
+    assert kept.append(line(2))
     kept.tick()
     first, second = (record.getMessage() for record in caplog.records)
     assert "answered but not kept" in first

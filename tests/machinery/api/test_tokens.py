@@ -23,6 +23,8 @@ from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.errors import ProjectError
 
 ISSUER, AUDIENCE = "https://login.example.com/", "predictions"
+# Whoever can verify with it could sign.
+SYMMETRIC = b'{"keys": [{"kty": "oct", "kid": "rsa-2", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}]}'
 MAKERS = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
     "weak": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505 - to be refused
@@ -342,7 +344,8 @@ def test_the_event_loop_is_not_held_up_by_a_slow_provider(provider, asked):
 
 def test_known_keys_stay_in_use_while_the_provider_is_down(provider, asked, monkeypatch, caplog):
     monkeypatch.setattr(tokens, "AGAIN_SECONDS", 0)
-    for status, document in ((500, b""), (200, b"{"), (200, b'{"keys": []}'), (200, b"[7]")):
+    documents = (b"{", b'{"keys": []}', b"[7]", SYMMETRIC)
+    for status, document in ((500, b""), *((200, each) for each in documents)):
         provider.status, provider.document = status, document
         refusal(asked, token("rsa-2"))
         assert identify(asked, token(sub=f"{status}")) == f"token:{status}"
@@ -405,6 +408,7 @@ def test_a_refused_token_is_not_remembered(asked):
         "http://10.0.0.1/jwks",
         "ftp://localhost/jwks",
         "http://[::1/jwks",
+        "https://[::1/jwks",
         "http:///jwks",
         "https://somebody@127.0.0.1/jwks",
         "jwks.json",
@@ -431,12 +435,12 @@ def test_no_start_without_the_keys_of_the_issuer(provider, tmp_path, monkeypatch
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
-    for document in (b'{"keys": [7]}', b"[" * 100_000, b"{", b'{"keys": []}', b"[]"):
+    for document in (b'{"keys": [7]}', b"[" * 100_000, b"{", b'{"keys": []}', b"[]", SYMMETRIC):
         provider.document = document
         problem()
     provider.status, provider.headers = 302, {"Location": provider.url}
     assert "302" in problem()
-    assert provider.fetched == 6, "followed a redirection"
+    assert provider.fetched == 7, "followed a redirection"
     monkeypatch.setattr(tokens, "FETCH_SECONDS", 0.2)
     provider.status, provider.delay = 200, 1
     assert "timed out" in problem()

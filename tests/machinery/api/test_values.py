@@ -181,5 +181,5 @@ def test_a_column_that_is_named_twice_is_refused():
     tensor = {"name": name, "shape": [1], "datatype": "FP64", "data": [1]}
     body = json.dumps({"inputs": [tensor, tensor]}).encode()
     with pytest.raises(Problem) as refused:
-        inference_protocol.rows(CONTRACT, body, 10)
+        inference_protocol.rows(inference_protocol.request(body), None, 10)
     assert refused.value.more["violations"][0]["reason"] == "is there twice"

@@ -137,8 +137,8 @@ def test_lengths_are_compared_and_limited():
     ("more", "status", "sentence"),
     [
         (', "model": "other"', 404, "only 'm'"),
-        (', "modell": "m"', 422, "modell is no member of a request"),
-        (', "data": 5', 422, "no object of columns"),
+        (', "modell": "m"', 422, "unknown field `modell`"),
+        (', "data": 5', 422, "data: expected `object`"),
         (', "model": NaN', 400, "missing value is null"),
         (", ", 400, "cannot be read as JSON"),
     ],

@@ -44,7 +44,7 @@ SECRETS = "/run/secrets"
 SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 {%- if cookiecutter.deployment_flavor != "batch" %}
 # Nobody on the way could put in keys of his own.
-OF_KEYS = re.compile(r"https://[^/@]+(/|$)|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
+OF_KEYS = re.compile(r"https://[^/@\[\]]+(/|$)|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
 {%- endif %}
 
 

@@ -44,8 +44,6 @@ TRUE = ("true", "1", "yes", "on")
 class Service:
     """What the routes of one worker share."""
 
-    front: Front
-
     def __init__(self, config: Settings, lines: JsonLines, authenticator: Authenticator) -> None:
         self.config, self.lines, self.authenticator = config, lines, authenticator
         self.server = os.getppid()
@@ -88,13 +86,12 @@ class Service:
     async def _tick(self) -> None:
         """What is due every second."""
         await asyncio.sleep(TICK_SECONDS)
-        self.metrics.tick()
-        self.front.end_late()
         end_with_parents(self.server)
+        self.authenticator.refresh()
         if self.spool:
             self.spool.tick()
             self.metrics.spool(self.spool.filled)
-        self.authenticator.refresh()
+        self.metrics.tick()
 
     async def _reload(self) -> None:
         """Serve what the model's folder holds now."""
@@ -120,7 +117,7 @@ class Service:
             raise _unanswered(codes, finite)
         listed = None if probabilities is None else probabilities.tolist()
         found = Predictions(values.tolist(), listed)
-        self.metrics.predicted(values)
+        self.metrics.predicted(values if CONTRACT.target.classes else codes)
         if self.spool and not self._keep(rows, found, call):
             self.metrics.not_kept()
         return found
@@ -156,7 +153,7 @@ class Service:
         rows = self.request.read(body, served.name)
         detail = bool(query := call.scope["query_string"]) and wants_detail(query)
         found = await self.answer(rows, call)
-        answer = Answer(found.values)
+        answer = Answer(found.predictions)
         if detail:
             answer.probabilities = found.probabilities
             answer.model = Named(served.name, served.version)
@@ -168,7 +165,7 @@ class Service:
         rows = mlflow_protocol.rows(CONTRACT, kind, body, self.config.api.max_rows)
         call.served = self.served
         found = await self.answer(rows, call)
-        return self.encode(Answer(found.values))
+        return self.encode(Answer(found.predictions))
 
 
 def _unanswered(codes: np.ndarray, finite: np.ndarray) -> Problem:
@@ -227,7 +224,6 @@ def make_front() -> Front:
         service.metrics,
         lines if config.api.access_log else None,
     )
-    service.front = front
     for kind in (Problem, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse(front))
     lines.install(config.log_level)
@@ -240,9 +236,10 @@ def _refuse(front: Front):
     async def refuse(request: Request, error: Exception) -> Response:
         call: Call = request.scope["call"]
         if isinstance(error, HTTPException):
-            code = "method" if error.status_code == 405 else "path"
-            headers = dict(error.headers or {})
-            error = Problem(error.status_code, code, f"{error.detail}.", headers)
+            headers, code, detail = dict(error.headers or {}), "path", "there is no such path"
+            if error.status_code == 405:
+                code, detail = "method", f"this path takes {headers['Allow']}"
+            error = Problem(error.status_code, code, f"{detail}.", headers)
         elif not isinstance(error, Problem):
             error = INTERNAL
         body = front.problem_body(call, error)

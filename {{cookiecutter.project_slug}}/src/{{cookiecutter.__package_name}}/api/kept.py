@@ -91,6 +91,7 @@ class Delivery:
     ) -> None:
         self.folder, self.database, self.told = folder, database, told
         self._engine: sa.Engine | None = None
+        self._seen = False
         self._failures, self._due = 0, 0.0
 
     def step(self, now: bool = False) -> None:
@@ -127,9 +128,11 @@ class Delivery:
 
     def _deliver(self, segment: Path) -> None:
         if self._engine is None:
-            self._engine = engine(self.database, create=True, seconds=DATABASE_SECONDS)
+            # One that was there and has gone, as its disk may have, is not made anew.
+            self._engine = engine(self.database, not self._seen, DATABASE_SECONDS)
             with transaction(self._engine, self.database) as connection:
                 ensure(connection, self.database, CONTRACT.target)
+            self._seen = True
         counts = {"delivered": 0, "damaged": 0}
         try:
             with transaction(self._engine, self.database) as connection:

@@ -58,6 +58,7 @@ def read(file: Path) -> dict[str, Entry]:
 
 def write(file: Path, entries: dict[str, Entry]) -> None:
     write_json(file, Entries(entries).model_dump(mode="json"))
+    file.chmod(0o600)
 
 
 def _changing(file: Path):

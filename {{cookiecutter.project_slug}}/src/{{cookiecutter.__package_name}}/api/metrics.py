@@ -81,7 +81,8 @@ class Metrics:
         )
         told = "Predictions by class, or by range."
         self._predictions = counter("predictions_total", told, "prediction")
-        self._edges = () if contract.target.classes else value_edges(contract.target)
+        self._edges = [] if contract.target.classes else value_edges(contract.target)
+        self._told = [told_edge(contract.target, edge) for edge in self._edges]
         self.in_flight = self._peak = 0
         self._serving: tuple[str, ...] = ()
         # What happened since the last ``flush``: a counter that all processes share costs more.
@@ -113,7 +114,7 @@ class Metrics:
         """Each class, or range, and how many of the values are of it."""
         if self._edges:
             for at, count in Counts(np.searchsorted(self._edges, values).tolist()).items():
-                yield range_of(self._edges, at), count
+                yield range_of(self._told, at), count
         else:
             for value, count in Counts(values.tolist()).items():
                 yield str(value), count
@@ -132,7 +133,7 @@ class Metrics:
         self._peak = self.in_flight
 
     def predicted(self, values: np.ndarray) -> None:
-        """The values that a request is answered with."""
+        """What a request is answered with: classes, or the numeric form of other values."""
         self._predicted.append(values)
 
     def violated(self, columns: dict[str | None, int]) -> None:
@@ -209,8 +210,12 @@ def value_edges(target: Column) -> list[float]:
     return [*(-ten for ten in reversed(tens)), 0.0, *tens]
 
 
-def range_of(edges: list[float], at: int) -> str:
+def told_edge(target: Column, edge: float) -> str:
+    return str(target.decode(np.array(edge))) if target.type == "date" else f"{edge:g}"
+
+
+def range_of(edges: list[str], at: int) -> str:
     """The name of the range that ends at an edge, which is in it."""
     if at == len(edges):
-        return f"above {edges[-1]:g}"
-    return f"{edges[at - 1]:g} to {edges[at]:g}" if at else f"up to {edges[0]:g}"
+        return f"above {edges[-1]}"
+    return f"{edges[at - 1]} to {edges[at]}" if at else f"up to {edges[0]}"

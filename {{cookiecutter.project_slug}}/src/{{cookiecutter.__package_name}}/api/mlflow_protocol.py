@@ -9,13 +9,22 @@ import io
 from collections import Counter
 from typing import Any
 
+import msgspec
+
 from ..schema import Contract
 from .problems import Problem
 from .values import Rows, parse, read, violated, violation
-from .wire import parse_json
+from .wire import parse_json, typed
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 LARGEST_CELL = 100_000
+
+
+class Split(msgspec.Struct):
+    """As pandas' ``to_json(orient="split")`` has it."""
+
+    data: list
+    columns: list[str] | None = None
 
 
 def rows(contract: Contract, kind: str, body: bytes, most_rows: int) -> Rows:
@@ -30,7 +39,7 @@ def rows(contract: Contract, kind: str, body: bytes, most_rows: int) -> Rows:
     content = parse_json(body, nan=True)
     forms = [form for form in FORMS if isinstance(content, dict) and form in content]
     if len(forms) != 1:
-        reason = f"is missing: send one of {', '.join(FORMS)}"
+        reason = f"send one of {', '.join(FORMS)}"
         raise violated([violation(None, None, None, reason)])
     return read(contract, _columns(contract, forms[0], content[forms[0]]), most_rows, strict=False)
 
@@ -38,14 +47,15 @@ def rows(contract: Contract, kind: str, body: bytes, most_rows: int) -> Rows:
 def _columns(contract: Contract, form: str, data: Any) -> Any:
     """Columns of any of the forms; what fits none of them is left to ``read`` to refuse."""
     if form == "dataframe_split":
-        if not isinstance(data, dict) or not isinstance(data.get("data"), list):
-            raise violated([violation(form, None, None, "has no list named data")])
-        return _from_lists(data.get("columns", contract.names), data["data"])
+        split = typed(data, Split)
+        return _from_lists(contract.names if split.columns is None else split.columns, split.data)
     if isinstance(data, list) and all(isinstance(row, dict) for row in data):
-        names = dict.fromkeys(name for row in data for name in row) or contract.names
-        # Of other names only the name counts: a row each of its own would fill the memory.
-        needed = contract.needed
-        return {name: [row.get(name) for row in data] if name in needed else [] for name in names}
+        needed, first = set(contract.needed), data[0] if data else dict.fromkeys(contract.names)
+        for index, row in enumerate(data):
+            if different := (row.keys() ^ first.keys()) & needed:
+                reason = f"rows 0 and {index} differ in having {sorted(different)[0]}"
+                raise violated([violation(None, index, None, reason)])
+        return {name: [row[name] for row in data] if name in needed else [] for name in first}
     if isinstance(data, list):
         return _from_lists(contract.names, data)
     if isinstance(data, dict):
@@ -53,16 +63,15 @@ def _columns(contract: Contract, form: str, data: Any) -> Any:
     return data
 
 
-def _from_lists(names: Any, lists: list) -> dict:
+def _from_lists(names: list[str], lists: list) -> dict:
     """Columns of rows whose values stand in the order of ``names``."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise violated([violation("columns", None, None, "is no list of names")])
     [(name, times)] = Counter(names).most_common(1) or [("", 0)]
     if times > 1:
         raise violated([violation(name, None, None, "is there twice")])
     for index, row in enumerate(lists):
         if not isinstance(row, list) or len(row) != len(names):
-            raise violated([violation("data", index, row, f"is no list of {len(names)} values")])
+            reason = f"row {index} is no list of {len(names)} values"
+            raise violated([violation(None, index, row, reason)])
     return {name: [row[at] for row in lists] for at, name in enumerate(names)}
 
 

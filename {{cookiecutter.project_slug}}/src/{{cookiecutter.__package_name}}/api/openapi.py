@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from ..contract import CONTRACT
 from ..schema.columns import Column
 from ..settings import PACKAGE, Settings
-from .inference_protocol import datatype
+from .inference_protocol import InferenceRequest, InferenceResponse, datatype
 from .problems import CONTENT_TYPE, ProblemBody
 from .wire import Answer, PredictRequest, written
 
@@ -23,6 +23,7 @@ CODES = {
     422: "The contract is broken; the violations say where.",
     503: "Too much is at work, or there is no answer in time.",
 }
+TYPES = (Answer, InferenceRequest, InferenceResponse, ProblemBody)
 REFERENCE = "#/components/schemas/{name}"
 
 
@@ -34,7 +35,7 @@ def complete(app: FastAPI, config: Settings) -> None:
         if app.openapi_schema:  # FastAPI keeps it, and so it is completed once
             return app.openapi_schema
         document = described()
-        types = [PredictRequest(CONTRACT, config.api.max_rows).struct, Answer, ProblemBody]
+        types = [PredictRequest(CONTRACT, config.api.max_rows).struct, *TYPES]
         _, schemas = msgspec.json.schema_components(types, ref_template=REFERENCE)
         document["components"]["schemas"] = schemas  # and none of FastAPI's own
         document["info"]["x-contract"] = CONTRACT.describe()
@@ -50,32 +51,36 @@ def complete(app: FastAPI, config: Settings) -> None:
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """What an operation may answer beside its predictions."""
-    content = {CONTENT_TYPE: {"schema": {"$ref": REFERENCE.format(name=ProblemBody.__name__)}}}
+    content = {CONTENT_TYPE: {"schema": reference(ProblemBody.__name__)}}
     return {code: {"description": CODES[code], "content": content} for code in codes or CODES}
 
 
-def answer(struct: type) -> dict:
+def answer(kind: type) -> dict:
     """A good answer of such a type."""
-    content = {"application/json": {"schema": {"$ref": REFERENCE.format(name=struct.__name__)}}}
+    content = {"application/json": {"schema": reference(kind.__name__)}}
     return {200: {"description": "A prediction for each row.", "content": content}}
 
 
-def body(example: Any, schema: dict | None = None, **others: dict) -> dict:
+def reference(name: str) -> dict:
+    return {"$ref": REFERENCE.format(name=name)}
+
+
+def body(example: Any, schema: dict, **others: dict) -> dict:
     """The body of a request, for ``openapi_extra``."""
-    kinds = {"application/json": {"schema": schema or {"type": "object"}, "example": example}}
+    kinds = {"application/json": {"schema": schema, "example": example}}
     return {"requestBody": {"required": True, "content": kinds | others}}
 
 
 def predict_body() -> dict:
     example = {"model": PACKAGE, "data": {c.name: [example_of(c)] for c in CONTRACT.columns}}
-    return body(example, {"$ref": REFERENCE.format(name="PredictRequest")})
+    return body(example, reference("PredictRequest"))
 
 
 def invocations_body() -> dict:
     row = [example_of(column) for column in CONTRACT.columns]
     csv = {"schema": {"type": "string"}, "example": ",".join(CONTRACT.names) + "\n"}
     split = {"dataframe_split": {"columns": CONTRACT.names, "data": [row]}}
-    return body(split, **{"text/csv": csv})
+    return body(split, {"type": "object"}, **{"text/csv": csv})
 
 
 def inference_body() -> dict:
@@ -84,7 +89,7 @@ def inference_body() -> dict:
         for column in CONTRACT.columns
         for value in [example_of(column)]
     ]
-    return body({"inputs": tensors})
+    return body({"inputs": tensors}, reference(InferenceRequest.__name__))
 
 
 def example_of(column: Column) -> Any:

@@ -122,7 +122,7 @@ def _add_inference_protocol(router: APIRouter, service) -> None:
     @router.get("/v2/models/{name}/versions/{version}", **asked)
     async def model(name: Name, version: str | None = None) -> dict[str, Any]:
         inference_protocol.require(name, version, service.served)
-        return inference_protocol.metadata(CONTRACT, service.served)
+        return inference_protocol.metadata(service.served)
 
     @router.get("/v2/models/{name}/ready", **asked)
     @router.get("/v2/models/{name}/versions/{version}/ready", **asked)
@@ -130,7 +130,8 @@ def _add_inference_protocol(router: APIRouter, service) -> None:
         inference_protocol.require(name, version, service.served)
         return {"name": name, "ready": True}
 
-    asked |= {"responses": problems(), "openapi_extra": openapi.inference_body()}
+    asked["responses"] = problems() | answer(inference_protocol.InferenceResponse)
+    asked["openapi_extra"] = openapi.inference_body()
 
     @router.post("/v2/models/{name}/infer", **asked)
     @router.post("/v2/models/{name}/versions/{version}/infer", **asked)
@@ -140,9 +141,8 @@ def _add_inference_protocol(router: APIRouter, service) -> None:
             raise Problem(415, "media_type", "send tensors as JSON, not in binary.")
         call.served = served = service.served
         inference_protocol.require(name, version, served)
-        rows, wanted = inference_protocol.rows(
-            CONTRACT, await call.body(), service.config.api.max_rows
-        )
+        asked = inference_protocol.request(await call.body())
+        rows = inference_protocol.rows(asked, served, service.config.api.max_rows)
         found = await service.answer(rows, call)
-        body = inference_protocol.answer(name, served.version, wanted, found)
+        body = service.encode(inference_protocol.answer(asked, served, found))
         return Response(body, media_type="application/json")

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         tokens.load()
     address = _free(config.api.host, config.api.port)
     signal.signal(signal.SIGTERM, _end)
-    with _shared_folder(config.api.port), ExitStack() as stack:
+    with _shared_folder(f"{address}-{config.api.port}"), ExitStack() as stack:
         return _serve(config, address, stack)
 
 
@@ -79,13 +79,13 @@ def _free(host: str, port: int) -> str:
 
 
 @contextmanager
-def _shared_folder(port: int) -> Iterator[None]:
-    """What the processes of this API share, empty; nobody else listens on the port.
+def _shared_folder(address: str) -> Iterator[None]:
+    """What the processes of this API share, empty; nobody else listens on the address.
 
     In memory where there is such a folder: a full disk would end a process that has mapped a file.
     """
     parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    folder = parent / f"{PACKAGE}-{os.getuid()}-{port}"
+    folder = parent / f"{PACKAGE}-{os.getuid()}-{address}"
     shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
     try:
         folder.mkdir(mode=0o700)
@@ -154,7 +154,9 @@ def _serve(config: Settings, address: str, stack: ExitStack) -> int:
     beside.join(END_SECONDS)
     if failure.exists():
         raise ProjectError(failure.read_text("utf-8"))
-    return server.returncode
+    if server.returncode and not ended:
+        raise ProjectError(f"the server has ended by itself, with {server.returncode}.")
+    return 0
 
 
 def _go_on(steps: list[Callable[[], None]], server: subprocess.Popen) -> None:
@@ -178,8 +180,11 @@ def _end_server(server: subprocess.Popen, seconds: float) -> None:
 
 
 def _deliver(config: Settings) -> Callable[[], None]:
+    from ..tables.databases import engine
     from .kept import Delivery
     from .metrics import of_delivery
+
+    engine(config.database, create=True).dispose()  # or one that can never be used was waited for
 
     told = of_delivery(config.keeping.spool_mb << 20)
     return Delivery(Path(config.keeping.spool), config.database, told).step

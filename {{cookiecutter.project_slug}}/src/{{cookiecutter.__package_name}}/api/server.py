@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ProjectError
-from .processes import FAILURE
+from .processes import FAILURE, end_with_parents
 
 AGAIN_SECONDS = 5.0
 
@@ -23,20 +24,23 @@ def create():
     """
     from .app import make_front
 
-    failure = Path(os.environ[FAILURE])
+    failure, server = Path(os.environ[FAILURE]), os.getppid()
     started = failure.with_name("started")
     while True:
         try:
             front = make_front()
-            started.touch()
+            with suppress(FileNotFoundError):  # it ends already
+                started.touch()
             return front
         except ProjectError as error:
             if not started.exists():
-                failure.write_text(str(error), "utf-8")
+                with suppress(FileNotFoundError):
+                    failure.write_text(str(error), "utf-8")
                 os.kill(os.getppid(), signal.SIGTERM)
                 sys.exit(1)
             print(f"error: a worker cannot start: {error}", file=sys.stderr, flush=True)
             time.sleep(AGAIN_SECONDS)
+            end_with_parents(server)
 
 
 def main() -> None:

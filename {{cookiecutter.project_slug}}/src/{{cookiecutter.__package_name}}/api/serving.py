@@ -29,7 +29,7 @@ CLEARLY_SLOW = 0.1
 class Predictions(NamedTuple):
     """A request's answers: values of the target, and the probability of each or None."""
 
-    values: list
+    predictions: list
     probabilities: list | None
 
 

@@ -56,7 +56,6 @@ class Spool:
         self._file: BinaryIO | None = None
         self._size = self._waiting = self._lost = self._lost_before = 0
         try:
-            (folder / REFUSED).mkdir(parents=True, exist_ok=True)
             self._open()
         except OSError as error:
             raise ProjectError(f"{folder}: predictions cannot be kept here: {error}.") from None
@@ -86,12 +85,12 @@ class Spool:
         for segment in segments:
             with suppress(OSError):  # it was delivered and removed just now
                 self.filled += segment.stat().st_size
-        if self._size and (self._waiting < WAITING or self._size > LARGEST_SEGMENT):
-            self.close()
-        if self._lost and self._lost == self._lost_before:
+        if self._lost and self._lost == self._lost_before and self._size:
             log.warning("%s: predictions are kept again; %d were not", self.folder, self._lost)
             self._lost = 0
         self._lost_before = self._lost
+        if self._size and (self._waiting < WAITING or self._size > LARGEST_SEGMENT):
+            self.close()
 
     def close(self) -> None:
         """Let go of the file: whoever delivers may have it."""
@@ -103,6 +102,7 @@ class Spool:
         # Under its own name only once it is held, or it could be taken for one that nobody holds.
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{SEGMENT}"
         unheld = self.folder / f"{name}.new"
+        (self.folder / REFUSED).mkdir(parents=True, exist_ok=True)
         new = os.open(unheld, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         file = os.fdopen(new, "wb", buffering=0)
         try:

@@ -63,7 +63,11 @@ class Tokens:
         """
         self._due = time.monotonic() + REFRESH_SECONDS
         try:
-            self.known = self.provider.get_signing_keys(refresh=True)
+            found = self.provider.get_signing_keys(refresh=True)
+            usable = [key for key in found if key.algorithm_name in ALGORITHMS]
+            if not usable:
+                raise ValueError("it has none that only its issuer can sign with")
+            self.known = usable
         except (jwt.PyJWTError, OSError, ValueError, RecursionError) as error:
             # Without the path and parameters of a URL, which may hold a secret.
             told = f"the keys of the tokens' issuer ({self.host}) cannot be read: {brief(error)}."

@@ -5,6 +5,7 @@ tables instead (arrow.py); both ask the same ``Column.judge``.
 """
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ def read(contract: Contract, data: Any, most_rows: int, strict: bool = True) -> 
     :raises Problem: 422, with every violation: column, index, value and reason.
     """
     if not isinstance(data, dict):
-        raise violated([violation(None, None, data, "is no object of columns")])
+        raise violated([violation(None, None, data, "the body holds no object of columns")])
     found = list(_shape(contract, data, strict)) or list(_lengths(contract, data))
     if found:
         raise violated(found)
@@ -162,11 +163,11 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
         if type(value) is not kind or (kind is str and not value.strip()):
             yield violation(key.name, index, value, f"is missing or not of type {key.type}")
-        elif kind is str and not value.isascii() and not _is_unicode(value):
+        elif kind is str and not value.isascii() and not is_unicode(value):
             yield violation(key.name, index, value, "holds half a character")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether it can be stored: JSON can spell half of a surrogate pair, UTF-8 cannot."""
     try:
         return bool(text.encode())
@@ -182,12 +183,14 @@ def _nearest(name: str, others: Iterable[str]) -> str | None:
 
 def violation(column: str | None, index: int | None, value: Any, reason: str) -> dict:
     # As text, because JSON has no name for some of what may stand in them.
-    if isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)):
+    strange = isinstance(value, float) and not math.isfinite(value)
+    long = isinstance(value, int) and value.bit_length() > LONGEST_VALUE
+    if strange or long or isinstance(value, list | dict):
         value = str(value)
     if isinstance(value, str) and len(value) > LONGEST_VALUE:
         value = value[:LONGEST_VALUE] + "…"
     return {
-        "column": column,
+        "column": column and column[:LONGEST_VALUE],
         "index": None if index is None else int(index),
         "value": value,
         "reason": reason,
@@ -198,10 +201,12 @@ def violated(found: list[dict]) -> Problem:
     """The problem that names all violations, or the first of them and how many there are."""
     order = sorted(found, key=lambda each: (each["index"] is not None, each["index"] or 0))
     first = order[0]
-    place = "data" if first["column"] is None else f"column {first['column']}"
-    if first["index"] is not None:
-        place += f", index {first['index']}: {first['value']!r}"
-    detail = f"{place} {first['reason']}"
+    detail = first["reason"]
+    if first["column"] is not None:
+        place = f"column {first['column']}"
+        if first["index"] is not None:
+            place += f", index {first['index']}: {json.dumps(first['value'], ensure_ascii=False)}"
+        detail = f"{place} {detail}"
     if len(found) > 1:
         detail += f" (and {len(found) - 1} more)"
     detail += "" if detail.endswith("?") else "."

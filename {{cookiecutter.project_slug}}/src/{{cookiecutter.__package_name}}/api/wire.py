@@ -18,7 +18,12 @@ from ..schema.columns import EPOCH, Column
 from .problems import Problem
 from .values import Rows, read, violated, violation
 
-MEMBERS = ("model", "data")
+
+class AnyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The form of a request alone."""
+
+    data: dict
+    model: Any = None
 
 
 class Named(msgspec.Struct):
@@ -82,14 +87,9 @@ class PredictRequest:
         return self._read_again(body, served)
 
     def _read_again(self, body: bytes, served: str) -> Rows:
-        request = parse_json(body)
-        if not isinstance(request, dict) or "data" not in request:
-            raise violated([violation(None, None, None, 'is missing: send {"data": {…}}')])
-        self._require(request.get("model"), served)
-        for name in request:
-            if name not in MEMBERS:
-                raise violated([violation(name, None, None, "is no member of a request")])
-        return read(self.contract, request["data"], self.most_rows)
+        request = typed(parse_json(body), AnyRequest)
+        self._require(request.model, served)
+        return read(self.contract, request.data, self.most_rows)
 
     @staticmethod
     def _require(model: Any, served: str) -> None:
@@ -114,8 +114,24 @@ def parse_json(body: bytes, nan: bool = False) -> Any:
     except UnicodeDecodeError:
         problem = "it is not UTF-8"
     except ValueError as error:
-        problem = str(error)
+        # Python's sentence names a function of its own.
+        problem = "a number has too many digits" if "digits" in str(error) else str(error)
     raise Problem(400, "malformed", f"the body cannot be read as JSON: {problem}.")
+
+
+def typed(content: Any, kind: type) -> Any:
+    """JSON's values as a type of msgspec.
+
+    :raises Problem: 422, where they are of another one.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except UnicodeError:
+        reason = "the body holds half a character"
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        reason = f"{where.strip('.`') or 'the body'}: {what[0].lower()}{what[1:]}"
+    raise violated([violation(None, None, None, reason)])
 
 
 def _refuse_constant(name: str) -> float:
