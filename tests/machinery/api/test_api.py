@@ -269,6 +269,7 @@ def test_metrics_of_all_workers_are_added_up(serve):
         ({"APP__MODELS__URI": "nowhere"}, "holds no model"),
         ({"APP__MODELS__URI": "models:/nothing@champion"}, "`train` makes one"),
         ({"ENVIRONMENT": "prod"}, "api-key create"),
+        ({"APP__DATABASE": "mysql://db.example/flowers"}, "driver MySQLdb is not"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_one_sentence(project, champion, chosen, sentence):

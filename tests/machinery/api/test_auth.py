@@ -6,11 +6,12 @@ import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from iris_flower_prediction import cli, settings
-from iris_flower_prediction.api import auth, keys
+from iris_flower_prediction.api import app, auth, keys
 from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.tables import json_files
@@ -60,6 +61,24 @@ def test_a_key_names_its_client_in_either_header(file, key):
     assert identify(asked, ("authorization", f"Bearer {key}")) == "shop"
     assert identify(asked, ("authorization", f"bearer {key}")) == "shop"
     assert identify(asked, ("x-api-key", other)) == "office-2"
+
+
+def test_a_key_is_revoked_whatever_happens_to_the_rest_of_the_housekeeping(monkeypatch):
+    def fail():
+        raise ValueError
+
+    refreshed = []
+    monkeypatch.setattr(app, "TICK_SECONDS", 0)
+    monkeypatch.setattr(app, "end_with_parents", lambda server: None)
+    service = SimpleNamespace(
+        server=0,
+        authenticator=SimpleNamespace(refresh=lambda: refreshed.append(1)),
+        spool=SimpleNamespace(tick=fail),
+        metrics=SimpleNamespace(tick=fail),
+    )
+    with pytest.raises(ValueError):
+        asyncio.run(app.Service._tick(service))
+    assert refreshed
 
 
 def test_nobody_is_let_in_without_a_credential(file, key):

@@ -181,7 +181,8 @@ def test_all_ends_with_what_was_started(serve, which):
     below = psutil.Process(api.process.pid).children(recursive=True)
     assert len(below) == 3
     (api.process if which == "serve" else server(api)).kill()
-    api.process.wait(SECONDS)
+    code = api.process.wait(SECONDS)
+    assert code == (-signal.SIGKILL if which == "serve" else 2)
     wait_for(lambda: not any(each.is_running() for each in below))
     assert not listening(api.port)
 

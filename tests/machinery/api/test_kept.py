@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from iris_flower_prediction.api import kept
 from iris_flower_prediction.api.kept import Delivery, predictions
+from iris_flower_prediction.api.processes import backoff
 from iris_flower_prediction.api.spool import REFUSED, Spool, segments
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.schema.columns import Column
@@ -334,6 +335,6 @@ def test_a_long_request_is_stored_whole(keep, delivery, stored):
 
 @pytest.mark.parametrize("failures, longest", [(1, 1), (2, 2), (3, 4), (9, 30), (10_000, 30)])
 def test_tries_become_rarer_and_never_stop(failures, longest):
-    seconds = {kept.retry_seconds(failures) for _ in range(100)}
+    seconds = {backoff(0.5, failures, 30) for _ in range(100)}
     assert len(seconds) > 1
-    assert longest / 2 <= min(seconds) <= max(seconds) <= longest
+    assert longest * 0.8 <= min(seconds) <= max(seconds) <= longest

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from api_process import example
 from conftest import PACKAGE
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-from iris_flower_prediction.api import mlflow_protocol
+from iris_flower_prediction.api import inference_protocol, mlflow_protocol
 from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.contract import CONTRACT
 
@@ -404,6 +405,17 @@ def test_what_else_a_request_may_say(api):
     outputs = ({}, [5], [{"name": []}], [{"name": "probability"}])
     for wrong in ({"id": 5}, {"id": "\ud800"}, *[{"outputs": each} for each in outputs]):
         problem(api.post(f"{MODEL}/infer", good | wrong), 422, "contract", f"{MODEL}/infer")
+
+
+def test_probabilities_of_a_model_that_has_none_are_refused():
+    asked = {
+        "inputs": [tensor(name) for name in CONTRACT.names],
+        "outputs": [{"name": "probabilities"}],
+    }
+    asked = inference_protocol.request(json.dumps(asked).encode())
+    served = SimpleNamespace(model=SimpleNamespace(metadata={"probabilities": False}))
+    with pytest.raises(Problem, match="the model has no probabilities"):
+        inference_protocol.rows(asked, served, ROWS)
 
 
 def test_binary_data_is_refused(api):

@@ -1,6 +1,7 @@
 """The spool: what was accepted is in it, whatever happens to the process or the disk."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -201,6 +202,16 @@ def test_a_file_that_cannot_be_named_costs_the_record_and_leaves_nothing(folder,
     kept.close()
     assert lines(folder) == [0, 2]
     assert list(folder.glob("*.new")) == []
+
+
+def test_a_folder_that_was_removed_comes_back(folder):
+    kept = Spool(folder, LIMIT)
+    assert kept.append(line(0))
+    kept.tick()
+    shutil.rmtree(folder)
+    assert kept.append(line(1))
+    kept.close()
+    assert lines(folder) == [1]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

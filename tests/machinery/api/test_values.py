@@ -9,7 +9,7 @@ import pytest
 
 from iris_flower_prediction.api import inference_protocol, mlflow_protocol
 from iris_flower_prediction.api.problems import Problem
-from iris_flower_prediction.api.values import MOST_VIOLATIONS, encode, read
+from iris_flower_prediction.api.values import MOST_VIOLATIONS, broken, encode, read
 from iris_flower_prediction.schema import Column, Contract
 from iris_flower_prediction.schema.arrow import as_batch
 
@@ -183,3 +183,11 @@ def test_a_column_that_is_named_twice_is_refused():
     with pytest.raises(Problem) as refused:
         inference_protocol.rows(inference_protocol.request(body), None, 10)
     assert refused.value.more["violations"][0]["reason"] == "is there twice"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(True, "true"), (None, "null"), ("é", '"é"'), (1.5, "1.5"), ([1], '"[1]"')]
+)
+def test_a_sentence_tells_a_value_as_json_has_it(value, told):
+    problem = broken("is wrong", "A", 0, value)
+    assert problem.detail == f"column A, index 0: {told} is wrong."

@@ -7,7 +7,6 @@ API reads such a folder: it never waits for the registry, nor holds the registry
 
 import argparse
 import logging
-import random
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ..models import artifact, stores
 from ..settings import Settings
 from ..tables.json_files import write_json
 from ..tables.locks import only_one
+from .processes import backoff
 
 log = logging.getLogger(__name__)
 INCOMING = ".incoming"
@@ -98,7 +98,8 @@ class Follower:
             log.log(logging.WARNING if self._failures else logging.INFO, "model registry %s", said)
         self.told(up, unfit not in ("", self._unfit))
         self.said, self._unfit = said, unfit
-        self._due = time.monotonic() + pause(self.config.api.reload_seconds, self._failures)
+        usual = self.config.api.reload_seconds
+        self._due = time.monotonic() + backoff(usual, self._failures, LONGEST_PAUSE)
 
     def wait(self) -> float:
         """Seconds until it is time to look."""
@@ -131,12 +132,6 @@ class Follower:
         for old in made[:-KEPT]:
             if old.parent.name != name:
                 shutil.rmtree(old.parent, ignore_errors=True)
-
-
-def pause(usual: float, failures: int) -> float:
-    """Seconds until the next look: after errors twice as long each time, up to a minute."""
-    longest = max(usual, LONGEST_PAUSE)
-    return min(usual * 2 ** min(failures, 10), longest) * random.uniform(0.8, 1)  # noqa: S311
 
 
 def is_whole(folder: Path, config: Settings) -> bool:

@@ -13,12 +13,12 @@ from ..contract import CONTRACT
 from ..schema.columns import Column
 from .problems import Problem
 from .serving import Predictions
-from .values import Rows, is_unicode, read, violated, violation
+from .values import Rows, broken, is_unicode, read
 from .wire import parse_json, typed, unknown_model
 
 DATATYPES = {"float": "FP64", "integer": "INT64", "boolean": "BOOL"}
 MOST_TENSORS = 10_000
-PROBABILITIES = "probabilities"
+PREDICTIONS, PROBABILITIES = Predictions._fields
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Datatype = Literal[
     *("BOOL", "BYTES", "FP16", "FP32", "FP64"),
@@ -38,7 +38,7 @@ class Tensor(msgspec.Struct):
 class Output(msgspec.Struct):
     """What a request asks for."""
 
-    name: Literal["predictions", "probabilities"]
+    name: Literal[PREDICTIONS, PROBABILITIES]
 
 
 class InferenceRequest(msgspec.Struct):
@@ -64,8 +64,8 @@ def datatype(column: Column) -> str:
 
 def metadata(served) -> dict:
     """What GET /v2/models/{name} answers."""
-    outputs = [("predictions", datatype(CONTRACT.target))]
-    if served.model.metadata["probabilities"]:
+    outputs = [(PREDICTIONS, datatype(CONTRACT.target))]
+    if served.model.metadata[PROBABILITIES]:
         outputs.append((PROBABILITIES, "FP64"))
     inputs = [(column.name, datatype(column)) for column in CONTRACT.columns]
     of_any_length = {"shape": [-1]}
@@ -83,7 +83,7 @@ def request(body: bytes) -> InferenceRequest:
     """:raises Problem: 400, 422."""
     asked = typed(parse_json(body), InferenceRequest)
     if asked.id and not is_unicode(asked.id):  # the answer holds it
-        raise violated([violation(None, None, None, "id: it holds half a character")])
+        raise broken("id: it holds half a character")
     return asked
 
 
@@ -91,7 +91,7 @@ def rows(asked: InferenceRequest, served, most_rows: int) -> Rows:
     """:raises Problem: 422."""
     wanted = {output.name for output in asked.outputs or ()}
     if PROBABILITIES in wanted and not served.model.metadata[PROBABILITIES]:
-        raise violated([violation(None, None, None, "outputs: the model has no probabilities")])
+        raise broken("outputs: the model has no probabilities")
     columns = {}
     for tensor in asked.inputs:
         values, shape = _values(tensor), tensor.shape
@@ -99,11 +99,11 @@ def rows(asked: InferenceRequest, served, most_rows: int) -> Rows:
             table = [values[at :: shape[1]] for at in range(shape[1])]
             columns = dict(zip(CONTRACT.names, table, strict=True))
         elif tensor.name in columns:
-            raise violated([violation(tensor.name, None, None, "is there twice")])
+            raise broken("is there twice", tensor.name)
         elif len(shape) == 1 or shape[1] == 1:
             columns[tensor.name] = values
         else:
-            raise violated([violation(tensor.name, None, shape, "is no shape of a column")])
+            raise broken("is no shape of a column", tensor.name, None, shape)
     return read(CONTRACT, columns, most_rows)
 
 
@@ -116,13 +116,13 @@ def _values(tensor: Tensor) -> list:
         fits = len(values) == math.prod(tensor.shape)
     if not fits:
         reason = f"does not fit {len(values)} values in {len(tensor.data)} rows"
-        raise violated([violation(tensor.name, None, tensor.shape, reason)])
+        raise broken(reason, tensor.name, None, tensor.shape)
     return values
 
 
 def answer(asked: InferenceRequest, served, found: Predictions) -> InferenceResponse:
     wanted = [output.name for output in asked.outputs or ()]
-    kinds = {"predictions": datatype(CONTRACT.target), PROBABILITIES: "FP64"}
+    kinds = {PREDICTIONS: datatype(CONTRACT.target), PROBABILITIES: "FP64"}
     outputs = [
         Tensor(name, [len(values)], kinds[name], values)
         for name, values in found._asdict().items()

@@ -7,7 +7,6 @@ effect.
 
 import argparse
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -24,11 +23,12 @@ from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..tables.databases import engine, transaction
 from ..tables.migrate import ensure, target_type
+from .processes import backoff
 from .spool import REFUSED, Record, held, segments
 
 # Rows in one statement.
 CHUNK_ROWS = 1_000
-RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 30.0
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.25, 30.0
 DATABASE_SECONDS = 30.0
 # Classes and codes of SQLSTATE that say: not this data, however often it is tried.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -107,7 +107,9 @@ class Delivery:
             if not self._failures:
                 log.warning("predictions wait in %s: %s", self.folder, brief(error))
             self._failures += 1
-            self._due = time.monotonic() + retry_seconds(self._failures)
+            self._due = time.monotonic() + backoff(
+                RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS
+            )
             self.told("failed", 1)
 
     def deliver(self) -> None:
@@ -238,10 +240,3 @@ def sqlstate(error: BaseException | None) -> str:
     """The code of PostgreSQL's answer as pg8000 gives it, otherwise an empty text."""
     answer = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
     return str(answer.get("C", "")) if isinstance(answer, dict) else ""
-
-
-def retry_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row, each time another, so that replicas of the
-    service do not all return at once."""
-    longest = min(RETRY_SECONDS * 2 ** min(failures, 10), LONGEST_RETRY_SECONDS)
-    return random.uniform(longest / 2, longest)  # noqa: S311 - no secret

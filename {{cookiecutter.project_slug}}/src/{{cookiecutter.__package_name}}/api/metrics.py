@@ -74,7 +74,7 @@ class Metrics:
         self._info = gauge("model_info", told, *names, mode="livemax")
         told = "When it was trained."
         self._trained = gauge("model_trained_timestamp_seconds", told, mode="livemax")
-        self._reloads = counter("model_reloads_total", "Models that were loaded.", "outcome")
+        self._reloads = of_reloads()
         self._not_kept = counter("predictions_not_kept_total", "Requests answered but not kept.")
         self._fill = gauge(
             "predictions_spool_bytes", "Waiting for the database.", mode="mostrecent"
@@ -165,7 +165,7 @@ def of_source() -> Callable[[bool, bool], None]:
     up = gauge("model_source_up", "Whether the registry answers.", mode="mostrecent")
     told = "When it was last asked."
     asked = gauge("model_source_checked_timestamp_seconds", told, mode="mostrecent")
-    reloads = counter("model_reloads_total", "Models that were loaded.", "outcome")
+    reloads = of_reloads()
 
     def looked(answers: bool, unfit: bool) -> None:
         up.set(answers)
@@ -187,6 +187,10 @@ def of_delivery(spool_bytes: int) -> Callable[[str, int], None]:
         "refused": counter("predictions_refused_total", "Segments the database refused."),
     }
     return lambda event, count: counters[event].inc(count)
+
+
+def of_reloads() -> Counter:
+    return counter("model_reloads_total", "Models that were loaded.", "outcome")
 
 
 def counter(name: str, text: str, *labels: str) -> Counter:

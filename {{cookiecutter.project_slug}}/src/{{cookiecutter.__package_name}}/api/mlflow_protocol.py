@@ -13,7 +13,7 @@ import msgspec
 
 from ..schema import Contract
 from .problems import Problem
-from .values import Rows, parse, read, violated, violation
+from .values import Rows, broken, parse, read
 from .wire import parse_json, typed
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -39,8 +39,7 @@ def rows(contract: Contract, kind: str, body: bytes, most_rows: int) -> Rows:
     content = parse_json(body, nan=True)
     forms = [form for form in FORMS if isinstance(content, dict) and form in content]
     if len(forms) != 1:
-        reason = f"send one of {', '.join(FORMS)}"
-        raise violated([violation(None, None, None, reason)])
+        raise broken(f"send one of {', '.join(FORMS)}")
     return read(contract, _columns(contract, forms[0], content[forms[0]]), most_rows, strict=False)
 
 
@@ -54,7 +53,7 @@ def _columns(contract: Contract, form: str, data: Any) -> Any:
         for index, row in enumerate(data):
             if different := (row.keys() ^ first.keys()) & needed:
                 reason = f"rows 0 and {index} differ in having {sorted(different)[0]}"
-                raise violated([violation(None, index, None, reason)])
+                raise broken(reason, index=index)
         return {name: [row[name] for row in data] if name in needed else [] for name in first}
     if isinstance(data, list):
         return _from_lists(contract.names, data)
@@ -67,11 +66,10 @@ def _from_lists(names: list[str], lists: list) -> dict:
     """Columns of rows whose values stand in the order of ``names``."""
     [(name, times)] = Counter(names).most_common(1) or [("", 0)]
     if times > 1:
-        raise violated([violation(name, None, None, "is there twice")])
+        raise broken("is there twice", name)
     for index, row in enumerate(lists):
         if not isinstance(row, list) or len(row) != len(names):
-            reason = f"row {index} is no list of {len(names)} values"
-            raise violated([violation(None, index, row, reason)])
+            raise broken(f"row {index} is no list of {len(names)} values", None, index, row)
     return {name: [row[at] for row in lists] for at, name in enumerate(names)}
 
 

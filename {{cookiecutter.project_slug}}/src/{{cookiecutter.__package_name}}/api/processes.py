@@ -1,6 +1,7 @@
 """What the processes of an API know of each other: ``serve``, below it the server, its workers."""
 
 import os
+import random
 import signal
 
 # Variables of the environment: the folder of all metrics, as prometheus-client names it; the file
@@ -25,3 +26,12 @@ def end_with_parents(server: int) -> None:
         signal.raise_signal(signal.SIGTERM)
     if not lives(int(os.environ[ABOVE])):
         os.kill(server, signal.SIGTERM)
+
+
+def backoff(usual: float, failures: int, longest: float) -> float:
+    """Seconds until the next try: twice as long after each failure in a row, up to ``longest``.
+
+    Each time a little less, so that replicas of the service do not all return at once.
+    """
+    seconds = min(usual * 2 ** min(failures, 10), max(usual, longest))
+    return seconds * random.uniform(0.8, 1)  # noqa: S311 - no secret

@@ -42,7 +42,7 @@ def read(contract: Contract, data: Any, most_rows: int, strict: bool = True) -> 
     :raises Problem: 422, with every violation: column, index, value and reason.
     """
     if not isinstance(data, dict):
-        raise violated([violation(None, None, data, "the body holds no object of columns")])
+        raise broken("the body holds no object of columns", value=data)
     found = list(_shape(contract, data, strict)) or list(_lengths(contract, data))
     if found:
         raise violated(found)
@@ -195,6 +195,13 @@ def violation(column: str | None, index: int | None, value: Any, reason: str) ->
         "value": value,
         "reason": reason,
     }
+
+
+def broken(
+    reason: str, column: str | None = None, index: int | None = None, value: Any = None
+) -> Problem:
+    """The problem of one violation; of the whole request without a column."""
+    return violated([violation(column, index, value, reason)])
 
 
 def violated(found: list[dict]) -> Problem:

@@ -16,7 +16,7 @@ import numpy as np
 from ..schema import Contract
 from ..schema.columns import EPOCH, Column
 from .problems import Problem
-from .values import Rows, read, violated, violation
+from .values import Rows, broken, read
 
 
 class AnyRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -131,7 +131,7 @@ def typed(content: Any, kind: type) -> Any:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         reason = f"{where.strip('.`') or 'the body'}: {what[0].lower()}{what[1:]}"
-    raise violated([violation(None, None, None, reason)])
+    raise broken(reason)
 
 
 def _refuse_constant(name: str) -> float:

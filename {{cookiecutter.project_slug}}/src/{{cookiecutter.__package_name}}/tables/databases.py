@@ -89,7 +89,9 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
         scheme, known = url.partition("://")[0], ", ".join(sorted(CLOUD))
         what = f"{scheme}:// is neither cloud storage ({known}) nor a database of SQLAlchemy's"
         raise ProjectError(f"{redacted(uri)}: {what}.") from None
-    except (ModuleNotFoundError, SQLAlchemyError) as error:
+    except ModuleNotFoundError as error:
+        raise ProjectError(f"{redacted(uri)}: its driver {error.name} is not installed.") from None
+    except SQLAlchemyError as error:
         raise ProjectError(f"{redacted(uri)}: {brief(error)}.") from None
 
 
