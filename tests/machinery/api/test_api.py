@@ -80,7 +80,12 @@ def test_details_on_request(api, champion):
     metadata = open_model(champion).metadata
     assert answer["model"] == {"name": PACKAGE, "version": metadata["version"]}
     assert ("probabilities" in answer) == metadata["probabilities"]
-    assert all(0 <= share <= 1 for share in answer.get("probabilities", []))
+    shares = answer.get("class_probabilities", {})
+    if metadata["probabilities"]:
+        assert [*shares] == CONTRACT.target.class_names
+        each = [*zip(*shares.values(), strict=True)]
+        assert [max(row) for row in each] == answer["probabilities"]
+        assert [sum(row) for row in each] == pytest.approx([1, 1])
     assert set(api.post("/predict?detail=false", example()).json) == {"predictions"}
     problem(api.post("/predict?detail=maybe", example()), 422, "parameter")
 

@@ -36,7 +36,7 @@ def target(found, attempt=None):
     return results.Results(
         attempt=attempt,
         suffix=".parquet",
-        schema=results.predictions_schema(found),
+        schema=results.predictions_schema(found, 20),
         batch_rows=100,
         run_id="one",
         model_version=found.version,
@@ -108,7 +108,7 @@ def test_a_key_of_any_type_is_told(rows, monkeypatch, strange):
 
 
 @pytest.mark.parametrize("kind", ["float", "integer", "date"])
-def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
+def test_no_type_of_the_target_hides_what_is_no_number(kind, rows, monkeypatch):
     column = Column("Y", kind)
     monkeypatch.setattr(predict, "CONTRACT", replace(CONTRACT, target=column))
     values, finite = predict.in_own_values(np.array([7.0, np.nan, -np.inf]))
@@ -116,29 +116,41 @@ def test_no_type_of_the_target_hides_what_is_no_number(kind, monkeypatch):
     assert values[:1].tolist() == column.decode(np.array([7.0])).tolist()
     if kind != "float":
         with pytest.raises(ProjectError, match="row 1: the prediction is not finite"):
-            model([7, np.nan]).score(np.zeros((2, 1), np.float32))
+            predict.make_predictions(model([7, np.nan]), rows(2))
 
 
 def test_no_key_is_named_like_another_column_of_the_output(saved):
-    predictions = results.predictions_schema(artifact.open_model(saved)).names
+    predictions = results.predictions_schema(artifact.open_model(saved), 20).names
     key = {CONTRACT.key.name} if CONTRACT.key else set()
-    written = {*predictions, *results.REJECTED.names} - key
+    written = {*predictions, *results.REJECTED.names} - key - {*CONTRACT.probabilities}
     assert written <= RESERVED
     assert RESERVED - written <= {"source", "row", "probability"}
 
 
 def test_predictions_name_their_row(saved):
     model = artifact.open_model(saved)
-    names = results.predictions_schema(model).names
+    names = results.predictions_schema(model, 20).names
     which = [CONTRACT.key.name] if CONTRACT.key else ["source", "row"]
     assert names[: len(which)] == which
     assert names[-3:] == ["model_version", "run_id", "predicted_at"]
     assert ("probability" in names) == model.metadata["probabilities"]
 
 
+@pytest.mark.skipif(not CONTRACT.target.classes, reason="a number has no classes")
+def test_the_probability_of_each_class_stands_in_its_column(rows, saved):
+    found, table = artifact.open_model(saved), rows(30)
+    predicted = score(found, spoil(table, 3)).predictions
+    kept = table.take([*range(3), *range(4, 30)])
+    _, expected = found.run(CONTRACT.encode(kept))
+    for name, column in zip(CONTRACT.probabilities, expected.T, strict=True):
+        np.testing.assert_allclose(predicted[name], column, rtol=1e-5)
+    names = results.predictions_schema(found, CONTRACT.target.classes - 1).names
+    assert "probability" in names and not {*CONTRACT.probabilities} & {*names}
+
+
 def test_predictions_have_the_targets_own_type(saved):
     model = artifact.open_model(saved)
-    kind = results.predictions_schema(model).field("prediction").type
+    kind = results.predictions_schema(model, 20).field("prediction").type
     expected = CONTRACT.target.decode(np.zeros(1))
     assert kind == pa.from_numpy_dtype(expected.dtype)
 

@@ -179,7 +179,7 @@ def test_a_row_that_breaks_the_contract_is_an_error(saved, examples):
 def test_the_probability_is_that_of_the_prediction(saved, matrix):
     model = artifact.open_model(saved)
     labels, probabilities = model.run(matrix)
-    _, found = model.score(matrix)
+    found = model.score(matrix).probability
     assert (found is None) == (not model.metadata["probabilities"])
     if found is not None:
         expected = [row[int(label)] for row, label in zip(probabilities, labels, strict=True)]
@@ -189,7 +189,7 @@ def test_the_probability_is_that_of_the_prediction(saved, matrix):
 def test_by_a_threshold_of_its_own_the_probability_may_be_the_smaller_one():
     chances = np.array([[0.7, 0.3], [np.nan, np.nan]], np.float32)
     model = predict.Model({}, lambda _: (np.array([1, 0]), chances))
-    codes, probability = model.codes(np.zeros((2, 1), np.float32))
+    codes, probability, _ = model.score(np.zeros((2, 1), np.float32))
     np.testing.assert_array_equal(probability, np.float32([0.3, np.nan]))
     np.testing.assert_array_equal(codes, [1, np.nan])
 

@@ -109,15 +109,15 @@ class Service:
         """
         served, matrix = call.served, np.ascontiguousarray(rows.matrix)
         if served.seconds(len(matrix)) < LONGEST_ON_LOOP:
-            codes, probabilities = served.model.codes(matrix)
+            scores = served.model.score(matrix)
         else:
-            codes, probabilities = await self._apart(served, matrix)
-        values, finite = in_own_values(codes)
+            scores = await self._apart(served, matrix)
+        values, finite = in_own_values(scores.codes)
         if not finite.all():
-            raise _unanswered(codes, finite)
-        listed = None if probabilities is None else probabilities.tolist()
-        found = Predictions(values.tolist(), listed)
-        self.metrics.predicted(values if CONTRACT.target.classes else codes)
+            raise _unanswered(scores.codes, finite)
+        listed = None if scores.probability is None else scores.probability.tolist()
+        found = Predictions(values.tolist(), listed, scores.probabilities)
+        self.metrics.predicted(values if CONTRACT.target.classes else scores.codes)
         if self.spool and not self._keep(rows, found, call):
             self.metrics.not_kept()
         return found
@@ -126,7 +126,7 @@ class Service:
         """A model that takes its time, in a thread."""
         seconds = self.config.api.prediction_seconds
         running = asyncio.get_running_loop().run_in_executor(
-            self.threads, served.model.codes, matrix
+            self.threads, served.model.score, matrix
         )
         try:
             return await asyncio.wait_for(running, seconds)
@@ -136,7 +136,8 @@ class Service:
 
     def _keep(self, rows: Rows, found: Predictions, call: Call) -> bool:
         who = (call.request_id, time.time(), call.client, call.served.name, call.served.version)
-        return self.spool.append(self.encode(Record(*who, rows.columns, *found)) + b"\n")
+        record = Record(*who, rows.columns, found.predictions, found.probabilities)
+        return self.spool.append(self.encode(record) + b"\n")
 
     async def exposition(self) -> Response:
         """GET /metrics"""
@@ -156,6 +157,7 @@ class Service:
         answer = Answer(found.predictions)
         if detail:
             answer.probabilities = found.probabilities
+            answer.class_probabilities = found.by_class()
             answer.model = Named(served.name, served.version)
         return self.encode(answer)
 

@@ -18,7 +18,7 @@ from .wire import parse_json, typed, unknown_model
 
 DATATYPES = {"float": "FP64", "integer": "INT64", "boolean": "BOOL"}
 MOST_TENSORS = 10_000
-PREDICTIONS, PROBABILITIES = Predictions._fields
+PREDICTIONS, PROBABILITIES = "predictions", "probabilities"
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Datatype = Literal[
     *("BOOL", "BYTES", "FP16", "FP32", "FP64"),
@@ -122,10 +122,13 @@ def _values(tensor: Tensor) -> list:
 
 def answer(asked: InferenceRequest, served, found: Predictions) -> InferenceResponse:
     wanted = [output.name for output in asked.outputs or ()]
-    kinds = {PREDICTIONS: datatype(CONTRACT.target), PROBABILITIES: "FP64"}
+    given = (
+        (PREDICTIONS, datatype(CONTRACT.target), found.predictions),
+        (PROBABILITIES, "FP64", found.probabilities),
+    )
     outputs = [
-        Tensor(name, [len(values)], kinds[name], values)
-        for name, values in found._asdict().items()
+        Tensor(name, [len(values)], kind, values)
+        for name, kind, values in given
         if values is not None and (not wanted or name in wanted)
     ]
     return InferenceResponse(served.name, served.version, outputs, asked.id or None)

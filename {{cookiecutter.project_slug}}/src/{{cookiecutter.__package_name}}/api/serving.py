@@ -27,10 +27,20 @@ CLEARLY_SLOW = 0.1
 
 
 class Predictions(NamedTuple):
-    """A request's answers: values of the target, and the probability of each or None."""
+    """A request's answers: values of the target, and the probability of each or None.
+
+    ``scores`` are the probabilities (rows, classes), or None.
+    """
 
     predictions: list
     probabilities: list | None
+    scores: np.ndarray | None = None
+
+    def by_class(self) -> dict[str, list] | None:
+        """The probabilities of each class, by its name."""
+        if self.scores is None:
+            return None
+        return dict(zip(CONTRACT.target.class_names, self.scores.T.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ def _seconds(model: Model, rows: np.ndarray) -> float:
     times = []
     for _ in range(TIMES):
         began = time.perf_counter()
-        model.codes(rows)
+        model.score(rows)
         times.append(time.perf_counter() - began)
         if times[-1] > CLEARLY_SLOW:
             break

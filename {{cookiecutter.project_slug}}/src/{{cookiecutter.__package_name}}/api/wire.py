@@ -34,10 +34,11 @@ class Named(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """What POST /predict answers; the second and third member on request."""
+    """What POST /predict answers; the other members on request."""
 
     predictions: list
     probabilities: list[float | None] | None = None
+    class_probabilities: dict[str, list[float | None]] | None = None
     model: Named | None = None
 
 

@@ -97,23 +97,24 @@ class Results:
         checked = CONTRACT.check(batch)
         rows = np.flatnonzero(checked.valid)
         every = len(rows) == batch.num_rows
-        codes, probability = model.codes(checked.matrix if every else checked.matrix[rows])
-        values, finite = in_own_values(codes)
+        scores = model.score(checked.matrix if every else checked.matrix[rows])
+        values, finite = in_own_values(scores.codes)
         if not finite.all():
             found = np.full(batch.num_rows, np.nan)
-            found[rows] = codes
+            found[rows] = scores.codes
             checked.reject(rows[~finite], "prediction", pa.array(found), "is not finite")
-            rows, values = rows[finite], values[finite]
-            probability = None if probability is None else probability[finite]
+            rows, values, scores = rows[finite], values[finite], scores.of(finite)
         columns = {
             "source": source,
             "row": rows + first,
             "prediction": values,
-            "probability": probability,
+            "probability": scores.probability,
             "model_version": self.model_version,
             "run_id": self.run_id,
             "predicted_at": self.started,
         }
+        names, each = CONTRACT.probabilities, scores.probabilities
+        columns |= zip(names, [None] * len(names) if each is None else each.T, strict=True)
         if CONTRACT.key:
             columns[CONTRACT.key.name] = checked.keys.take(pa.array(rows))
         arrays = [_column(columns[field.name], len(rows), field.type) for field in self.schema]
@@ -137,15 +138,20 @@ def rejected_name(part: str) -> str:
     return f"{part.partition('.')[0]}.rejected.csv"
 
 
-def predictions_schema(model: Model) -> pa.Schema:
-    """The columns of the predictions; a row is named by its key, or by its source and number."""
+def predictions_schema(model: Model, most_classes: int) -> pa.Schema:
+    """The columns of the predictions; a row is named by its key, or by its source and number.
+
+    :param most_classes: with more of them, there are no probabilities of each.
+    """
     key, target = CONTRACT.key, CONTRACT.target
     which = [(key.name, arrow_type(key))] if key else [("source", REPEATED), ("row", pa.int64())]
-    probability = [("probability", pa.float32())] if model.metadata["probabilities"] else []
+    probabilities = ["probability"] if model.metadata["probabilities"] else []
+    if probabilities and target.classes <= most_classes:
+        probabilities += CONTRACT.probabilities
     fields = [
         *which,
         ("prediction", arrow_type(target)),
-        *probability,
+        *((name, pa.float32()) for name in probabilities),
         ("model_version", REPEATED),
         ("run_id", REPEATED),
         ("predicted_at", pa.timestamp("us", "UTC")),

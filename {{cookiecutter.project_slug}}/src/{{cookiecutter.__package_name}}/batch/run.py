@@ -59,7 +59,7 @@ class Run:
         results = Results(
             attempt=self.output.attempt(self.run_id),
             suffix=self.output.suffix,
-            schema=predictions_schema(self.model),
+            schema=predictions_schema(self.model, self.config.batch.class_probabilities),
             batch_rows=self._batch_rows(),
             run_id=self.run_id,
             model_version=self.model.version,

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE
-from .predict import Model, Scores
+from .predict import Model, Raw
 
 METADATA, CURRENT = "metadata.json", "current.json"
 # What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, and
@@ -174,7 +174,7 @@ def write_metadata(folder: Path, metadata: dict) -> None:
     (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
 
 
-def _onnx(content: bytes) -> Callable[[np.ndarray], Scores]:
+def _onnx(content: bytes) -> Callable[[np.ndarray], Raw]:
     # From its import on, onnxruntime would report how it is used to its makers.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -186,14 +186,14 @@ def _onnx(content: bytes) -> Callable[[np.ndarray], Scores]:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(matrix: np.ndarray) -> Scores:
+    def run(matrix: np.ndarray) -> Raw:
         labels, *probabilities = session.run(None, {name: matrix})
         return labels.ravel(), probabilities[0] if probabilities else None
 
     return run
 
 
-def _skops(content: bytes) -> Callable[[np.ndarray], Scores]:
+def _skops(content: bytes) -> Callable[[np.ndarray], Raw]:
     for module in ("skops", "sklearn"):
         if importlib.util.find_spec(module) is None:
             raise ProjectError(
@@ -229,24 +229,24 @@ def _trusted(name: str) -> bool:
     return isinstance(found, type) and own.startswith("sklearn.") and ".externals" not in own
 
 
-def _pickle(content: bytes) -> Callable[[np.ndarray], Scores]:
+def _pickle(content: bytes) -> Callable[[np.ndarray], Raw]:
     import cloudpickle
 
     return native(cloudpickle.loads(content))
 
 
-def native(estimator: Any) -> Callable[[np.ndarray], Scores]:
+def native(estimator: Any) -> Callable[[np.ndarray], Raw]:
     """The same interface over a fitted scikit-learn estimator."""
     with_probabilities = hasattr(estimator, "predict_proba")
 
-    def run(matrix: np.ndarray) -> Scores:
+    def run(matrix: np.ndarray) -> Raw:
         labels = np.asarray(estimator.predict(matrix)).ravel()
         return labels, estimator.predict_proba(matrix) if with_probabilities else None
 
     return run
 
 
-def _labels_only(run: Callable[[np.ndarray], Scores]) -> Callable[[np.ndarray], Scores]:
+def _labels_only(run: Callable[[np.ndarray], Raw]) -> Callable[[np.ndarray], Raw]:
     """Without what an export gives as probabilities and its estimator does not call so."""
     return lambda matrix: (run(matrix)[0], None)
 

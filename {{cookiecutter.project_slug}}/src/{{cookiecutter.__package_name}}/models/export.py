@@ -19,7 +19,7 @@ from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE, Settings, Training
 from .artifact import OTHER_PROBABILITY, native, open_model, write_metadata
-from .predict import Scores
+from .predict import Raw
 
 DRAWN_ROWS = 10_000
 MISSING = 0.1
@@ -143,7 +143,7 @@ def draw(training: np.ndarray, seed: int) -> np.ndarray:
     return drawn
 
 
-def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
+def _answers(estimator: Any, drawn: np.ndarray) -> Raw:
     """What the estimator gives the drawn rows.
 
     :raises ProjectError: the contract allows what the estimator does not, such as a gap; or they
@@ -164,7 +164,7 @@ def _answers(estimator: Any, drawn: np.ndarray) -> Scores:
     return answers
 
 
-def _require_answers(answers: Scores, count: int) -> None:
+def _require_answers(answers: Raw, count: int) -> None:
     """:raises ProjectError: they are not what a model has to answer to so many rows."""
     labels, probabilities = answers
     if labels.shape != (count,) or labels.dtype.kind not in "biuf":
@@ -178,7 +178,7 @@ def _require_answers(answers: Scores, count: int) -> None:
         raise ProjectError(f"predict_proba does not give {classes} probabilities for each row.")
 
 
-def compare(served: Scores, fitted: Scores, deviation: float) -> dict[str, float]:
+def compare(served: Raw, fitted: Raw, deviation: float) -> dict[str, float]:
     """Shares of rows, from 0 to 1, on which an export answers otherwise than its estimator.
 
     Of a regression ``values``, those that differ by more than OTHER_VALUE. Of a classification

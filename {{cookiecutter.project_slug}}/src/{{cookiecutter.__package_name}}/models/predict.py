@@ -1,21 +1,34 @@
 """From a model and rows to predictions: the one path that every flavor uses."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..contract import CONTRACT
 from ..errors import ProjectError
 
-# Raw scores of a batch: labels (rows,), and class probabilities (rows, classes) or None.
-Scores = tuple[np.ndarray, np.ndarray | None]
+# What a model's runtime gives: labels (rows,), and class probabilities (rows, classes) or None.
+Raw = tuple[np.ndarray, np.ndarray | None]
+
+
+class Scores(NamedTuple):
+    """Predictions in the target's numeric form, NaN for none, and the probability of each, both
+    (rows,); and the probabilities (rows, classes). A model may have no probabilities."""
+
+    codes: np.ndarray
+    probability: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    def of(self, rows: np.ndarray) -> "Scores":
+        """Those of some rows."""
+        return Scores(*(part if part is None else part[rows] for part in self))
 
 
 class Model:
     """A model as it serves, with the interface of ``mlflow.pyfunc.PythonModel``."""
 
-    def __init__(self, metadata: dict, run: Callable[[np.ndarray], Scores]) -> None:
+    def __init__(self, metadata: dict, run: Callable[[np.ndarray], Raw]) -> None:
         self.metadata = metadata
         self.run = run
 
@@ -33,31 +46,18 @@ class Model:
         return make_predictions(self, model_input)
 
     def score(self, matrix: np.ndarray) -> Scores:
-        """Predictions in the target's own values, and the probability of each, both (rows,).
-
-        ``matrix`` is float32 of shape (rows, columns), as the contract encodes it; the second
-        part is None for a model without probabilities.
-
-        :raises ProjectError: a prediction is not finite, which the target's type cannot say.
-        """
-        labels, probability = self.codes(matrix)
-        values, finite = in_own_values(labels)
-        if values.dtype.kind != "f" and not finite.all():
-            raise ProjectError(f"row {np.argmin(finite)}: the prediction is not finite.")
-        return values, probability
-
-    def codes(self, matrix: np.ndarray) -> Scores:
-        """As ``score``, with the predictions in the target's numeric form, NaN for none."""
+        """``matrix`` is float32 of shape (rows, columns), as the contract encodes it."""
         if not len(matrix):
-            return np.empty(0), None
+            return Scores(np.empty(0))
         labels, probabilities = self.run(matrix)
         if probabilities is None:
-            return labels, None
+            return Scores(labels)
         # Training has seen every class, so that a class's code is its place.
         probability = probabilities[np.arange(len(labels)), labels.astype(np.intp)]
         # An export names some class where its estimator would have refused a missing value.
         known = ~np.isnan(probability)
-        return labels if known.all() else np.where(known, labels, np.nan), probability
+        codes = labels if known.all() else np.where(known, labels, np.nan)
+        return Scores(codes, probability, probabilities)
 
 
 def in_own_values(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +74,10 @@ def make_predictions(loaded_model: Model, data: Any) -> list:
     """The predictions for ``data``, one for each row.
 
     :param data: a mapping of column to values, a DataFrame, or an Arrow table or batch.
-    :raises ProjectError: a column is missing or a value breaks the contract.
+    :raises ProjectError: a column is missing, a value breaks the contract, or a prediction is not
+        finite, which the target's type cannot say.
     """
-    matrix = CONTRACT.encode(data)
-    return loaded_model.score(matrix)[0].tolist()
+    values, finite = in_own_values(loaded_model.score(CONTRACT.encode(data)).codes)
+    if values.dtype.kind != "f" and not finite.all():
+        raise ProjectError(f"row {np.argmin(finite)}: the prediction is not finite.")
+    return values.tolist()

@@ -107,6 +107,11 @@ class Column:
         """How many classes a target of this type has, 0 for numbers and dates."""
         return len(self.allowed) if self.allowed else 2 * (self.type == "boolean")
 
+    @property
+    def class_names(self) -> list[str]:
+        """The classes of a target as text, in the order of their codes; none of other types."""
+        return [str(value) for value in self.allowed] or ["false", "true"][: self.classes]
+
     def judge(self, codes: np.ndarray, unreadable: np.ndarray) -> Violations:
         """What breaks the contract among ``codes``, the numeric form of values.
 

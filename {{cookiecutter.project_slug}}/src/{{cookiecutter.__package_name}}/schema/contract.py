@@ -42,7 +42,8 @@ class Contract:
             raise ProjectError(
                 f"contract: {self.key.name}: a key is an integer or a text, any of them."
             )
-        if self.key and self.key.name.casefold() in RESERVED:
+        reserved = {*RESERVED, *map(str.casefold, self.probabilities)}
+        if self.key and self.key.name.casefold() in reserved:
             raise ProjectError(
                 f"contract: {self.key.name}: predictions have a column of this name themselves: "
                 "name the key otherwise, here, in data.py and in what is scored."
@@ -64,6 +65,11 @@ class Contract:
     def needed(self) -> list[str]:
         """The names of ``inputs``."""
         return [column.name for column in self.inputs]
+
+    @property
+    def probabilities(self) -> list[str]:
+        """The columns of predictions that hold the probability of each class."""
+        return [f"probability_{name}" for name in self.target.class_names]
 
     def require(self, names: list[str], where: str, training: bool = False) -> None:
         """Refuse a table that lacks a column, and say which name was probably meant.
