@@ -53,11 +53,12 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Rows of the example, and what the project itself answers.
 EXPECTED = """
 import json
-from {package} import data, settings
+from {package} import settings
 from {package}.models import stores
 from {package}.contract import CONTRACT
 from {package}.models.predict import make_predictions
-rows = data.load()[CONTRACT.names].head(10)
+from {package}.training.split import training_table
+rows = training_table(settings.load())[CONTRACT.names].head(10)
 model = stores.load_model("models:/{package}@champion", settings.load())
 print(json.dumps([{{"data": rows.to_dict("list")}}, make_predictions(model, rows)]))
 """

@@ -9,7 +9,7 @@ from conftest import Project
 from mirror_project import replace_user_files
 
 FILES = Path(__file__).parent / "cases" / "churn"
-TRAINING = 'metric = "log_loss"\nmaximum = { log_loss = 0.6 }'
+TRAINING = 'table = "data/raw/customers.csv"\nmetric = "log_loss"\nmaximum = { log_loss = 0.6 }'
 ROWS = 2000
 
 

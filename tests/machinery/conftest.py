@@ -25,11 +25,12 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from iris_flower_prediction import cli, data, model, settings
+from iris_flower_prediction import cli, model, settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import export
 from iris_flower_prediction.schema.arrow import as_batch, encode
 from iris_flower_prediction.tables.databases import connect
+from iris_flower_prediction.training.split import training_table
 
 # In the order in which they use each other.
 pytest_plugins = ["api_process", "loopback", "real_stores", "mirror_project", "churn_project"]
@@ -194,8 +195,9 @@ def no_settings():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A project folder with the configuration and nothing else."""
-    shutil.copytree(CHECKOUT / "config", tmp_path / "config")
+    """A project folder with the configuration, the example, and nothing else."""
+    for name in ("config", "data/raw"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name)
     use(tmp_path, monkeypatch)
     return tmp_path
 
@@ -208,7 +210,7 @@ def config(folder) -> settings.Settings:
 @pytest.fixture(scope="session")
 def examples():
     """The training table, or some of its rows where it is long."""
-    table = data.load().reset_index(drop=True)
+    table = training_table(settings.load()).reset_index(drop=True)
     return table.sample(min(len(table), 2000), random_state=0).sort_index(ignore_index=True)
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from {{ cookiecutter.__package_name }} import data, settings
+from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models import stores
-from {{ cookiecutter.__package_name }}.training import train
+from {{ cookiecutter.__package_name }}.training.split import Split, split_table, training_table
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
@@ -27,7 +27,7 @@ MOST_ROWS = 1000
 # What no feature of any contract may hold.
 BAD = "not a value"
 
-# Settings of the developer's own have no say in the tests; a password that data.load needs has.
+# Settings of the developer's own have no say in the tests; a password that data.py needs has.
 try:
     settings.read_dotenv()
 except ProjectError as error:
@@ -87,7 +87,7 @@ class Project:
 @pytest.fixture(scope="session")
 def table() -> pd.DataFrame:
     """The training table."""
-    return data.load()
+    return training_table(settings.load())
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +103,9 @@ def rows(examples) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def split(examples) -> train.Split:
+def split(examples) -> Split:
     """Their numeric form, float32 of shape (rows, columns), and the target's, on both sides."""
-    return train.split_table(examples, settings.load())
+    return split_table(examples, settings.load())
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from conftest import BAD, PACKAGE, SECONDS, one_sentence, spoil, wait_for
 from orders_table import fill
 from slow_score import SLOWLY
 
+from iris_flower_prediction import data
 from iris_flower_prediction.batch import outputs, sections
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import artifact, predict
@@ -117,6 +118,41 @@ def test_bad_rows_are_set_aside_and_the_others_scored(score, saved, rows):
     assert set(predictions["model_version"].to_pylist()) == {model.version}
     assert ("probability" in predictions.column_names) == model.metadata["probabilities"]
     assert not staged(score.predictions)
+
+
+def test_raw_rows_are_prepared_as_those_of_training_are(score, rows, monkeypatch):
+    monkeypatch.setattr(data, "prepare", lambda table: table.rename(columns={"raw": FIRST}))
+    table = spoil(rows(300), 7)
+    names = ["raw" if name == FIRST else name for name in table.column_names]
+    pq.write_table(table, score.folder / "good.parquet")
+    raw = table.rename_columns(names)
+    (score.folder / "raw").mkdir()
+    pq.write_table(raw.slice(0, 100), score.folder / "raw" / "a.parquet")
+    pq.write_table(raw.slice(100), score.folder / "raw" / "b.parquet")
+    assert score("--input", "good.parquet", "--output", "good", "--run-id", "one").returncode == 0
+    done = score("--input", "raw", "--output", "found", "--run-id", "one", "--raw")
+    assert done.returncode == 0 and "300 rows read, 299 predicted, 1 rejected" in done.stdout
+    expected, found = (
+        reader.read(str(score.folder / name / "one"), CONTRACT) for name in ("good", "found")
+    )
+    assert found["prediction"] == expected["prediction"]
+    if not CONTRACT.key:
+        assert found["row"].to_pylist() == [*range(7), *range(8, 300)]
+        assert set(found["source"].to_pylist()) == {str(score.folder / "raw")}
+    assert not [*(score.folder / "found" / "one").glob("prepared*")]
+
+
+def test_raw_rows_that_cannot_be_prepared_are_one_sentence(score, rows, monkeypatch):
+    pq.write_table(rows(5), score.folder / "raw.parquet")
+    faults = {
+        "column .* is missing": lambda table: table.drop(columns=FIRST),
+        r"data\.prepare\(\) ends with KeyError: 'X'": lambda table: table["X"],
+        "give a mapping": lambda table: None,
+    }
+    for sentence, prepare in faults.items():
+        monkeypatch.setattr(data, "prepare", prepare)
+        assert re.search(sentence, one_sentence(score("--input", "raw.parquet", "--raw")))
+    assert "--raw goes without" in one_sentence(score("--raw", "--incremental"))
 
 
 def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 
-def load() -> pd.DataFrame:
+def load(_: str) -> pd.DataFrame:
     """Eight hundred days."""
     random, rows = np.random.default_rng(1), 800
     price, day = random.uniform(1, 20, rows).round(2), random.integers(0, 7, rows)
@@ -18,3 +18,7 @@ def load() -> pd.DataFrame:
             "SOLD": sold.clip(0).round().astype(int),
         }
     )
+
+
+def prepare(table: pd.DataFrame) -> pd.DataFrame:
+    return table

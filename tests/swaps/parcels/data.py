@@ -6,7 +6,7 @@ import pandas as pd
 from .contract import DEPOTS
 
 
-def load() -> pd.DataFrame:
+def load(_: str) -> pd.DataFrame:
     """Six hundred parcels."""
     random, rows = np.random.default_rng(0), 600
     depot, days = random.integers(0, len(DEPOTS), rows), random.integers(0, 900, rows)
@@ -23,3 +23,7 @@ def load() -> pd.DataFrame:
             "REMARK": "nobody needs it",
         }
     )
+
+
+def prepare(table: pd.DataFrame) -> pd.DataFrame:
+    return table

@@ -1,6 +1,8 @@
 """What a user is told when something is wrong: one sentence, without secrets."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MASK = "***"
 # In a value of any kind: what stays, before what is masked.
@@ -33,6 +35,18 @@ def brief(error: BaseException) -> str:
     answer = cause.args[0] if cause.args and isinstance(cause.args[0], dict) else {}
     lines = str(answer.get("M") or cause).splitlines()
     return hidden(lines[0]).rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def of_user(what: str) -> Iterator[None]:
+    """Whatever a function of the user's own raises, as a sentence that names it."""
+    try:
+        yield
+    except ProjectError:
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        raise ProjectError(f"{what} ends with {name}: {brief(error)}; -v shows where.") from error
 
 
 def hidden(text: str) -> str:

@@ -98,6 +98,7 @@ class Models(Section):
 class Training(Section):
     """How a model is selected and what it must reach before it may serve."""
 
+    table: Location = "data/raw/example.csv"
     seed: int = 0
     holdout_share: float = Field(0.25, gt=0, lt=1)
     folds: int = Field(5, ge=2, le=20)

@@ -6,5 +6,9 @@ from .contract import CONTRACT
 from .tables.reader import read
 
 
-def load() -> pd.DataFrame:
-    return read("data/raw/customers.csv", CONTRACT).to_pandas()
+def load(uri: str) -> pd.DataFrame:
+    return read(uri, CONTRACT).to_pandas()
+
+
+def prepare(table: pd.DataFrame) -> pd.DataFrame:
+    return table

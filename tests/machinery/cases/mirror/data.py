@@ -8,7 +8,7 @@ MISSING = -7.0
 ROWS = 400
 
 
-def load() -> pd.DataFrame:
+def load(_: str) -> pd.DataFrame:
     random = np.random.default_rng(0)
     cities, grades = np.array(["Malmö", "São Paulo", "01", "1"]), np.array([20, 1, -1])
     codes = {
@@ -38,3 +38,7 @@ def load() -> pd.DataFrame:
     for name, rows in gaps.items():
         table[name] = table[name].astype(object).mask(rows, None)
     return table.assign(ID=[f"row {number}" for number in range(ROWS)], TOTAL=total)
+
+
+def prepare(table: pd.DataFrame) -> pd.DataFrame:
+    return table

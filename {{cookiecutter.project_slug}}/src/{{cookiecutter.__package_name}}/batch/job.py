@@ -42,6 +42,7 @@ class Request:
     format: str = "parquet"
     run_id: str | None = None
     force: bool = False
+    raw: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=["local", "spark"], help="what scores (default: batch.engine)")
     add("--master", type=_given, metavar="URL", help="of Spark (default: batch.master)")
     add("--force", action="store_true", help="repeat a run that was published already")
+    add("--raw", action="store_true", help="the input is raw: prepare() of data.py comes first")
     add("--incremental", action="store_true", help="only files or rows not scored before")
     add("--show", type=_count, default=0, metavar="N", help="print the first N predictions")
     add(
@@ -97,7 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.format,
         arguments.run_id,
         arguments.force,
+        arguments.raw,
     )
+    if arguments.raw and arguments.incremental:
+        raise ProjectError("--raw goes without --incremental.")
     if arguments.show and (arguments.incremental or not of_files(request.output)):
         raise ProjectError("--show goes with one run that writes files.")
     if arguments.incremental:
@@ -180,7 +185,16 @@ def score(
         rejected = RejectedRows(config.batch.rejected, run_id, str(output), usual)
         model = stores.load_model(request.model, config)
         run = Run(
-            run_id, request.input, paths, window, output, rejected, request.model, model, config
+            run_id,
+            request.input,
+            paths,
+            window,
+            output,
+            rejected,
+            request.model,
+            model,
+            config,
+            request.raw,
         )
         manifest = run.execute()
     _report(manifest, time.perf_counter() - began)

@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .. import data
 from ..contract import CONTRACT
-from ..errors import ProjectError
+from ..errors import ProjectError, of_user
 from ..models.predict import Model
+from ..schema.arrow import as_batch
 from ..settings import Settings, portable
 from ..tables.databases import identity
 from ..tables.files import File, state
-from ..tables.reader import column_names
+from ..tables.reader import column_names, read
 from .formats import BATCH_ROWS
 from .local_engine import PARTS_AT_ONCE, cores
 from .rejected import RejectedRows
 from .results import Results, predictions_schema, rejected_name
-from .sections import Section, Window, digest, sections
+from .sections import Section, Window, digest, kept, sections
 
 # What a row in flight takes for each of its columns: as text, as number, encoded, predicted.
 BYTES_PER_CELL = 48
@@ -44,6 +46,7 @@ class Run:
     model_uri: str
     model: Model
     config: Settings
+    raw: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
     def execute(self) -> dict:
@@ -52,10 +55,7 @@ class Run:
         :raises ProjectError: nothing was published.
         """
         began, started = time.perf_counter(), datetime.now(UTC)
-        for where, names in column_names(self.uri, self.paths).items():
-            CONTRACT.require(names, where)
-        batch, before = self.config.batch, [state(path) for path in self.paths]
-        found = list(sections(self.uri, self.paths, batch.part_rows, self.window))
+        before = [state(path) for path in self.paths]
         results = Results(
             attempt=self.output.attempt(self.run_id),
             suffix=self.output.suffix,
@@ -66,7 +66,7 @@ class Run:
             started=started,
         )
         try:
-            parts, sha256 = self._score(found, results)
+            parts, sha256 = self._score(self._sections(results), results)
             if before != [state(path) for path in self.paths]:
                 raise ProjectError(f"{self.uri} was changed while it was read: start again.")
             manifest = self._manifest(parts, started, sha256)
@@ -79,6 +79,18 @@ class Run:
         finally:
             self.output.discard(results.attempt)
         return manifest
+
+    def _sections(self, results: Results) -> list[Section]:
+        """The input, as data.py prepares it where it is raw."""
+        if self.raw:
+            with of_user("data.prepare()"):
+                table = data.prepare(read(self.uri, CONTRACT).to_pandas())
+            batch = as_batch(table)
+            CONTRACT.require(batch.schema.names, "what data.prepare() returns")
+            return [kept(batch.select(CONTRACT.needed), identity(self.uri), results.attempt)]
+        for where, names in column_names(self.uri, self.paths).items():
+            CONTRACT.require(names, where)
+        return list(sections(self.uri, self.paths, self.config.batch.part_rows, self.window))
 
     def _batch_rows(self) -> int:
         """How many rows may be in a batch, so that all of them take ``batch.memory_mb``."""

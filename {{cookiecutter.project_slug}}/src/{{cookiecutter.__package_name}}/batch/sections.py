@@ -127,6 +127,14 @@ def store(section: Section, columns: list[str], folder) -> Iterator[Section]:
         number, start = number + 1, start + count
 
 
+def kept(batch: pa.RecordBatch, source: str, folder) -> Section:
+    """Rows in memory as a section, in a file of a ``storage`` folder."""
+    name = f"prepared{STORED}"
+    with folder.file(name) as path, pa.ipc.new_stream(path, batch.schema) as stream:
+        stream.write_batch(batch)
+    return Section(source, rows=batch.num_rows, path=folder.find(name))
+
+
 def _stored(path: File) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
         while file.peek(1):

@@ -32,7 +32,7 @@ def score(run, found: list[Section], results: Results) -> list[dict]:
     """
     stored = folder(f"{results.attempt}-model")
     try:
-        if not run.paths:  # what a query gives may change: it is read once, here
+        if found[0].uri:  # what a query gives may change: it is read once, here
             found = list(sections.store(found[0], CONTRACT.needed, results.attempt))
         # Executors need no registry, and the model may get another version meanwhile.
         model = stores.copy(run.model_uri, str(stored), run.config)

@@ -23,13 +23,16 @@ RESERVED = {"source", "row", *OF_PREDICTIONS, "column", "value", "reason"}
 class Contract:
     """The columns a model takes, the target it predicts, and the version of this agreement.
 
-    ``key`` names the column that identifies a row; predictions carry it, the model never sees it.
+    ``key`` is the column that identifies a row; predictions carry it, the model never sees it.
+    ``time`` names a date by which training holds out the newest rows: a column of the contract, or
+    another one of the training table.
     """
 
     version: str
     columns: tuple[Column, ...]
     target: Column
     key: Column | None = None
+    time: str = ""
 
     def __post_init__(self) -> None:
         names = [*self.names, self.target.name, *([self.key.name] if self.key else [])]
@@ -48,6 +51,8 @@ class Contract:
                 f"contract: {self.key.name}: predictions have a column of this name themselves: "
                 "name the key otherwise, here, in data.py and in what is scored."
             )
+        if self.time and self.time_column.type != "date":
+            raise ProjectError(f"contract: {self.time}: time is told by a date.")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ProjectError(f"contract: {', '.join(twice)} is named twice.")
@@ -67,6 +72,12 @@ class Contract:
         return [column.name for column in self.inputs]
 
     @property
+    def time_column(self) -> Column:
+        """The column that ``time`` names."""
+        known = (*self.inputs, self.target)
+        return next((each for each in known if each.name == self.time), Column(self.time, "date"))
+
+    @property
     def probabilities(self) -> list[str]:
         """The columns of predictions that hold the probability of each class."""
         return [f"probability_{name}" for name in self.target.class_names]
@@ -74,9 +85,10 @@ class Contract:
     def require(self, names: list[str], where: str, training: bool = False) -> None:
         """Refuse a table that lacks a column, and say which name was probably meant.
 
-        :param training: whether the target must be there, too.
+        :param training: whether the target and the time must be there, too.
         """
-        needed = [*self.needed, *([self.target.name] if training else [])]
+        others = [self.target.name, *([self.time] if self.time else [])] if training else []
+        needed = [*dict.fromkeys([*self.needed, *others])]
         missing = [name for name in needed if name not in names]
         if missing:
             others = {name.casefold(): name for name in names if name not in needed}
@@ -127,7 +139,8 @@ class Contract:
         columns = [_plain(asdict(column)) for column in self.columns]
         target = _plain(asdict(self.target))
         key = _plain(asdict(self.key)) if self.key else None
-        return {"version": self.version, "key": key, "columns": columns, "target": target}
+        told = {"version": self.version, "key": key, "columns": columns, "target": target}
+        return told | ({"time": self.time} if self.time else {})
 
     def markdown(self) -> str:
         """The contract as the table of docs/contract.md."""

@@ -5,53 +5,39 @@ made from.
 """
 
 import argparse
-import hashlib
 import logging
 import math
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from joblib import parallel_config
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
 from tqdm import tqdm
 
-from .. import data, model, settings
+from .. import model, settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..models import export, registry, stores
 from ..models.artifact import ContractChangedError, open_model, write_metadata
 from ..models.predict import Model
 from ..models.register import Record, register
-from ..schema import arrow
 from ..settings import PACKAGE, Settings, Training
 from ..tables.locks import only_one
 from . import plots
+from .split import Split, load_split
 
 # Rows that a candidate is tried on before the search, of each class.
 FEW = 200
 MOST_WARNINGS = 10  # told of a candidate
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Features, float32 (rows, columns), and target codes, float64 (rows,), of both sides."""
-
-    training: np.ndarray
-    target: np.ndarray
-    holdout: np.ndarray
-    holdout_target: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,9 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def train(config: Settings, force: bool = False) -> int:
     """The whole pipeline; returns 0, or 1 for a model that must not serve."""
-    table = data.load()
-    split = split_table(table, config)
-    _require_classes(split.target, config.training)
+    split = load_split(config)
     registry.find(registry.CHAMPION, config)  # one that is down shall not waste the training
     chosen = select(split, config)
     with tempfile.TemporaryDirectory() as temporary:
@@ -98,7 +82,7 @@ def train(config: Settings, force: bool = False) -> int:
         if chosen.name == model.BASELINE:
             problems.append("no candidate beats the baseline")
         record = Record(
-            params={"estimator": chosen.name, "rows": len(table), **chosen.params},
+            params={"estimator": chosen.name, "rows": split.rows, **chosen.params},
             metrics=metrics
             | {f"cv_{name}": score for name, score in chosen.scores.items()}
             | {
@@ -117,74 +101,6 @@ def train(config: Settings, force: bool = False) -> int:
     for name, value in metrics.items():
         print(f"  {name:<18}{value:.4f}")
     return decide(version, problems, metrics, split, config, force)
-
-
-def split_table(table: pd.DataFrame, config: Settings) -> Split:
-    """Split by a hash of each row's key, or of its features where the contract names no key.
-
-    A row falls on the same side in every training, however the table grows, so a champion is
-    never compared on rows it was fitted on. The sides are stored in ``training.work``.
-    """
-    target = CONTRACT.target
-    if not isinstance(table, pd.DataFrame):
-        raise ProjectError(
-            f"data.load() returns {type(table).__name__}, no DataFrame: see data.py."
-        )
-    CONTRACT.require([*map(str, table.columns)], "data.load()", training=True)
-    batch = arrow.as_batch(table[[*CONTRACT.needed, target.name]])
-    checked = CONTRACT.checked(batch)
-    features = checked.matrix
-    codes, wrong = arrow.encode(target, batch.column(target.name))
-    if wrong or np.isnan(codes).any():
-        rows, reason = wrong[0] if wrong else (np.flatnonzero(np.isnan(codes)), "is missing")
-        raise ProjectError(f"data.load(): row {rows[0]}, column {target.name} {reason}.")
-    held = np.array([_share(key, config.training.seed) for key in _keys(checked)])
-    held = held < config.training.holdout_share
-    if held.all() or not held.any():
-        raise ProjectError(f"data.load() returns {len(table)} rows, too few to hold some out.")
-    empty = np.isnan(features[~held]).all(axis=0)
-    if names := [column.name for column, none in zip(CONTRACT.columns, empty, strict=True) if none]:
-        raise ProjectError(
-            f"data.load(): the rows to train on have no value of {', '.join(names)}: fill it, or "
-            "take it out of contract.py."
-        )
-    folder = Path(config.training.work)
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = pa.Table.from_batches([batch]).append_column("holdout", pa.array(held))
-    pq.write_table(stored, folder / "split.parquet")
-    return Split(features[~held], codes[~held], features[held], codes[held])
-
-
-def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
-    """What tells rows apart, the same whichever type a table holds a key in."""
-    if checked.keys is None:
-        return map(np.ndarray.tobytes, checked.matrix)
-    return checked.keys.cast(pa.string()).to_pylist()
-
-
-def _require_classes(codes: np.ndarray, config: Training) -> None:
-    """:raises ProjectError: a class that the contract allows has not a row in each fold."""
-    target = CONTRACT.target
-    if not target.classes:
-        return
-    counts = np.bincount(codes.astype(int), minlength=target.classes)
-    rare = [
-        f"{counts[code] or 'no'} rows to train on have {target.name} "
-        f"{target.decode(np.array([code]))[0]}"
-        for code in np.flatnonzero(counts < config.folds)
-    ]
-    if rare:
-        raise ProjectError(
-            f"data.load(): {', '.join(rare)}, fewer than training.folds = {config.folds}: bring "
-            "more, or take it out of contract.py."
-        )
-
-
-def _share(key: str | bytes, seed: int) -> float:
-    """An even number in [0, 1) that depends on the key and the seed alone."""
-    content = key.encode() if isinstance(key, str) else key
-    digest = hashlib.blake2b(content, digest_size=8, salt=seed.to_bytes(8, "big")).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 def select(split: Split, config: Settings) -> Chosen:

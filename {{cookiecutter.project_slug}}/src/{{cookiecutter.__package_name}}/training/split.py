@@ -1,0 +1,141 @@
+"""The training table, and which of its rows are held out."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import data
+from ..contract import CONTRACT
+from ..errors import ProjectError, of_user
+from ..schema import Column, arrow
+from ..settings import Settings, Training
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features, float32 (rows, columns), and target codes, float64 (rows,), of both sides."""
+
+    training: np.ndarray
+    target: np.ndarray
+    holdout: np.ndarray
+    holdout_target: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return len(self.training) + len(self.holdout)
+
+
+def training_table(config: Settings) -> pd.DataFrame:
+    """What data.py makes of the table that ``training.table`` names.
+
+    :raises ProjectError: it cannot be had.
+    """
+    with of_user("data.load()"):
+        table = data.load(config.training.table)
+    with of_user("data.prepare()"):
+        table = data.prepare(table)
+    if not isinstance(table, pd.DataFrame):
+        raise ProjectError(f"data.py returns {type(table).__name__}, no DataFrame.")
+    return table
+
+
+def load_split(config: Settings) -> Split:
+    """The two sides of the training table.
+
+    :raises ProjectError: it cannot be had, breaks the contract, or is too small.
+    """
+    split = split_table(training_table(config), config)
+    _require_classes(split.target, config.training)
+    return split
+
+
+def split_table(table: pd.DataFrame, config: Settings) -> Split:
+    """Split by the contract's time; without one by a hash of each row's key or features.
+
+    Whichever it is, rows that were trained on are never held out later, however the table grows, so
+    that a champion is never compared on rows it was fitted on. The sides are stored in
+    ``training.work``.
+    """
+    target, share = CONTRACT.target, config.training.holdout_share
+    CONTRACT.require([*map(str, table.columns)], "the training table", training=True)
+    names = [*CONTRACT.needed, target.name, *filter(None, [CONTRACT.time])]
+    batch = arrow.as_batch(table[[*dict.fromkeys(names)]])
+    checked = CONTRACT.checked(batch)
+    features, codes = checked.matrix, _required(target, batch)
+    if CONTRACT.time:
+        held = newest(_required(CONTRACT.time_column, batch), share)
+    else:
+        held = np.array([_share(key, config.training.seed) for key in _keys(checked)]) < share
+    if held.all() or not held.any():
+        days = f", or days of {CONTRACT.time}" if CONTRACT.time else ""
+        raise ProjectError(f"the training table has {len(table)} rows; too few rows{days}.")
+    split = Split(features[~held], codes[~held], features[held], codes[held])
+    _require_values(split.training)
+    folder = Path(config.training.work)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = pa.Table.from_batches([batch]).append_column("holdout", pa.array(held))
+    pq.write_table(stored, folder / "split.parquet")
+    return split
+
+
+def _required(column: Column, batch: pa.RecordBatch) -> np.ndarray:
+    """The numeric form of a column that every row has a value of, float64 (rows,)."""
+    codes, wrong = arrow.encode(column, batch.column(column.name))
+    if wrong or np.isnan(codes).any():
+        rows, reason = wrong[0] if wrong else (np.flatnonzero(np.isnan(codes)), "is missing")
+        raise ProjectError(f"the training table: row {rows[0]}, column {column.name} {reason}.")
+    return codes
+
+
+def newest(days: np.ndarray, share: float) -> np.ndarray:
+    """A mask of the newest rows, at most such a share of all; a day is not divided."""
+    last_of_training = np.sort(days)[int(np.ceil(len(days) * (1 - share))) - 1]
+    return days > last_of_training
+
+
+def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
+    """What tells rows apart, the same whichever type a table holds a key in."""
+    if checked.keys is None:
+        return map(np.ndarray.tobytes, checked.matrix)
+    return checked.keys.cast(pa.string()).to_pylist()
+
+
+def _require_values(features: np.ndarray) -> None:
+    """:raises ProjectError: a column is empty in all the rows to train on."""
+    empty = np.isnan(features).all(axis=0)
+    if names := [column.name for column, none in zip(CONTRACT.columns, empty, strict=True) if none]:
+        raise ProjectError(
+            f"the training table: the rows to train on have no value of {', '.join(names)}: fill "
+            "it, or take it out of contract.py."
+        )
+
+
+def _require_classes(codes: np.ndarray, config: Training) -> None:
+    """:raises ProjectError: a class that the contract allows has not a row in each fold."""
+    target = CONTRACT.target
+    if not target.classes:
+        return
+    counts = np.bincount(codes.astype(int), minlength=target.classes)
+    rare = [
+        f"{counts[code] or 'no'} rows to train on have {target.name} "
+        f"{target.decode(np.array([code]))[0]}"
+        for code in np.flatnonzero(counts < config.folds)
+    ]
+    if rare:
+        raise ProjectError(
+            f"the training table: {', '.join(rare)}, fewer than training.folds = {config.folds}: "
+            "bring more, or take it out of contract.py."
+        )
+
+
+def _share(key: str | bytes, seed: int) -> float:
+    """An even number in [0, 1) that depends on the key and the seed alone."""
+    content = key.encode() if isinstance(key, str) else key
+    digest = hashlib.blake2b(content, digest_size=8, salt=seed.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") / 2**64
