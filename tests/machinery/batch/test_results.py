@@ -40,6 +40,7 @@ def target(found, attempt=None):
         batch_rows=100,
         run_id="one",
         model_version=found.version,
+        reference=None,
         started=datetime.now(UTC),
     )
 

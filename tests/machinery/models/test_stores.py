@@ -27,7 +27,6 @@ def test_a_place_without_a_model_is_named_and_not_made(
     uri, told, words, folder, monkeypatch, capsys
 ):
     monkeypatch.chdir(folder)
-    (folder / "data/raw").mkdir(parents=True)
     (folder / "data/raw/example.csv").write_text("")
     assert cli.main([word.format(uri) for word in words]) == 2
     assert told in capsys.readouterr().err

@@ -9,6 +9,7 @@ from iris_flower_prediction import cli, settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import export, registry, stores
 from iris_flower_prediction.models.predict import make_predictions
+from iris_flower_prediction.models.reference import reference_of
 from iris_flower_prediction.tables import reader
 from iris_flower_prediction.training import train
 
@@ -32,6 +33,19 @@ def test_train_register_load_predict(untouched):
     assert (model.name, str(model.version)) == (settings.PACKAGE, "1")
     rows = reader.read("data/raw/example.csv", CONTRACT)
     assert len(make_predictions(model, rows)) == rows.num_rows > 0
+    assert model.metadata["features"]
+
+
+def test_scored_rows_are_counted_into_the_bins_of_the_training(copied):
+    assert cli.main(["score", "--run-id", "one"]) == 0
+    manifest = json.loads((copied.folder / "data/predictions/one/_manifest.json").read_text())
+    model = stores.load_model(CHAMPION, settings.load())
+    matrix = CONTRACT.encode(reader.read("data/raw/example.csv", CONTRACT))
+    bins = reference_of(model)
+    counts = bins.count(matrix, model.score(matrix).codes)
+    assert manifest["binned"] == bins.named(counts)
+    assert sum(manifest["binned"]["prediction"]) == len(matrix)
+    assert sum(sum(each.counts) for each in bins.columns.values()) % len(bins.columns) == 0
 
 
 def test_training_says_what_became_of_the_model_and_nothing_else(trained):

@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from conftest import PROBLEM
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.feature_selection import SelectKBest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from iris_flower_prediction import data, model
 from iris_flower_prediction.contract import CONTRACT
@@ -188,6 +191,17 @@ class Failing(DummyClassifier if PROBLEM == "classification" else DummyRegressor
             raise SystemExit("I leave")
         self.function = lambda: None if self.fault == "kept" else print  # nothing keeps a lambda
         return super().fit(matrix, target)
+
+
+def test_the_features_that_a_selector_keeps_are_named(matrix, target):
+    few = make_pipeline(StandardScaler(), SelectKBest(k=1), DummyClassifier())
+    codes = np.digitize(target, np.quantile(target, [0.5]))
+    (kept,) = train.kept_features(few.fit(matrix, codes))
+    assert kept in CONTRACT.names
+    alone = DummyClassifier().fit(matrix, codes)
+    assert train.kept_features(alone) == CONTRACT.names
+    nameless = make_pipeline(FunctionTransformer(), DummyClassifier())
+    assert train.kept_features(nameless.fit(matrix, codes)) == []
 
 
 @pytest.mark.parametrize(

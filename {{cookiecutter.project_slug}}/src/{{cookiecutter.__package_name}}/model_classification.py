@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 from sklearn.pipeline import make_pipeline
@@ -34,12 +35,20 @@ def build(seed: int) -> dict[str, Candidate]:
     return {
         BASELINE: Candidate(DummyClassifier(strategy="prior"), {}),
         "logistic_regression": Candidate(
-            make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-            {"logisticregression__C": [0.01, 0.1, 1.0, 10.0, 100.0]},
+            make_pipeline(
+                StandardScaler(), SelectKBest(k="all"), LogisticRegression(max_iter=1000)
+            ),
+            {
+                "selectkbest__k": [2, "all"],
+                "logisticregression__C": [0.01, 0.1, 1.0, 10.0, 100.0],
+            },
         ),
         "quadratic_discriminant": Candidate(
-            make_pipeline(StandardScaler(), QuadraticDiscriminantAnalysis()),
-            {"quadraticdiscriminantanalysis__reg_param": [0.0, 0.01, 0.1, 0.5]},
+            make_pipeline(StandardScaler(), SelectKBest(k="all"), QuadraticDiscriminantAnalysis()),
+            {
+                "selectkbest__k": [2, "all"],
+                "quadraticdiscriminantanalysis__reg_param": [0.0, 0.01, 0.1, 0.5],
+            },
         ),
         "random_forest": Candidate(
             RandomForestClassifier(n_estimators=50, random_state=seed),

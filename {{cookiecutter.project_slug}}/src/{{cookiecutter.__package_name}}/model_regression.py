@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
@@ -37,11 +38,16 @@ def build(seed: int) -> dict[str, Candidate]:
     return {
         BASELINE: Candidate(DummyRegressor(), {}),
         "ridge": Candidate(
-            make_pipeline(_features(), Ridge()), {"ridge__alpha": [0.01, 0.1, 1.0, 10.0, 100.0]}
+            make_pipeline(_features(), SelectKBest(f_regression, k="all"), Ridge()),
+            {"selectkbest__k": [6, "all"], "ridge__alpha": [0.01, 0.1, 1.0, 10.0, 100.0]},
         ),
         "support_vectors": Candidate(
-            make_pipeline(_features(), SVR()),
-            {"svr__C": [1.0, 10.0, 100.0], "svr__epsilon": [1.0, 10.0]},
+            make_pipeline(_features(), SelectKBest(f_regression, k="all"), SVR()),
+            {
+                "selectkbest__k": [6, "all"],
+                "svr__C": [1.0, 10.0, 100.0],
+                "svr__epsilon": [1.0, 10.0],
+            },
         ),
         "random_forest": Candidate(
             RandomForestRegressor(n_estimators=50, random_state=seed),
@@ -54,7 +60,9 @@ def _features():
     """Categories become one column for each value, numbers are scaled."""
     categories = [i for i, column in enumerate(CONTRACT.columns) if column.type == "category"]
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    return make_column_transformer((encode, categories), remainder=StandardScaler())
+    return make_column_transformer(
+        (encode, categories), remainder=StandardScaler(), verbose_feature_names_out=False
+    )
 
 
 def evaluate(

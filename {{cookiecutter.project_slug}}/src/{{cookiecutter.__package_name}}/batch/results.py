@@ -18,11 +18,14 @@ import pyarrow.compute as pc
 from ..contract import CONTRACT
 from ..errors import ProjectError
 from ..models.predict import Model, in_own_values
+from ..models.reference import Reference
 from ..schema.arrow import VIOLATIONS, arrow_type, shown
 from ..tables.storage import CloudFolder, LocalFolder
 from .formats import REPEATED, writer
 from .sections import Section
 
+# What a model without a reference has to be counted.
+NONE = np.empty(0, np.int64)
 REJECTED = pa.schema(
     [
         ("source", pa.string()),
@@ -33,11 +36,15 @@ REJECTED = pa.schema(
 
 
 class Scored(NamedTuple):
-    """What a batch of ``rows`` rows comes to: predictions, and one line for each bad value."""
+    """What a batch of ``rows`` rows comes to: predictions, and one line for each bad value.
+
+    ``binned`` are the counts of ``reference.Reference.count``.
+    """
 
     rows: int
     predictions: pa.RecordBatch
     violations: pa.Table
+    binned: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Results:
     batch_rows: int
     run_id: str
     model_version: str
+    reference: Reference | None
     started: datetime
 
     def write(self, model: Model, section: Section, spread: Callable = map) -> dict:
@@ -63,6 +71,7 @@ class Results:
         :raises ProjectError: the file has changed since it was cut into sections.
         """
         counts, name = Counter(read=0, predicted=0), section.name + self.suffix
+        binned = self.reference.none() if self.reference else NONE
         with ExitStack() as opened:
             predictions, rejected = self._open(opened, name, self.schema), None
             batches = opened.enter_context(closing(self._batches(section)))
@@ -73,9 +82,11 @@ class Results:
                 predictions.write_batch(scored.predictions)
                 counts["read"] += scored.rows
                 counts["predicted"] += scored.predictions.num_rows
+                binned += scored.binned
             if section.rows not in (None, counts["read"]):
                 raise ProjectError(f"{section.source} was changed while it was read.")
-        return {"part": name, **counts, "rejected": counts["read"] - counts["predicted"]}
+        counts["rejected"] = counts["read"] - counts["predicted"]
+        return {"part": name, **counts, "binned": binned.tolist()}
 
     def _open(self, opened: ExitStack, name: str, schema: pa.Schema):
         return opened.enter_context(writer(opened.enter_context(self.attempt.file(name)), schema))
@@ -97,7 +108,9 @@ class Results:
         checked = CONTRACT.check(batch)
         rows = np.flatnonzero(checked.valid)
         every = len(rows) == batch.num_rows
-        scores = model.score(checked.matrix if every else checked.matrix[rows])
+        matrix = checked.matrix if every else checked.matrix[rows]
+        scores = model.score(matrix)
+        binned = self.reference.count(matrix, scores.codes) if self.reference else NONE
         values, finite = in_own_values(scores.codes)
         if not finite.all():
             found = np.full(batch.num_rows, np.nan)
@@ -119,7 +132,8 @@ class Results:
             columns[CONTRACT.key.name] = checked.keys.take(pa.array(rows))
         arrays = [_column(columns[field.name], len(rows), field.type) for field in self.schema]
         predictions = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-        return Scored(batch.num_rows, predictions, _rejected(checked.violations, *located))
+        violations = _rejected(checked.violations, *located)
+        return Scored(batch.num_rows, predictions, violations, binned)
 
 
 def _rejected(violations: pa.Table, batch: pa.RecordBatch, source: str, first: int) -> pa.Table:

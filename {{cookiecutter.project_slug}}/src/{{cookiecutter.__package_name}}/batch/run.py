@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from .. import data
 from ..contract import CONTRACT
 from ..errors import ProjectError, of_user
 from ..models.predict import Model
+from ..models.reference import reference_of
 from ..schema.arrow import as_batch
 from ..settings import Settings, portable
 from ..tables.databases import identity
@@ -63,6 +66,7 @@ class Run:
             batch_rows=self._batch_rows(),
             run_id=self.run_id,
             model_version=self.model.version,
+            reference=reference_of(self.model),
             started=started,
         )
         try:
@@ -129,6 +133,8 @@ class Run:
         model, counts = self.model, Counter()
         for part in parts:
             counts.update({name: part[name] for name in ("read", "predicted", "rejected")})
+        reference = reference_of(model)
+        binned = np.sum([part["binned"] for part in parts], axis=0, dtype=np.int64)
         return {
             "run_id": self.run_id,
             "input": {
@@ -145,6 +151,8 @@ class Run:
             "contract": CONTRACT.version,
             "engine": self.config.batch.engine,
             "rows": {name: counts[name] for name in ("read", "predicted", "rejected")},
+            # Into the bins that the model's metadata describes.
+            "binned": reference.named(binned) if reference else None,
             "rejected": None,
             "parts": [part["part"] for part in parts],
             "timings": {"started": started.isoformat()},

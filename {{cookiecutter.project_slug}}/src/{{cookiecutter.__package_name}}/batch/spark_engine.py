@@ -22,7 +22,7 @@ from .sections import Section
 from .spark_session import apart, cause, session
 
 MOST_TASKS = 1_000
-WRITTEN = "part string, read long, predicted long, rejected long"
+WRITTEN = "part string, read long, predicted long, rejected long, binned array<long>"
 
 
 def score(run, found: list[Section], results: Results) -> list[dict]:

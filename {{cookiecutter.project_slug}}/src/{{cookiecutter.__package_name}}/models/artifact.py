@@ -21,10 +21,11 @@ from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..settings import PACKAGE
 from .predict import Model, Raw
+from .reference import Reference
 
 METADATA, CURRENT = "metadata.json", "current.json"
-# What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, and
-# of splines. Such a partial calls check_array or one of scikit-learn's classes: nothing else that
+# What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, of
+# splines, and how selectors judge a feature. Such a partial calls check_array or one of scikit-learn's classes: nothing else that
 # can be called is trusted.
 HARMLESS = {
     "numpy.dtype",
@@ -33,6 +34,12 @@ HARMLESS = {
     "scipy.interpolate._bsplines.BSpline",
     "scipy.interpolate._bsplines._BSpline",  # its name from Python 3.12 on, with scipy 1.18
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "sklearn.feature_selection._mutual_info.mutual_info_classif",
+    "sklearn.feature_selection._mutual_info.mutual_info_regression",
+    "sklearn.feature_selection._univariate_selection.chi2",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.feature_selection._univariate_selection.r_regression",
 }
 # A probability that is farther off is another one.
 OTHER_PROBABILITY = 0.02
@@ -62,6 +69,7 @@ class Metadata(BaseModel):
     version: str | None = Field(None, pattern="^[0-9]{1,18}$")
     metrics: dict[str, float] = {}
     self_test: SelfTest | None = None
+    reference: Reference | None = None
 
 
 def open_model(

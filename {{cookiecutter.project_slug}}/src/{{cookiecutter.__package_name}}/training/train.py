@@ -28,6 +28,7 @@ from ..errors import ProjectError, brief
 from ..models import export, registry, stores
 from ..models.artifact import ContractChangedError, open_model, write_metadata
 from ..models.predict import Model
+from ..models.reference import reference
 from ..models.register import Record, register
 from ..settings import PACKAGE, Settings, Training
 from ..tables.locks import only_one
@@ -36,6 +37,7 @@ from .split import Split, load_split
 
 # Rows that a candidate is tried on before the search, of each class.
 FEW = 200
+LONGEST_PARAM = 6_000  # of MLflow
 MOST_WARNINGS = 10  # told of a candidate
 log = logging.getLogger(__name__)
 
@@ -77,12 +79,20 @@ def train(config: Settings, force: bool = False) -> int:
             metrics = measure(candidate, split)
             files = plots.draw(candidate, split, Path(temporary), config.training)
         trained = {"trained_at": registry.now(), "estimator": chosen.name, "metrics": metrics}
+        trained["features"] = features = kept_features(chosen.estimator)
+        predicted = candidate.score(split.holdout).codes
+        trained["reference"] = reference(split.training, predicted).model_dump()
         write_metadata(folder, metadata | trained)
         problems = shortfalls(metrics, config.training)
         if chosen.name == model.BASELINE:
             problems.append("no candidate beats the baseline")
         record = Record(
-            params={"estimator": chosen.name, "rows": split.rows, **chosen.params},
+            params={
+                "estimator": chosen.name,
+                "rows": split.rows,
+                "features": ", ".join(features)[:LONGEST_PARAM],
+                **chosen.params,
+            },
             metrics=metrics
             | {f"cv_{name}": score for name, score in chosen.scores.items()}
             | {
@@ -171,6 +181,20 @@ def _some_of_each(codes: np.ndarray) -> np.ndarray:
     if not CONTRACT.target.classes:
         return np.arange(len(codes))[:FEW]
     return np.concatenate([np.flatnonzero(codes == code)[:FEW] for code in np.unique(codes)])
+
+
+def kept_features(estimator: Any) -> list[str]:
+    """The names of what the last step of a pipeline is given: a selector before it leaves some out.
+
+    Of an estimator by itself, those of all columns; none where a step tells no names.
+    """
+    try:
+        names = estimator[:-1].get_feature_names_out(CONTRACT.names)
+    except TypeError:  # it is no pipeline
+        return CONTRACT.names
+    except (AttributeError, ValueError):
+        return []
+    return [str(name) for name in names]
 
 
 def measure(served: Model, split: Split) -> dict[str, float]:
