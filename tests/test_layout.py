@@ -88,6 +88,7 @@ src/{package}/models/mlflow_artifacts.py
 src/{package}/models/mlflow_client.py
 src/{package}/models/mlflow_model.py
 src/{package}/models/predict.py
+src/{package}/models/reference.py
 src/{package}/models/register.py
 src/{package}/models/registry.py
 src/{package}/models/sql_store.py
@@ -112,7 +113,9 @@ src/{package}/tables/migrations/versions/0002_segments.py
 src/{package}/tables/reader.py
 src/{package}/tables/storage.py
 src/{package}/training/__init__.py
+src/{package}/training/draft.py
 src/{package}/training/plots.py
+src/{package}/training/split.py
 src/{package}/training/train.py
 tests/conftest.py
 tests/integration/test_load_model.py

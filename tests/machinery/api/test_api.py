@@ -116,7 +116,7 @@ def test_a_misspelt_column_is_named_with_what_was_meant(api):
 
 
 def test_columns_must_be_lists_of_one_length(api):
-    assert violation(api, {FIRST: 5})["reason"] == "is no list of values"
+    assert violation(api, {FIRST: 5})["reason"] == "is no list of values, such as [1, 2]"
     data = example(2)["data"] | {CONTRACT.names[-1]: example()["data"][CONTRACT.names[-1]]}
     found = problem(api.post("/predict", {"data": data}), 422, "contract")
     assert found["violations"][0]["column"] == CONTRACT.names[-1]

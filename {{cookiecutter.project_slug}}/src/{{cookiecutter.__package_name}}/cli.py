@@ -33,7 +33,7 @@ COMMANDS = {
     "follow": ("api.follow", "keep a folder in step with a model elsewhere"),
     "openapi": ("api.describe", "write docs/openapi.json, unless clients would break"),
 {%- endif %}
-    "contract": ("models.versions", "print the contract as the table of docs/contract.md"),
+    "contract": ("training.draft", "print the contract, or draft it from a table"),
     "settings": ("production", "print the settings and where each came from, or check them"),
     "migrate": ("production", "bring the project's tables to the newest version"),
 }

@@ -164,8 +164,8 @@ class Service:
     async def invocations(self, call: Call) -> bytes:
         """POST /invocations"""
         kind, body = media_type(call.headers), await call.body()
-        rows = mlflow_protocol.rows(CONTRACT, kind, body, self.config.api.max_rows)
         call.served = self.served
+        rows = mlflow_protocol.rows(CONTRACT, kind, body, self.config.api.max_rows)
         found = await self.answer(rows, call)
         return self.encode(Answer(found.predictions))
 
@@ -199,14 +199,16 @@ def media_type(headers: dict[bytes, bytes]) -> str:
 
 
 def wants_detail(query: bytes) -> bool:
-    """:raises Problem: 422, the parameter ``detail`` is there and no boolean."""
-    for part in query.split(b"&"):
+    """:raises Problem: 422, there is another parameter than ``detail``, or it is no boolean."""
+    wanted = False
+    for part in filter(None, query.split(b"&")):
         name, _, value = part.decode("latin-1").partition("=")
-        if name == "detail":
-            if value.lower() not in (*TRUE, "false", "0", "no", "off"):
-                raise Problem(422, "parameter", "detail is true or false.")
-            return value.lower() in TRUE
-    return False
+        if name != "detail":
+            raise Problem(422, "parameter", f"there is no parameter {name[:100]!r}, only detail.")
+        if value.lower() not in (*TRUE, "false", "0", "no", "off"):
+            raise Problem(422, "parameter", "detail is true or false.")
+        wanted = value.lower() in TRUE
+    return wanted
 
 
 def make_front() -> Front:

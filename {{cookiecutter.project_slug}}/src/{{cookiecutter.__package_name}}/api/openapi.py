@@ -78,7 +78,8 @@ def predict_body() -> dict:
 
 def invocations_body() -> dict:
     row = [example_of(column) for column in CONTRACT.columns]
-    csv = {"schema": {"type": "string"}, "example": ",".join(CONTRACT.names) + "\n"}
+    lines = (",".join(map(str, values)) for values in (CONTRACT.names, row))
+    csv = {"schema": {"type": "string"}, "example": "\n".join([*lines, ""])}
     split = {"dataframe_split": {"columns": CONTRACT.names, "data": [row]}}
     return body(split, {"type": "object"}, **{"text/csv": csv})
 

@@ -30,6 +30,8 @@ class ProblemBody(msgspec.Struct):
     code: str
     request_id: str
     violations: list[Violation] = []
+    violations_total: int | None = None
+    most_rows: int | None = None
 
 
 class Problem(Exception):  # noqa: N818 - the name the standard gives it

@@ -7,6 +7,8 @@ import signal
 # Variables of the environment: the folder of all metrics, as prometheus-client names it; the file
 # in which a worker says why it cannot start; the process above the server.
 METRICS, FAILURE, ABOVE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE", "API_ABOVE"
+# A file beside that of the failure: a worker has started.
+STARTED = "started"
 
 
 def lives(process: int) -> bool:

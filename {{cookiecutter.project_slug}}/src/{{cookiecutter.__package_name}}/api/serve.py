@@ -23,7 +23,8 @@ from ..errors import ProjectError
 from ..models import artifact, stores
 from ..settings import PACKAGE, Settings
 from .auth import Authenticator
-from .processes import ABOVE, FAILURE, METRICS
+from .logs import JsonLines
+from .processes import ABOVE, FAILURE, METRICS, STARTED
 
 # Connections the system holds while the workers are busy.
 BACKLOG = 1024
@@ -44,9 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
     if tokens := Authenticator(config.authentication).tokens:
         tokens.load()
-    address = _free(config.api.host, config.api.port)
+    address, lines = _free(config.api.host, config.api.port), JsonLines()
+    lines.install(config.log_level)
     signal.signal(signal.SIGTERM, _end)
     with _shared_folder(f"{address}-{config.api.port}"), ExitStack() as stack:
+        stack.callback(lines.flush)
         return _serve(config, address, stack)
 
 
@@ -134,8 +137,8 @@ def _serve(config: Settings, address: str, stack: ExitStack) -> int:
     steps = [_deliver(config)] if config.keeping.enabled else []
     if not stores.model_folder(config.models.uri):
         steps.append(_follow(config, stack))
-    _announce(config)
     failure = Path(os.environ[FAILURE])
+    started = failure.with_name(STARTED)
     # An exception within Popen's own code could leave it locked: a signal is only noted.
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -148,8 +151,12 @@ def _serve(config: Settings, address: str, stack: ExitStack) -> int:
     # A thread, because a registry or a database may hang.
     beside = threading.Thread(target=_go_on, args=(steps, server), daemon=True)
     beside.start()
+    announced = False
     while server.poll() is None and not ended:
         time.sleep(STEP_SECONDS)
+        if not announced and started.exists():
+            _announce(config)
+            announced = True
     _end_server(server, config.api.shutdown_seconds + END_SECONDS)
     beside.join(END_SECONDS)
     if failure.exists():

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ProjectError
-from .processes import FAILURE, end_with_parents
+from .processes import FAILURE, STARTED, end_with_parents
 
 AGAIN_SECONDS = 5.0
 
@@ -25,7 +25,7 @@ def create():
     from .app import make_front
 
     failure, server = Path(os.environ[FAILURE]), os.getppid()
-    started = failure.with_name("started")
+    started = failure.with_name(STARTED)
     while True:
         try:
             front = make_front()

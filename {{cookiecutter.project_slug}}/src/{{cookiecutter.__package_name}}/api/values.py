@@ -145,7 +145,7 @@ def _shape(contract: Contract, data: dict, strict: bool) -> Iterable[dict]:
             yield violation(name, None, None, f"is missing{hint}")
     for name in needed:
         if name in data and not isinstance(data[name], list):
-            yield violation(name, None, data[name], "is no list of values")
+            yield violation(name, None, data[name], "is no list of values, such as [1, 2]")
 
 
 def _lengths(contract: Contract, data: dict) -> Iterable[dict]:
@@ -162,7 +162,9 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
     kind = int if key and key.type == "integer" else str
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
         if type(value) is not kind or (kind is str and not value.strip()):
-            yield violation(key.name, index, value, f"is missing or not of type {key.type}")
+            missing = value is None or value == ""
+            reason = "is missing" if missing else f"is not of type {key.type}"
+            yield violation(key.name, index, value, reason)
         elif kind is str and not value.isascii() and not is_unicode(value):
             yield violation(key.name, index, value, "holds half a character")
 

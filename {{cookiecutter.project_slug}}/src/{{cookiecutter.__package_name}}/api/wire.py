@@ -88,7 +88,8 @@ class PredictRequest:
         return self._read_again(body, served)
 
     def _read_again(self, body: bytes, served: str) -> Rows:
-        request = typed(parse_json(body), AnyRequest)
+        hint = f'; send {{"data": {{"{self.contract.names[0]}": [...], ...}}}}'
+        request = typed(parse_json(body), AnyRequest, hint)
         self._require(request.model, served)
         return read(self.contract, request.data, self.most_rows)
 
@@ -120,9 +121,10 @@ def parse_json(body: bytes, nan: bool = False) -> Any:
     raise Problem(400, "malformed", f"the body cannot be read as JSON: {problem}.")
 
 
-def typed(content: Any, kind: type) -> Any:
+def typed(content: Any, kind: type, hint: str = "") -> Any:
     """JSON's values as a type of msgspec.
 
+    :param hint: what is behind the sentence.
     :raises Problem: 422, where they are of another one.
     """
     try:
@@ -132,7 +134,7 @@ def typed(content: Any, kind: type) -> Any:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         reason = f"{where.strip('.`') or 'the body'}: {what[0].lower()}{what[1:]}"
-    raise broken(reason)
+    raise broken(reason + hint)
 
 
 def _refuse_constant(name: str) -> float:

@@ -25,8 +25,8 @@ from .reference import Reference
 
 METADATA, CURRENT = "metadata.json", "current.json"
 # What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, of
-# splines, and how selectors judge a feature. Such a partial calls check_array or one of scikit-learn's classes: nothing else that
-# can be called is trusted.
+# splines, and how selectors judge a feature. Such a partial calls one of these functions or of
+# scikit-learn's classes: nothing else that can be called is trusted.
 HARMLESS = {
     "numpy.dtype",
     "functools.partial",

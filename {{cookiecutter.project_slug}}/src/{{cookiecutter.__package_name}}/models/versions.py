@@ -1,9 +1,8 @@
-"""Commands about the versions of a model: history, promote, rollback, copy; and the contract."""
+"""Commands about the versions of a model: history, promote, rollback, copy."""
 
 import argparse
 
 from .. import settings
-from ..contract import CONTRACT
 from ..settings import PACKAGE, Settings
 from . import registry, stores
 
@@ -26,7 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
         "promote": promote,
         "rollback": rollback,
         "copy": copy,
-        "contract": contract,
     }
     commands[arguments.command](arguments)
     return 0
@@ -71,10 +69,6 @@ def rollback(_: argparse.Namespace) -> None:
 def copy(arguments: argparse.Namespace) -> None:
     source, target = stores.typed(arguments.source), stores.typed(arguments.target)
     print(stores.copy(source, target, settings.load()))
-
-
-def contract(_: argparse.Namespace) -> None:
-    print(CONTRACT.markdown())
 
 
 def _name(config: Settings) -> str:

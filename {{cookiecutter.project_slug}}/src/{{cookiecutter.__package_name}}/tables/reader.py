@@ -48,12 +48,12 @@ def read(uri: str, contract: Contract) -> pa.Table:
     for where, table in found.items():
         if lacking := [name for name in known if name in names and name not in table.column_names]:
             raise ProjectError(f"{where}: column {', '.join(lacking)} is missing.")
-    merged = {name: _merged(name, [*found.values()], known.get(name)) for name in names}
-    if mixed := [name for name in known if name in merged and merged[name] is None]:
+    columns = {name: merged(name, [*found.values()], known.get(name)) for name in names}
+    if mixed := [name for name in known if name in columns and columns[name] is None]:
         raise ProjectError(
             f"{redacted(uri)}: column {', '.join(mixed)} is of types that do not mix."
         )
-    return pa.table({name: column for name, column in merged.items() if column is not None})
+    return pa.table({name: column for name, column in columns.items() if column is not None})
 
 
 def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]]:
@@ -69,6 +69,20 @@ def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]
         with readable(path), here(path) as copy:
             table = _named_once(_whole(copy, list(known)), known, str(path))
         yield str(path), table
+
+
+def table_batches(uri: str) -> Iterator[pa.RecordBatch]:
+    """All rows and columns of a table in batches of bounded size; the cells of csv are text."""
+    if not of_files(uri):
+        yield from sql_batches(uri, selection(uri, sql_columns(uri), []))
+    for path in files(uri):
+        with readable(path), here(path) as copy:
+            is_csv = format_of(path) == "csv"
+            names = csv_columns(copy) if is_csv else parquet(copy).schema_arrow.names
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ProjectError(f"{path}: column {', '.join(twice)} is there twice.")
+            batches = csv_batches(copy, names) if is_csv else parquet(copy).iter_batches()
+            yield from map(plain, batches)
 
 
 def _whole(path: Path, texts: list[str]) -> pa.Table:
@@ -87,7 +101,7 @@ def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Tab
     return table.select(kept)
 
 
-def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray | None:
+def merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray | None:
     """One column of all tables; text where they do not agree on its type, or None."""
     parts = [
         table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
@@ -97,8 +111,8 @@ def _merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.Chun
         read_as = [typed(column, part) for part in parts]
         parts = parts if None in read_as else read_as
     try:
-        merged = [pa.table({name: part}) for part in parts]
-        return pa.concat_tables(merged, promote_options="permissive")[name]
+        each = [pa.table({name: part}) for part in parts]
+        return pa.concat_tables(each, promote_options="permissive")[name]
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
     try:

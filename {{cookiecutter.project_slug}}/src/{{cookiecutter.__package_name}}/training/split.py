@@ -15,6 +15,8 @@ from ..contract import CONTRACT
 from ..errors import ProjectError, of_user
 from ..schema import Column, arrow
 from ..settings import Settings, Training
+from ..tables.databases import local_path, of_files
+from ..tables.storage import in_cloud
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,14 @@ def training_table(config: Settings) -> pd.DataFrame:
 
     :raises ProjectError: it cannot be had.
     """
+    uri = config.training.table
+    if of_files(uri) and not in_cloud(uri) and not local_path(uri).exists():
+        raise ProjectError(
+            f"training.table: there is no {uri}. Files in data/ are not committed: name a table "
+            "that every machine can read, see docs/bring-your-own-data.md."
+        )
     with of_user("data.load()"):
-        table = data.load(config.training.table)
+        table = data.load(uri)
     with of_user("data.prepare()"):
         table = data.prepare(table)
     if not isinstance(table, pd.DataFrame):

@@ -1,0 +1,298 @@
+"""``contract`` prints the contract; ``contract draft`` writes a first one from a table.
+
+A drafted column has the type as which the contract's own reader reads all its values, so that it
+means what training reads later.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from datetime import date, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import settings
+from ..contract import CONTRACT
+from ..contract import __doc__ as about
+from ..errors import ProjectError
+from ..schema import Column, Contract
+from ..schema.arrow import TEXTS, encode
+from ..schema.columns import EPOCH, LARGEST_INTEGER
+from ..settings import PACKAGE
+from ..tables.databases import redacted
+from ..tables.reader import merged, table_batches
+
+# Rows that are looked at, spread evenly over so many that are read.
+MOST_ROWS, MOST_READ = 50_000, 3_000_000
+# So many different texts are a category, so many different numbers may be one.
+MOST_ALLOWED, FEW = 50, 10
+LONGEST_ALLOWED, SHOWN, WIDTH = 60, 3, 100
+# What cannot be read as a type is mostly noticed in so many values; reading it is slow.
+FIRST = 1_000
+Found = tuple[Column | None, list[str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="draft")
+    drafting = actions.add_parser("draft", help="write contract.py from a table")
+    table = "csv or parquet file, folder of them, also in the cloud, or SQLAlchemy URL#TABLE"
+    drafting.add_argument("table", metavar="TABLE", help=table)
+    drafting.add_argument("--target", metavar="COLUMN", required=True, help="what is predicted")
+    drafting.add_argument("--key", metavar="COLUMN", help="what identifies a row")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.action:
+        print(CONTRACT.markdown())
+        return 0
+    file = settings.root() / "src" / PACKAGE / "contract.py"
+    contract, unsure, left_out = draft(arguments.table, arguments.target, arguments.key)
+    backups = (file.with_name(f"contract.py.bak{number or ''}") for number in itertools.count())
+    backup = next(path for path in backups if not path.exists())
+    new = file.with_name("contract.py.new")
+    new.write_text(written(contract, unsure), "utf-8")
+    file.rename(backup)
+    new.rename(file)
+    print(f"Wrote {file}; the one before is {backup.name}.")
+    for name, notes in unsure.items():
+        print(*(f"Unsure: {name}: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
+    for name, reason in left_out.items():
+        print(f"Left out: {name}: {reason}.")
+    print("Next: edit it: meanings, units, ranges that hold for years. Then `train`.")
+    return 0
+
+
+def draft(uri: str, target: str, key: str | None) -> tuple[Contract, dict, dict]:
+    """The contract that a table suggests, what is unsure of each column, and why others are not in.
+
+    :raises ProjectError: the table has no rows, lacks a column, or leaves nothing to predict from.
+    """
+    where = redacted(uri)
+    table = sample(uri, where)
+    keys = Column(key, "text") if key else None
+    Contract("", (), Column(target, "float"), keys).require([*table], where, training=True)
+    special = {target: target_of, key: key_of}
+    found = {name: special.get(name, column_of)(name, each) for name, each in table.items()}
+    for name in filter(None, (target, key)):
+        if not found[name][0]:
+            raise ProjectError(f"{where}: column {name} cannot be used: {found[name][1][0]}.")
+    left_out = {name: notes[0] for name, (column, notes) in found.items() if not column}
+    columns = [
+        column for name, (column, _) in found.items() if column and name not in (target, key)
+    ]
+    if not columns:
+        told = "".join(f"; {name}: {reason}" for name, reason in left_out.items())
+        raise ProjectError(f"{where} has no column to predict from{told}.")
+    major = int(CONTRACT.version.partition(".")[0]) + 1
+    contract = Contract(
+        f"{major}.0.0", tuple(columns), found[target][0], found[key][0] if key else None
+    )
+    return contract, {name: each[1] for name, each in found.items() if each[0]}, left_out
+
+
+def sample(uri: str, where: str) -> dict[str, pa.Array]:
+    """The columns of a table, of every 2nd, 4th, 8th … row where it is large."""
+    kept, rows, read, step = [], 0, 0, 1
+    for batch in table_batches(settings.absolute(uri, settings.root())):
+        kept.append(_every(step, batch, -read % step))
+        rows, read = rows + kept[-1].num_rows, read + batch.num_rows
+        while rows > MOST_ROWS:
+            step *= 2
+            kept = [_every(2, each) for each in kept]
+            rows = sum(each.num_rows for each in kept)
+        if read >= MOST_READ:
+            break
+    if not rows:
+        raise ProjectError(f"{where} has no rows.")
+    tables = [pa.Table.from_batches([each]) for each in kept]
+    names = [name for name in tables[0].column_names if name]
+    if some := {name for each in tables for name in each.column_names if name} ^ {*names}:
+        raise ProjectError(f"{where}: column {', '.join(sorted(some))} is not in every file.")
+    columns = {name: merged(name, tables, None) for name in names}
+    if mixed := [name for name, values in columns.items() if values is None]:
+        raise ProjectError(f"{where}: column {', '.join(mixed)} is of types that do not mix.")
+    return {name: values.combine_chunks() for name, values in columns.items()}
+
+
+def _every(step: int, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
+    return batch.take(pa.array(np.arange(first, batch.num_rows, step)))
+
+
+def column_of(name: str, values: pa.Array) -> Found:
+    """The column that values suggest and what is unsure of it; or None, and why there is none."""
+    texts = values.cast(pa.string()).drop_null() if is_text(values) else None
+    zeros = texts is not None and pc.any(pc.match_substring_regex(texts, r"^\s*0\d")).as_py()
+    kinds = ["boolean", "date"] if zeros else ["boolean", "integer", "float", "date"]
+    for kind in kinds:
+        codes = codes_of(Column(name, kind, nullable=True), values)
+        if codes is None:
+            continue
+        known = codes[~np.isnan(codes)]
+        if not len(known):
+            return None, ["it holds no value"]
+        column = Column(name, kind, nullable=len(known) < len(codes))
+        if kind == "integer" and _meant_as_float(values, texts, column.nullable):
+            continue
+        return with_range(column, known), list(doubts(column, known, values))
+    return category_of(name, values, texts)
+
+
+def _meant_as_float(values: pa.Array, texts: pa.Array | None, nullable: bool) -> bool:
+    """Whether whole numbers are floats: written 3.0, or a file's floats (pandas' integers with gaps
+    are floats, too)."""
+    if texts is not None:
+        return not nullable and pc.any(pc.match_substring(texts, ".")).as_py()
+    return not nullable and pa.types.is_floating(values.type)
+
+
+def is_text(values: pa.Array) -> bool:
+    return any(fits(values.type) for fits in TEXTS)
+
+
+def codes_of(column: Column, values: pa.Array) -> np.ndarray | None:
+    """The numeric form of values; None where one breaks the column."""
+    found = []
+    for part in (values[:FIRST], values[FIRST:]):
+        codes, wrong = encode(column, part)
+        if wrong:
+            return None
+        found.append(codes)
+    return np.concatenate(found)
+
+
+def with_range(column: Column, codes: np.ndarray) -> Column:
+    """The column with the range of its values: numbers outwards to two digits, 5.13 becomes 5.1."""
+    low, high = float(codes.min()), float(codes.max())
+    if column.type == "date":
+        low, high = (EPOCH + timedelta(days) for days in (low, high))
+    elif column.type != "boolean":
+        ends = ((low, ROUND_FLOOR), (high, ROUND_CEILING))
+        low, high = (float(Context(2, how).create_decimal(repr(end))) for end, how in ends)
+        low, high = (int(end) if end == int(end) else end for end in (low, high))
+    else:
+        return column
+    return replace(column, minimum=low, maximum=high)
+
+
+def doubts(column: Column, known: np.ndarray, values: pa.Array) -> Iterator[str]:
+    """What a person should look at."""
+    digits = {None, "0", "1", "0.0", "1.0"}
+    different = np.unique(known)
+    if len(different) == 1:
+        yield "always the same value: does the model learn from it?"
+    elif column.type == "boolean" and digits >= {*values.cast(pa.string()).unique().to_pylist()}:
+        yield "0 and 1 are taken for false and true: if it is an amount, its type is integer"
+    elif column.type in ("integer", "float") and (different == np.floor(different)).all():
+        if is_few(known):
+            yield f"few values: a category? Then allowed=({', '.join(f'{n:g}' for n in different)})"
+        if len(different) == len(known):
+            yield f"all values differ: does it identify a row? Then --key {column.name}"
+        if abs(different).max() > LARGEST_INTEGER:
+            yield "larger than 2**24, where numbers are rounded: if these are codes, leave it out"
+
+
+def is_few(known: np.ndarray) -> bool:
+    return len(different := np.unique(known)) <= FEW and 2 * len(different) <= len(known)
+
+
+def category_of(name: str, values: pa.Array, texts: pa.Array | None) -> Found:
+    if texts is None:
+        return None, [f"its {values.type} cannot all be read as numbers or dates: see data.py"]
+    trimmed = pc.utf8_trim_whitespace(texts)
+    allowed = sorted({text for text in trimmed.unique().to_pylist() if text})
+    examples = ", ".join(map(repr, allowed[:SHOWN]))
+    if not allowed:
+        return None, ["it holds no value"]
+    few = len(allowed) <= MOST_ALLOWED and 2 * len(allowed) <= len(texts)
+    if few and max(map(len, allowed)) <= LONGEST_ALLOWED:
+        missing = values.null_count + pc.sum(pc.equal(trimmed, "")).as_py() > 0
+        column = Column(name, "category", allowed=tuple(allowed), nullable=missing)
+        return column, ["one value only"] if len(allowed) == 1 else []
+    if all(re.search(r"\d[./]\d+[./]\d", text) for text in allowed[:FIRST]):
+        reason = f"dates such as {examples}; the contract reads {date(2021, 12, 31)} only, and it "
+        return None, [reason + "is for you to say which is the day: make one of it in data.py"]
+    return None, [f"{len(allowed):,} texts such as {examples} have no numeric form: see data.py"]
+
+
+def key_of(name: str, values: pa.Array) -> Found:
+    """A key: an integer if that loses nothing, such as a zero in front."""
+    if gaps := values.null_count:
+        return None, [f"it is missing in {gaps:,} rows"]
+    texts = values.cast(pa.string())
+    whole = pc.all(pc.match_substring_regex(texts, r"^(0|-?[1-9]\d{0,17})$")).as_py()
+    repeated = len(texts) - pc.count_distinct(texts).as_py()
+    doubt = [f"{repeated:,} rows repeat a value: does it identify a row?"] * bool(repeated)
+    return Column(name, "integer" if whole else "text"), doubt
+
+
+def target_of(name: str, values: pa.Array) -> Found:
+    """A target: without limits, and classes where it has few values."""
+    column, notes = column_of(name, values)
+    if not column:
+        return None, notes
+    if column.type == "integer":
+        codes = codes_of(replace(column, minimum=None, maximum=None), values)
+        if is_few(known := codes[~np.isnan(codes)]):
+            allowed = tuple(np.unique(known).astype(int).tolist())
+            column = Column(name, "category", allowed=allowed, nullable=column.nullable)
+            notes = ["taken for classes: if it is an amount, its type is integer"]
+    if column.nullable:
+        notes.append("some rows have none: leave them out in data.py")
+    if bool(column.classes) != bool(CONTRACT.target.classes):
+        kinds = ("numbers", "classes") if column.classes else ("classes", "numbers")
+        notes.append("model.py predicts {} so far, these are {}".format(*kinds))
+    return replace(column, minimum=None, maximum=None, nullable=False), notes
+
+
+def written(contract: Contract, unsure: dict[str, list[str]]) -> str:
+    """contract.py, as ``ruff format`` leaves it; what is unsure stands above its column."""
+    lines = [f'    version="{contract.version}",']
+    if contract.key:
+        lines += _lines(contract.key, unsure, "    ", "key=")
+    lines += ["    columns=("]
+    for column in contract.columns:
+        lines += _lines(column, unsure, "        ", "")
+    lines += ["    ),", *_lines(contract.target, unsure, "    ", "target=")]
+    dated = "from datetime import date\n\n" if "=date(" in "".join(lines) else ""
+    head = f'"""{about}"""\n\n{dated}from .schema import Column, Contract\n\nCONTRACT = Contract('
+    return "\n".join([head, *lines, ")", ""])
+
+
+def _lines(column: Column, unsure: dict, indent: str, role: str) -> Iterator[str]:
+    for note in unsure[column.name]:
+        yield from textwrap.wrap(
+            f"Unsure: {note}", WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+        )
+    words = [_literal(column.name), _literal(column.type)]
+    for field in fields(Column)[2:]:
+        if (value := getattr(column, field.name)) != field.default:
+            words.append(f"{field.name}={_literal(value)}")
+    line = f"{indent}{role}Column({', '.join(words)}),"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield f"{indent}{role}Column("
+    for word in words:
+        if len(f"{indent}    {word},") > WIDTH and word.startswith("allowed"):
+            each = [f"{indent}        {_literal(value)}," for value in column.allowed]
+            yield from (f"{indent}    allowed=(", *each, f"{indent}    ),")
+        else:
+            yield f"{indent}    {word},"
+    yield f"{indent}),"
+
+
+def _literal(value) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_literal, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, date):
+        return f"date({value.year}, {value.month}, {value.day})"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value).replace("e+", "e")
