@@ -62,6 +62,9 @@ class Project:
     def start(self, *words: object, **chosen: object) -> subprocess.Popen:
         """``python WORDS``; ``chosen`` are variables, such as APP__TRAINING__FOLDS=2."""
         variables = {name: str(value) for name, value in chosen.items()}
+{%- if cookiecutter.deployment_flavor != "api" %}
+        variables["APP__BATCH__RAW"] = "false"  # the rows of the tests are prepared
+{%- endif %}
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
             cwd=self.folder,

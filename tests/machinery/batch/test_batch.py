@@ -152,7 +152,7 @@ def test_raw_rows_that_cannot_be_prepared_are_one_sentence(score, rows, monkeypa
     for sentence, prepare in faults.items():
         monkeypatch.setattr(data, "prepare", prepare)
         assert re.search(sentence, one_sentence(score("--input", "raw.parquet", "--raw")))
-    assert "--raw goes without" in one_sentence(score("--raw", "--incremental"))
+    assert "--raw, or batch.raw, goes" in one_sentence(score("--raw", "--incremental"))
 
 
 def test_every_kind_of_input_and_output_gives_the_same_predictions(score, rows):

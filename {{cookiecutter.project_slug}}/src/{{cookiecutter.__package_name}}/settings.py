@@ -134,6 +134,7 @@ class Batch(Section):
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     engine: Literal["local", "spark"] = "local"
     workers: int = Field(0, ge=0, le=256, description="0: one for each core")
+    raw: bool = Field(False, description="prepare() of data.py comes first")
     class_probabilities: int = Field(20, ge=0, le=1_000, description="of each, up to so many")
     part_rows: int = Field(1_000_000, ge=1_000, le=100_000_000)
     memory_mb: int = Field(256, ge=16, description="for the rows in flight, over all workers")

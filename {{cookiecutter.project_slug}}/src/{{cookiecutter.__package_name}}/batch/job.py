@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=["local", "spark"], help="what scores (default: batch.engine)")
     add("--master", type=_given, metavar="URL", help="of Spark (default: batch.master)")
     add("--force", action="store_true", help="repeat a run that was published already")
-    add("--raw", action="store_true", help="the input is raw: prepare() of data.py comes first")
+    add("--raw", action="store_true", help="prepare() of data.py comes first (default: batch.raw)")
     add("--incremental", action="store_true", help="only files or rows not scored before")
     add("--show", type=_count, default=0, metavar="N", help="print the first N predictions")
     add(
@@ -99,10 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.format,
         arguments.run_id,
         arguments.force,
-        arguments.raw,
+        arguments.raw or config.batch.raw,
     )
-    if arguments.raw and arguments.incremental:
-        raise ProjectError("--raw goes without --incremental.")
+    if request.raw and arguments.incremental:
+        raise ProjectError("--raw, or batch.raw, goes without --incremental.")
     if arguments.show and (arguments.incremental or not of_files(request.output)):
         raise ProjectError("--show goes with one run that writes files.")
     if arguments.incremental:
