@@ -18,7 +18,7 @@ from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models import stores
-from {{ cookiecutter.__package_name }}.training.split import Split, split_table, training_table
+from {{ cookiecutter.__package_name }}.training.split import split_table, training_table
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
@@ -106,7 +106,7 @@ def rows(examples) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def split(examples) -> Split:
+def split(examples):
     """Their numeric form, float32 of shape (rows, columns), and the target's, on both sides."""
     return split_table(examples, settings.load())
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import data
 from ..contract import CONTRACT
 from ..errors import ProjectError, of_user
 from ..models.predict import Model
@@ -87,6 +86,8 @@ class Run:
     def _sections(self, results: Results) -> list[Section]:
         """The input, as data.py prepares it where it is raw."""
         if self.raw:
+            from .. import data  # here, because it takes pandas
+
             with of_user("data.prepare()"):
                 table = data.prepare(read(self.uri, CONTRACT).to_pandas())
             batch = as_batch(table)
