@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from iris_flower_prediction import data, settings
+from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import export
-from iris_flower_prediction.training import train
+from iris_flower_prediction.training.split import load_split
 
 ROW_GROUP = 1_000_000
 ESTIMATORS = {
@@ -43,7 +43,7 @@ def write_input(path: Path, rows: int) -> None:
 
 def save_models(folder: Path, store: str) -> None:
     config = settings.load()
-    split = train.split_table(data.load(), config)
+    split = load_split(config)
     frame = pd.DataFrame(split.training, columns=CONTRACT.names)
     signature = mlflow.models.infer_signature(frame.astype(float), np.zeros(1, np.int64))
     mlflow.set_tracking_uri(store)

@@ -18,10 +18,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from iris_flower_prediction import data, settings
+from iris_flower_prediction import settings
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models import export
-from iris_flower_prediction.training import train
+from iris_flower_prediction.training.split import load_split
 
 ROWS = 100
 ESTIMATORS = {
@@ -33,7 +33,7 @@ ESTIMATORS = {
 def save_models(folder: Path) -> None:
     """Fitted twice, so that no peer is slowed by a warning about names its rows lack or have."""
     config = settings.load()
-    split = train.split_table(data.load(), config)
+    split = load_split(config)
     features, target = split.training.astype(float).round(1), split.target.astype(int)
     frame = pd.DataFrame(features, columns=CONTRACT.names)
     rows = np.random.default_rng(0).permutation(features)[:ROWS]
