@@ -116,7 +116,7 @@ def test_they_follow_the_three_files(swapped, name):
     swapped.set_section("[training]", (folder / "settings.toml").read_text("utf-8"))
     load = f"from {swapped.project.package}.data import load"
     swapped.bash(
-        f"python -c '{load}; load('').head(9).to_csv(\"data/raw/example.csv\", index=False)'"
+        f"python -c '{load}; load(None).head(9).to_csv(\"data/raw/example.csv\", index=False)'"
     )
     swapped.follow()
     assert_all_passed(swapped.bash("python -m pytest"))

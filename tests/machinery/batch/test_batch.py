@@ -142,6 +142,14 @@ def test_raw_rows_are_prepared_as_those_of_training_are(score, rows, monkeypatch
     assert not [*(score.folder / "found" / "one").glob("prepared*")]
 
 
+@pytest.mark.skipif(bool(CONTRACT.key), reason="with a key its rows are known")
+def test_without_a_key_raw_rows_stay_what_and_where_they_are(score, rows, monkeypatch):
+    pq.write_table(rows(5), score.folder / "raw.parquet")
+    for prepare in (lambda table: table.iloc[::-1], lambda table: table.iloc[1:]):
+        monkeypatch.setattr(data, "prepare", prepare)
+        assert "returns other rows" in one_sentence(score("--input", "raw.parquet", "--raw"))
+
+
 def test_raw_rows_that_cannot_be_prepared_are_one_sentence(score, rows, monkeypatch):
     pq.write_table(rows(5), score.folder / "raw.parquet")
     faults = {

@@ -13,6 +13,7 @@ import pytest
 from conftest import PACKAGE, QUICK, one_sentence
 
 from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.schema import Column
 from iris_flower_prediction.tables import reader
 from iris_flower_prediction.training import draft
@@ -166,6 +167,38 @@ def test_a_large_table_is_sampled_evenly_and_within_bounds(tmp_path, monkeypatch
     assert found[0] < 1_000 and found[-1] > 199_000 and np.diff(found).max() < 2_000
     monkeypatch.setattr(draft, "MOST_READ", 1)
     assert len(draft.sample(str(tmp_path / "x.csv"), "x.csv")["X"]) <= 1_000
+
+
+def test_many_small_files_end(tmp_path, monkeypatch):
+    for number in range(40):
+        (tmp_path / f"{number}.csv").write_text(f"X,Y\n{number},1\n", "utf-8")
+    monkeypatch.setattr(draft, "MOST_ROWS", 10)
+    assert len(draft.sample(str(tmp_path), "here")["X"]) == 10
+
+
+def test_what_pandas_writes_is_drafted_and_what_nothing_can_be_made_of_is_left_out(tmp_path):
+    table = pd.DataFrame(
+        {
+            "COLOUR": pd.Categorical(["u", "v"] * 20),
+            "LARGE": [16_500_000 + number for number in range(40)],
+            "LIST": [[1]] * 40,
+            "Y": np.arange(40) / 7,
+        }
+    )
+    table.to_parquet(tmp_path / "p.parquet")
+    contract, _, left_out = draft.draft(str(tmp_path / "p.parquet"), "Y", None)
+    assert contract.columns[0] == Column("COLOUR", "category", allowed=("u", "v"))
+    assert contract.columns[1].maximum == 2**24
+    assert left_out.keys() == {"LIST"}
+    with pytest.raises(ProjectError, match="LIST cannot be used: its list"):
+        draft.draft(str(tmp_path / "p.parquet"), "Y", "LIST")
+
+
+def test_a_column_that_a_file_lacks_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("X,Y,Z\n1,1.5,2\n", "utf-8")
+    (tmp_path / "b.csv").write_text("X,Y\n1,1.5\n", "utf-8")
+    with pytest.raises(ProjectError, match="column Z is not in every file"):
+        draft.draft(str(tmp_path), "Y", None)
 
 
 REFUSED = {

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import PROBLEM
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -129,7 +130,7 @@ def test_rows_are_held_out_by_the_time_that_the_contract_names(examples, config,
 @pytest.mark.parametrize(
     ("days", "sentence"),
     [
-        (["2024-01-01"] * 30, "too few rows, or days of DAY"),
+        (["2024-01-01"] * 30, "the newest DAY is that of too many"),
         (["2024-01-01"] * 29 + [None], "row 29, column DAY is missing"),
         (["2024-01-01"] * 29 + ["soon"], "row 29, column DAY is not of type date"),
     ],
@@ -202,8 +203,8 @@ def test_the_features_that_a_selector_keeps_are_named(matrix, target):
     codes = np.digitize(target, np.quantile(target, [0.5]))
     (kept,) = train.kept_features(few.fit(matrix, codes))
     assert kept in CONTRACT.names
-    alone = DummyClassifier().fit(matrix, codes)
-    assert train.kept_features(alone) == CONTRACT.names
+    for alone in (DummyClassifier(), RandomForestClassifier(2)):
+        assert train.kept_features(alone.fit(matrix, codes)) == CONTRACT.names
     nameless = make_pipeline(FunctionTransformer(), DummyClassifier())
     assert train.kept_features(nameless.fit(matrix, codes)) == []
 

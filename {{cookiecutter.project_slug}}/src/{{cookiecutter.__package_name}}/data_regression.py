@@ -7,7 +7,7 @@ where a table has the columns of ``contract.py`` already; more columns do no har
 import pandas as pd
 
 from .contract import CONTRACT
-from .tables.reader import read
+from .tables.reader import read_frame
 
 
 def load(uri: str) -> pd.DataFrame:
@@ -15,7 +15,7 @@ def load(uri: str) -> pd.DataFrame:
 
     :param uri: the setting ``training.table``, a file, a folder or a table of a database.
     """
-    return read(uri, CONTRACT).to_pandas()
+    return read_frame(uri, CONTRACT)
 
 
 def prepare(table: pd.DataFrame) -> pd.DataFrame:

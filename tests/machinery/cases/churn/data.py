@@ -3,11 +3,11 @@
 import pandas as pd
 
 from .contract import CONTRACT
-from .tables.reader import read
+from .tables.reader import read_frame
 
 
 def load(uri: str) -> pd.DataFrame:
-    return read(uri, CONTRACT).to_pandas()
+    return read_frame(uri, CONTRACT)
 
 
 def prepare(table: pd.DataFrame) -> pd.DataFrame:

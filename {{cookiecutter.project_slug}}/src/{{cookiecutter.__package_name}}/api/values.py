@@ -162,7 +162,7 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
     kind = int if key and key.type == "integer" else str
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
         if type(value) is not kind or (kind is str and not value.strip()):
-            missing = value is None or value == ""
+            missing = value is None or (type(value) is str and not value.strip())
             reason = "is missing" if missing else f"is not of type {key.type}"
             yield violation(key.name, index, value, reason)
         elif kind is str and not value.isascii() and not is_unicode(value):

@@ -162,6 +162,11 @@ def predictions_schema(model: Model, most_classes: int) -> pa.Schema:
     probabilities = ["probability"] if model.metadata["probabilities"] else []
     if probabilities and target.classes <= most_classes:
         probabilities += CONTRACT.probabilities
+        if len({name.casefold() for name in probabilities}) < len(probabilities):
+            raise ProjectError(
+                "classes that differ only in capitals have no columns of their own in a database: "
+                "set batch.class_probabilities = 0."
+            )
     fields = [
         *which,
         ("prediction", arrow_type(target)),

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ..contract import CONTRACT
 from ..errors import ProjectError, of_user
@@ -24,7 +25,7 @@ from ..schema.arrow import as_batch
 from ..settings import Settings, portable
 from ..tables.databases import identity
 from ..tables.files import File, state
-from ..tables.reader import column_names, read
+from ..tables.reader import column_names, read_frame
 from .formats import BATCH_ROWS
 from .local_engine import PARTS_AT_ONCE, cores
 from .rejected import RejectedRows
@@ -56,7 +57,7 @@ class Run:
 
         :raises ProjectError: nothing was published.
         """
-        began, started = time.perf_counter(), datetime.now(UTC)
+        began = time.perf_counter()
         before = [state(path) for path in self.paths]
         results = Results(
             attempt=self.output.attempt(self.run_id),
@@ -66,13 +67,13 @@ class Run:
             run_id=self.run_id,
             model_version=self.model.version,
             reference=reference_of(self.model),
-            started=started,
+            started=datetime.now(UTC),
         )
         try:
             parts, sha256 = self._score(self._sections(results), results)
             if before != [state(path) for path in self.paths]:
                 raise ProjectError(f"{self.uri} was changed while it was read: start again.")
-            manifest = self._manifest(parts, started, sha256)
+            manifest = self._manifest(results, parts, sha256)
             self._write_rejected(manifest, results, parts)
             timings = manifest["timings"]
             timings["finished"] = datetime.now(UTC).isoformat()
@@ -86,16 +87,27 @@ class Run:
     def _sections(self, results: Results) -> list[Section]:
         """The input, as data.py prepares it where it is raw."""
         if self.raw:
-            from .. import data  # here, because it takes pandas
-
-            with of_user("data.prepare()"):
-                table = data.prepare(read(self.uri, CONTRACT).to_pandas())
-            batch = as_batch(table)
-            CONTRACT.require(batch.schema.names, "what data.prepare() returns")
-            return [kept(batch.select(CONTRACT.needed), identity(self.uri), results.attempt)]
+            return [kept(self._prepared(), identity(self.uri), results.attempt)]
         for where, names in column_names(self.uri, self.paths).items():
             CONTRACT.require(names, where)
         return list(sections(self.uri, self.paths, self.config.batch.part_rows, self.window))
+
+    def _prepared(self) -> pa.RecordBatch:
+        """The whole input as data.py prepares it."""
+        with of_user("data.prepare()"):
+            from .. import data  # here, because it takes pandas
+
+            raw = read_frame(self.uri, CONTRACT)
+            table = data.prepare(raw.copy())
+            batch = as_batch(table)
+            same = raw.index.equals(table.index)
+        CONTRACT.require(batch.schema.names, "what data.prepare() returns")
+        if not CONTRACT.key and not same:
+            raise ProjectError(
+                "data.prepare() returns other rows than it was given, or others first: without a "
+                "key in contract.py, nobody knows which is which."
+            )
+        return batch.select(CONTRACT.needed)
 
     def _batch_rows(self) -> int:
         """How many rows may be in a batch, so that all of them take ``batch.memory_mb``."""
@@ -130,11 +142,11 @@ class Run:
                     f"batch.max_rejected_share = {most:g} allows; see {manifest['rejected']}."
                 )
 
-    def _manifest(self, parts: list[dict], started: datetime, sha256: str | None) -> dict:
+    def _manifest(self, results: Results, parts: list[dict], sha256: str | None) -> dict:
         model, counts = self.model, Counter()
         for part in parts:
             counts.update({name: part[name] for name in ("read", "predicted", "rejected")})
-        reference = reference_of(model)
+        reference = results.reference
         binned = np.sum([part["binned"] for part in parts], axis=0, dtype=np.int64)
         return {
             "run_id": self.run_id,
@@ -156,5 +168,5 @@ class Run:
             "binned": reference.named(binned) if reference else None,
             "rejected": None,
             "parts": [part["part"] for part in parts],
-            "timings": {"started": started.isoformat()},
+            "timings": {"started": results.started.isoformat()},
         }

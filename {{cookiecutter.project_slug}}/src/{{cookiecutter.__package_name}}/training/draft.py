@@ -8,11 +8,13 @@ import argparse
 import itertools
 import json
 import re
+import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import date, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ from ..contract import CONTRACT
 from ..contract import __doc__ as about
 from ..errors import ProjectError
 from ..schema import Column, Contract
-from ..schema.arrow import TEXTS, encode
+from ..schema.arrow import TEXTS, encode, without_nan
 from ..schema.columns import EPOCH, LARGEST_INTEGER
 from ..settings import PACKAGE
 from ..tables.databases import redacted
@@ -34,8 +36,8 @@ MOST_ROWS, MOST_READ = 50_000, 3_000_000
 # So many different texts are a category, so many different numbers may be one.
 MOST_ALLOWED, FEW = 50, 10
 LONGEST_ALLOWED, SHOWN, WIDTH = 60, 3, 100
-# What cannot be read as a type is mostly noticed in so many values; reading it is slow.
-FIRST = 1_000
+# Values that are read at a time: one that cannot be read takes long, and ends it.
+SLICE = 1_000
 Found = tuple[Column | None, list[str]]
 
 
@@ -58,11 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
     backup = next(path for path in backups if not path.exists())
     new = file.with_name("contract.py.new")
     new.write_text(written(contract, unsure), "utf-8")
-    file.rename(backup)
-    new.rename(file)
+    shutil.copy2(file, backup)
+    new.replace(file)
     print(f"Wrote {file}; the one before is {backup.name}.")
     for name, notes in unsure.items():
-        print(*(f"Unsure: {name}: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
+        for note in notes:
+            print(f"Unsure: {name}: {note}.")
     for name, reason in left_out.items():
         print(f"Left out: {name}: {reason}.")
     print("Next: edit it: meanings, units, ranges that hold for years. Then `train`.")
@@ -99,30 +102,41 @@ def draft(uri: str, target: str, key: str | None) -> tuple[Contract, dict, dict]
 
 def sample(uri: str, where: str) -> dict[str, pa.Array]:
     """The columns of a table, of every 2nd, 4th, 8th … row where it is large."""
-    kept, rows, read, step = [], 0, 0, 1
-    for batch in table_batches(settings.absolute(uri, settings.root())):
-        kept.append(_every(step, batch, -read % step))
-        rows, read = rows + kept[-1].num_rows, read + batch.num_rows
+    kept: list[tuple[np.ndarray, pa.RecordBatch]] = []
+    rows, read, step = 0, 0, 1
+    for batch in table_batches(settings.absolute(uri, Path.cwd())):
+        kept.append(_every(step, np.arange(read, read + batch.num_rows), batch))
+        rows, read = rows + kept[-1][1].num_rows, read + batch.num_rows
         while rows > MOST_ROWS:
             step *= 2
-            kept = [_every(2, each) for each in kept]
-            rows = sum(each.num_rows for each in kept)
+            kept = [_every(step, *each) for each in kept]
+            rows = sum(each.num_rows for _, each in kept)
         if read >= MOST_READ:
             break
     if not rows:
         raise ProjectError(f"{where} has no rows.")
-    tables = [pa.Table.from_batches([each]) for each in kept]
+    if rows < read:
+        print(f"Looked at {rows:,} of {read:,} rows: ranges may be wider, and values more.")
+    tables = [pa.Table.from_batches([each]) for _, each in kept]
     names = [name for name in tables[0].column_names if name]
-    if some := {name for each in tables for name in each.column_names if name} ^ {*names}:
+    if some := {name for each in tables for name in {*each.column_names} ^ {*names} if name}:
         raise ProjectError(f"{where}: column {', '.join(sorted(some))} is not in every file.")
     columns = {name: merged(name, tables, None) for name in names}
-    if mixed := [name for name, values in columns.items() if values is None]:
-        raise ProjectError(f"{where}: column {', '.join(mixed)} is of types that do not mix.")
-    return {name: values.combine_chunks() for name, values in columns.items()}
+    return {name: _plain(values) for name, values in columns.items()}
 
 
-def _every(step: int, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
-    return batch.take(pa.array(np.arange(first, batch.num_rows, step)))
+def _every(step: int, numbers: np.ndarray, batch: pa.RecordBatch):
+    """The rows whose number in the table is a multiple of ``step``, with these numbers."""
+    wanted = numbers % step == 0
+    return numbers[wanted], batch.filter(pa.array(wanted))
+
+
+def _plain(values: pa.ChunkedArray | None) -> pa.Array:
+    """One array; of types that do not mix, one of a type that nothing can be made of."""
+    if values is None:
+        return pa.array([[]])
+    values = values.combine_chunks()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def column_of(name: str, values: pa.Array) -> Found:
@@ -159,8 +173,8 @@ def is_text(values: pa.Array) -> bool:
 def codes_of(column: Column, values: pa.Array) -> np.ndarray | None:
     """The numeric form of values; None where one breaks the column."""
     found = []
-    for part in (values[:FIRST], values[FIRST:]):
-        codes, wrong = encode(column, part)
+    for start in range(0, len(values), SLICE):
+        codes, wrong = encode(column, values[start : start + SLICE])
         if wrong:
             return None
         found.append(codes)
@@ -175,6 +189,7 @@ def with_range(column: Column, codes: np.ndarray) -> Column:
     elif column.type != "boolean":
         ends = ((low, ROUND_FLOOR), (high, ROUND_CEILING))
         low, high = (float(Context(2, how).create_decimal(repr(end))) for end, how in ends)
+        low, high = max(low, column.bounds[0]), min(high, column.bounds[1])
         low, high = (int(end) if end == int(end) else end for end in (low, high))
     else:
         return column
@@ -215,7 +230,7 @@ def category_of(name: str, values: pa.Array, texts: pa.Array | None) -> Found:
         missing = values.null_count + pc.sum(pc.equal(trimmed, "")).as_py() > 0
         column = Column(name, "category", allowed=tuple(allowed), nullable=missing)
         return column, ["one value only"] if len(allowed) == 1 else []
-    if all(re.search(r"\d[./]\d+[./]\d", text) for text in allowed[:FIRST]):
+    if all(re.search(r"\d[./]\d+[./]\d", text) for text in allowed[:SLICE]):
         reason = f"dates such as {examples}; the contract reads {date(2021, 12, 31)} only, and it "
         return None, [reason + "is for you to say which is the day: make one of it in data.py"]
     return None, [f"{len(allowed):,} texts such as {examples} have no numeric form: see data.py"]
@@ -223,9 +238,12 @@ def category_of(name: str, values: pa.Array, texts: pa.Array | None) -> Found:
 
 def key_of(name: str, values: pa.Array) -> Found:
     """A key: an integer if that loses nothing, such as a zero in front."""
-    if gaps := values.null_count:
+    try:
+        texts = pc.utf8_trim_whitespace(without_nan(values).cast(pa.string()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None, [f"its {values.type} identifies no row"]
+    if gaps := texts.null_count + pc.sum(pc.equal(texts, "")).as_py():
         return None, [f"it is missing in {gaps:,} rows"]
-    texts = values.cast(pa.string())
     whole = pc.all(pc.match_substring_regex(texts, r"^(0|-?[1-9]\d{0,17})$")).as_py()
     repeated = len(texts) - pc.count_distinct(texts).as_py()
     doubt = [f"{repeated:,} rows repeat a value: does it identify a row?"] * bool(repeated)

@@ -39,13 +39,16 @@ def training_table(config: Settings) -> pd.DataFrame:
     :raises ProjectError: it cannot be had.
     """
     uri = config.training.table
-    if of_files(uri) and not in_cloud(uri) and not local_path(uri).exists():
+    try:
+        with of_user("data.load()"):
+            table = data.load(uri)
+    except ProjectError as error:
+        if not of_files(uri) or in_cloud(uri) or local_path(uri).exists():
+            raise
         raise ProjectError(
-            f"training.table: there is no {uri}. Files in data/ are not committed: name a table "
-            "that every machine can read, see docs/bring-your-own-data.md."
-        )
-    with of_user("data.load()"):
-        table = data.load(uri)
+            f"training.table: {error} Files in data/ are not committed: name a table that every "
+            "machine can read, see docs/bring-your-own-data.md."
+        ) from None
     with of_user("data.prepare()"):
         table = data.prepare(table)
     if not isinstance(table, pd.DataFrame):
@@ -66,12 +69,14 @@ def load_split(config: Settings) -> Split:
 def split_table(table: pd.DataFrame, config: Settings) -> Split:
     """Split by the contract's time; without one by a hash of each row's key or features.
 
-    Whichever it is, rows that were trained on are never held out later, however the table grows, so
-    that a champion is never compared on rows it was fitted on. The sides are stored in
-    ``training.work``.
+    So a champion is not compared on rows it was fitted on, however the table grows; with a time, if
+    it grows by newer rows. The sides are stored in ``training.work``.
     """
     target, share = CONTRACT.target, config.training.holdout_share
-    CONTRACT.require([*map(str, table.columns)], "the training table", training=True)
+    table = table.rename(columns=str)
+    CONTRACT.require([*table.columns], "the training table", training=True)
+    if not len(table):
+        raise ProjectError("the training table has no rows.")
     names = [*CONTRACT.needed, target.name, *filter(None, [CONTRACT.time])]
     batch = arrow.as_batch(table[[*dict.fromkeys(names)]])
     checked = CONTRACT.checked(batch)
@@ -81,8 +86,9 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     else:
         held = np.array([_share(key, config.training.seed) for key in _keys(checked)]) < share
     if held.all() or not held.any():
-        days = f", or days of {CONTRACT.time}" if CONTRACT.time else ""
-        raise ProjectError(f"the training table has {len(table)} rows; too few rows{days}.")
+        days = f", or the newest {CONTRACT.time} is that of too many of them" * bool(CONTRACT.time)
+        problem = f"too few to hold out training.holdout_share = {share:g}{days}"
+        raise ProjectError(f"the training table has {len(table)} rows: {problem}.")
     split = Split(features[~held], codes[~held], features[held], codes[held])
     _require_values(split.training)
     folder = Path(config.training.work)

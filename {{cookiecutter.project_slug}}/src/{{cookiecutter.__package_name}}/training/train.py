@@ -20,6 +20,7 @@ import numpy as np
 from joblib import parallel_config
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
+from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
 from .. import model, settings
@@ -188,13 +189,12 @@ def kept_features(estimator: Any) -> list[str]:
 
     Of an estimator by itself, those of all columns; none where a step tells no names.
     """
-    try:
-        names = estimator[:-1].get_feature_names_out(CONTRACT.names)
-    except TypeError:  # it is no pipeline
+    if not isinstance(estimator, Pipeline):
         return CONTRACT.names
+    try:
+        return [str(name) for name in estimator[:-1].get_feature_names_out(CONTRACT.names)]
     except (AttributeError, ValueError):
         return []
-    return [str(name) for name in names]
 
 
 def measure(served: Model, split: Split) -> dict[str, float]:
