@@ -147,7 +147,7 @@ def test_without_a_key_raw_rows_stay_what_and_where_they_are(score, rows, monkey
     pq.write_table(rows(5), score.folder / "raw.parquet")
     for prepare in (lambda table: table.iloc[::-1], lambda table: table.iloc[1:]):
         monkeypatch.setattr(data, "prepare", prepare)
-        assert "returns other rows" in one_sentence(score("--input", "raw.parquet", "--raw"))
+        assert "raw rows need a key" in one_sentence(score("--input", "raw.parquet", "--raw"))
 
 
 def test_raw_rows_that_cannot_be_prepared_are_one_sentence(score, rows, monkeypatch):

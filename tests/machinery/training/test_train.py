@@ -163,7 +163,7 @@ def test_the_training_table_is_what_the_setting_names_and_what_is_made_of_it(
     monkeypatch.setattr(data, "prepare", lambda table: table.head(7))
     other = config.model_copy(update={"training": training(config, table=str(folder / "mine.csv"))})
     found = split.training_table(other)
-    with pytest.raises(ProjectError, match=r"training\.table: there is no .*nothing\.csv"):
+    with pytest.raises(ProjectError, match=r"training\.table: .*nothing\.csv does not exist"):
         split.training_table(
             config.model_copy(update={"training": training(config, table=f"{folder}/nothing.csv")})
         )

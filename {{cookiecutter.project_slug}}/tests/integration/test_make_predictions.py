@@ -41,6 +41,6 @@ def test_known_rows_get_their_answer(loaded_model):
     for number, predicted in enumerate(make_predictions(loaded_model, known)):
         answer = known.at[number, TARGET]
         if "WITHIN" in known:
-            assert abs(predicted - answer) <= float(known.at[number, "WITHIN"]), f"row {number}"
+            assert abs(predicted - answer) <= known.at[number, "WITHIN"], f"row {number}"
         else:
             assert str(predicted) == str(answer), f"row {number}"

@@ -102,10 +102,10 @@ class Run:
             batch = as_batch(table)
             same = raw.index.equals(table.index)
         CONTRACT.require(batch.schema.names, "what data.prepare() returns")
-        if not CONTRACT.key and not same:
+        if not CONTRACT.key and not (same and self.paths):
             raise ProjectError(
-                "data.prepare() returns other rows than it was given, or others first: without a "
-                "key in contract.py, nobody knows which is which."
+                "raw rows need a key in contract.py where data.prepare() leaves some out or sorts "
+                "them, or where they come from a database."
             )
         return batch.select(CONTRACT.needed)
 

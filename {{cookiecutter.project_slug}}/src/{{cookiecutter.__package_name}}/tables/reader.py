@@ -22,7 +22,7 @@ from ..settings import absolute, root
 from .databases import connect, of_files, redacted
 from .files import File, csv_text, files, format_of, here, parquet, readable
 
-FETCH_ROWS = 10_000
+SQL_FETCH_ROWS = 10_000
 LARGEST_CELL = 1 << 30
 CSV_BLOCK_BYTES = 1 << 20
 BLOCKS = csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
@@ -31,19 +31,22 @@ MISSING = ["", "NaN", "null"]
 PARSE = csv.ParseOptions(newlines_in_values=True)
 
 
-def read(uri: str, contract: Contract) -> pa.Table:
+def read(uri: str, contract: Contract, texts: bool = False) -> pa.Table:
     """A whole table in memory, more columns than the contract's included.
 
     A column of the contract has the contract's type, if all its values can be read so; otherwise it
-    is text, for validation to judge; dates stay what they are. Other columns of csv files are text:
-    what they seem to be would differ from file to file. Those without a name of their own, and
-    those that are of no one type, are left out. A relative path starts at the project.
+    is text, for validation to judge; dates stay what they are. Of other columns those without a
+    name of their own, and those that are of no one type, are left out. A relative path starts at
+    the project.
+
+    :param texts: whether other columns of csv files are text: what they seem to be differs from
+        file to file.
 
     :raises ProjectError: a file lacks a column of the contract that another one has.
     """
     uri = absolute(uri, root())
     known = {column.name: column for column in (*contract.inputs, contract.target)}
-    found = dict(_tables(uri, known))
+    found = dict(_tables(uri, known, texts))
     names = dict.fromkeys(name for table in found.values() for name in table.column_names)
     for where, table in found.items():
         if lacking := [name for name in known if name in names and name not in table.column_names]:
@@ -57,27 +60,30 @@ def read(uri: str, contract: Contract) -> pa.Table:
 
 
 def read_frame(uri: str, contract: Contract):
-    """As ``read``, as a DataFrame of pandas. It makes floats of whole numbers with gaps; not of the
-    key, which may be larger than a float holds exactly."""
-    table = read(uri, contract)
+    """A table for data.py, as a DataFrame; what the contract does not know of a csv file is text.
+
+    pandas makes floats of whole numbers with gaps; not of the key, which may be larger than a float
+    holds exactly.
+    """
+    table = read(uri, contract, texts=True)
     frame = table.to_pandas()
     if contract.key and (name := contract.key.name) in table.column_names:
         frame[name] = table[name].to_pandas(integer_object_nulls=True)
     return frame
 
 
-def _tables(uri: str, known: dict[str, Column]) -> Iterator[tuple[str, pa.Table]]:
+def _tables(uri: str, known: dict[str, Column], texts: bool) -> Iterator[tuple[str, pa.Table]]:
     """The tables of every file, or of every block of a query, and where they are from."""
     if not of_files(uri):
         names, where = sql_columns(uri), redacted(uri)
         empty = pa.table([pa.nulls(0)] * len(names), names)
         yield where, _named_once(empty, known, where)
-        query = selection(uri, names, [name for name in names if name in known] or names)
+        query = selection(uri, names, [name for name in names if name in known])
         for number, batch in enumerate(sql_batches(uri, query)):
             yield f"{where}, block {number}", pa.Table.from_batches([batch])
     for path in files(uri):
         with readable(path), here(path) as copy:
-            table = _named_once(_whole(copy), known, str(path))
+            table = _named_once(_whole(copy, None if texts else [*known]), known, str(path))
         yield str(path), table
 
 
@@ -95,16 +101,16 @@ def table_batches(uri: str) -> Iterator[pa.RecordBatch]:
             if is_csv:
                 yield from csv_batches(copy, names)
             else:
-                yield from map(plain, parquet(copy).iter_batches(FETCH_ROWS, columns=names))
+                yield from map(plain, parquet(copy).iter_batches(SQL_FETCH_ROWS, columns=names))
 
 
-def _whole(path: Path) -> pa.Table:
+def _whole(path: Path, texts: list[str] | None) -> pa.Table:
     if format_of(path) == "parquet":
         return plain(parquet(path).read())
     _refuse_lone_quotes(path)
-    names = csv_columns(path)
+    options = _as_text(csv_columns(path) if texts is None else texts)
     with csv_text(path) as file:
-        return csv.read_csv(file, parse_options=PARSE, convert_options=_as_text(names))
+        return csv.read_csv(file, parse_options=PARSE, convert_options=options)
 
 
 def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Table:
@@ -242,7 +248,7 @@ def selection(uri: str, columns: list[str], by: list[str]):
 def sql_batches(uri: str, query):
     """The rows of a query in record batches of bounded size."""
     with connect(uri) as connection:
-        rows = connection.execution_options(yield_per=FETCH_ROWS).execute(query)
+        rows = connection.execution_options(yield_per=SQL_FETCH_ROWS).execute(query)
         names = list(rows.keys())
         for block in rows.partitions():
             values = [array(list(each)) for each in zip(*block, strict=True)]
