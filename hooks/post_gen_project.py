@@ -15,7 +15,6 @@ VARIANTS = {
         "data/raw/example.csv",
         "docs/openapi.json",
         "src/{package}/contract.py",
-        "src/{package}/data.py",
         "src/{package}/model.py",
         "tests/known_answers.csv",
     ),
