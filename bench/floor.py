@@ -14,9 +14,10 @@ from clock import work
 from iris_flower_prediction.batch import formats
 from iris_flower_prediction.batch.results import predictions_schema
 from iris_flower_prediction.models.artifact import open_model
+from iris_flower_prediction.settings import Batch
 
 source, target, model, ours = map(Path, sys.argv[1:])
-schema = predictions_schema(open_model(model))
+schema = predictions_schema(open_model(model), Batch().class_probabilities)
 dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
 with pq.ParquetFile(next(ours.rglob("*.parquet")), read_dictionary=dictionaries) as part:
     written = cycle(list(part.iter_batches(formats.BATCH_ROWS)))
