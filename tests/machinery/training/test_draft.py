@@ -169,6 +169,12 @@ def test_a_large_table_is_sampled_evenly_and_within_bounds(tmp_path, monkeypatch
     assert len(draft.sample(str(tmp_path / "x.csv"), "x.csv")["X"]) <= 1_000
 
 
+def test_large_codes_are_told_to_the_last_digit():
+    column, codes = Column("X", "integer"), np.array([2024001.0, 2024002.0] * 2)
+    (told,) = draft.doubts(column, codes, codes)
+    assert told.endswith("allowed=(2024001, 2024002)")
+
+
 def test_many_small_files_end(tmp_path, monkeypatch):
     for number in range(40):
         (tmp_path / f"{number}.csv").write_text(f"X,Y\n{number},1\n", "utf-8")
@@ -208,6 +214,7 @@ REFUSED = {
     "an empty target": ("A,Y\n1,\n2,\n", [], "column Y cannot be used: it holds no value"),
     "a target in words": ("A,Y\n1,many words\n2,some\n", [], "Y cannot be used: 2 texts"),
     "a key with gaps": ("A,K,Y\n1,a,1\n2,,2\n", ["--key", "K"], "K cannot be used: it is missing"),
+    "an empty key": ("A,K,Y\n1,,1\n2,,2\n", ["--key", "K"], "K cannot be used: it is missing in 2"),
     "a reserved key": ("A,row,Y\n1,2,3\n", ["--key", "row"], "row: predictions have a column"),
     "a name twice": ("A,A,Y\n1,2,3\n", [], "column A is there twice"),
     "only the target": ("Y,\n1,2\n", [], "no column to predict from"),

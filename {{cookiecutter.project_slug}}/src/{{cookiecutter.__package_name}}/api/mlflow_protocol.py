@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..schema import Contract
+from ..schema.contract import other_separator
 from .problems import Problem
 from .values import Rows, broken, parse, read
 from .wire import parse_json, typed
@@ -83,8 +84,8 @@ def _from_csv(contract: Contract, body: bytes) -> dict:
         header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
     except csv.Error as error:
         raise Problem(400, "malformed", f"the body cannot be read as csv: {error}.") from None
-    if len(header) == 1 and (marks := [mark for mark in ";\t|" if mark in header[0]]):
-        raise broken(f"the cells are separated by {marks[0]!r}: write them with commas")
+    if header != contract.names and (mark := other_separator(header)):
+        raise broken(f"the cells are separated by {mark!r}: write them with commas")
     columns = _from_lists(header, lines)
     known = {column.name: column for column in contract.inputs}
     return {

@@ -156,7 +156,7 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
     if values.type == kind and kind == pa.float64():
         return values, np.False_
     sources = NUMBERS if column.numbered else SOURCES[column.type]
-    if any(is_text(values.type) for is_text in TEXTS):
+    if is_text(values.type):
         trimmed = pc.utf8_trim_whitespace(values)
         values = values if column.type == "text" else trimmed
         values = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, values.type), values)
@@ -177,6 +177,10 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
     except pa.ArrowInvalid:
         typed = pa.array([_cast(value, kind) for value in values], kind)
         return typed, mask(pc.and_(typed.is_null(), values.is_valid()))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return any(fits(kind) for fits in TEXTS)
 
 
 def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:

@@ -94,8 +94,8 @@ class Contract:
             others = {name.casefold(): name for name in names if name not in needed}
             near = difflib.get_close_matches(missing[0].casefold(), others, 1, 0.7)
             hint = f" (is {others[near[0]]} meant to be {missing[0]}?)" if near else ""
-            if len(names) == 1 and (marks := [mark for mark in ";\t|" if mark in names[0]]):
-                hint = f" (are its cells separated by {marks[0]!r}? Write it with commas)"
+            if mark := other_separator(names):
+                hint = f" (are its cells separated by {mark!r}? Write it with commas)"
             raise ProjectError(f"{where}: column {', '.join(missing)} is missing{hint}.")
         twice = [name for name in needed if names.count(name) > 1]
         if twice:
@@ -155,6 +155,11 @@ class Contract:
             missing = "yes" if column.nullable else "no"
             rows.append("| " + " | ".join([*cells[:4], missing, cells[4]]) + " |")
         return "\n".join(rows)
+
+
+def other_separator(names: list[str]) -> str:
+    """What seems to separate the cells of a csv file, where its header was read as one name."""
+    return next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), "")
 
 
 def _plain(values: dict) -> dict:

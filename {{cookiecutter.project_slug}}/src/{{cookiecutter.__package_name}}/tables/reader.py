@@ -93,15 +93,15 @@ def table_batches(uri: str) -> Iterator[pa.RecordBatch]:
         yield from sql_batches(uri, selection(uri, sql_columns(uri), []))
     for path in files(uri):
         with readable(path), here(path) as copy:
-            is_csv = format_of(path) == "csv"
-            found = csv_columns(copy) if is_csv else parquet(copy).schema_arrow.names
+            [found] = column_names(uri, [copy]).values()
             names = [name for name in found if name]
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ProjectError(f"{path}: column {', '.join(twice)} is there twice.")
-            if is_csv:
+            if format_of(path) == "csv":
                 yield from csv_batches(copy, names)
-            else:
-                yield from map(plain, parquet(copy).iter_batches(SQL_FETCH_ROWS, columns=names))
+                continue
+            with parquet(copy) as file:
+                yield from map(plain, file.iter_batches(SQL_FETCH_ROWS, columns=names))
 
 
 def _whole(path: Path, texts: list[str] | None) -> pa.Table:

@@ -25,7 +25,7 @@ from ..contract import CONTRACT
 from ..contract import __doc__ as about
 from ..errors import ProjectError
 from ..schema import Column, Contract
-from ..schema.arrow import TEXTS, encode, without_nan
+from ..schema.arrow import encode, is_text, without_nan
 from ..schema.columns import EPOCH, LARGEST_INTEGER
 from ..settings import PACKAGE
 from ..tables.databases import redacted
@@ -141,7 +141,7 @@ def _plain(values: pa.ChunkedArray | None) -> pa.Array:
 
 def column_of(name: str, values: pa.Array) -> Found:
     """The column that values suggest and what is unsure of it; or None, and why there is none."""
-    texts = values.cast(pa.string()).drop_null() if is_text(values) else None
+    texts = values.cast(pa.string()).drop_null() if is_text(values.type) else None
     zeros = texts is not None and pc.any(pc.match_substring_regex(texts, r"^\s*0\d")).as_py()
     kinds = ["boolean", "date"] if zeros else ["boolean", "integer", "float", "date"]
     for kind in kinds:
@@ -166,10 +166,6 @@ def _meant_as_float(values: pa.Array, texts: pa.Array | None, nullable: bool) ->
     return not nullable and pa.types.is_floating(values.type)
 
 
-def is_text(values: pa.Array) -> bool:
-    return any(fits(values.type) for fits in TEXTS)
-
-
 def codes_of(column: Column, values: pa.Array) -> np.ndarray | None:
     """The numeric form of values; None where one breaks the column."""
     found = []
@@ -183,16 +179,16 @@ def codes_of(column: Column, values: pa.Array) -> np.ndarray | None:
 
 def with_range(column: Column, codes: np.ndarray) -> Column:
     """The column with the range of its values: numbers outwards to two digits, 5.13 becomes 5.1."""
+    if column.type == "boolean":
+        return column
     low, high = float(codes.min()), float(codes.max())
     if column.type == "date":
         low, high = (EPOCH + timedelta(days) for days in (low, high))
-    elif column.type != "boolean":
+    else:
         ends = ((low, ROUND_FLOOR), (high, ROUND_CEILING))
         low, high = (float(Context(2, how).create_decimal(repr(end))) for end, how in ends)
         low, high = max(low, column.bounds[0]), min(high, column.bounds[1])
         low, high = (int(end) if end == int(end) else end for end in (low, high))
-    else:
-        return column
     return replace(column, minimum=low, maximum=high)
 
 
@@ -206,7 +202,8 @@ def doubts(column: Column, known: np.ndarray, values: pa.Array) -> Iterator[str]
         yield "0 and 1 are taken for false and true: if it is an amount, its type is integer"
     elif column.type in ("integer", "float") and (different == np.floor(different)).all():
         if is_few(known):
-            yield f"few values: a category? Then allowed=({', '.join(f'{n:g}' for n in different)})"
+            allowed = ", ".join(f"{value:.15g}" for value in different)
+            yield f"few values: a category? Then allowed=({allowed})"
         if len(different) == len(known):
             yield f"all values differ: does it identify a row? Then --key {column.name}"
         if abs(different).max() > LARGEST_INTEGER:
@@ -242,7 +239,7 @@ def key_of(name: str, values: pa.Array) -> Found:
         texts = pc.utf8_trim_whitespace(without_nan(values).cast(pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None, [f"its {values.type} identifies no row"]
-    if gaps := texts.null_count + pc.sum(pc.equal(texts, "")).as_py():
+    if gaps := texts.null_count + pc.sum(pc.equal(texts, ""), min_count=0).as_py():
         return None, [f"it is missing in {gaps:,} rows"]
     whole = pc.all(pc.match_substring_regex(texts, r"^(0|-?[1-9]\d{0,17})$")).as_py()
     repeated = len(texts) - pc.count_distinct(texts).as_py()
