@@ -10,6 +10,7 @@ import shutil
 import signal
 from functools import partial
 
+import psutil
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -173,14 +174,19 @@ def test_an_executor_that_is_killed_changes_nothing(score, spark, many):
 
 @pytest.mark.parametrize("by", ["cluster", "local"])
 def test_a_driver_that_is_killed_has_published_nothing_and_either_engine_repeats_it(
-    score, many, by
+    score, spark, many, by
 ):
     score.local("--input", many, "--run-id", "whole")
     process = score.start("--input", many, "--run-id", "killed")
     wait_for(lambda: len(finished(score, "killed")) > 2, process)
+    executors = [psutil.Process(each) for each in spark.executors()]
+    below = [child for each in executors for child in each.children(recursive=True)]
     process.kill()
     process.communicate()
     assert not (score.predictions / "killed").exists()
+    # One that still wrote a part would make the folder of the attempt anew, once it was removed.
+    _, alive = psutil.wait_procs([*executors, *below], SECONDS)
+    assert executors and below and not alive
     again = score if by == "cluster" else score.local
     again("--input", many, "--run-id", "killed")
     assert_same(score, "whole", "killed")
