@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -16,6 +17,7 @@ from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
 from iris_flower_prediction.models import artifact, export
 from iris_flower_prediction.models.artifact import native, open_model, self_test
+from iris_flower_prediction.schema import Column
 
 
 class Doubled(TransformerMixin, BaseEstimator):
@@ -79,6 +81,34 @@ def test_the_artifact_answers_as_the_estimator_on_known_and_on_drawn_rows(fitted
         assert labels.shape == (len(rows),)
         if chances is not None:
             np.testing.assert_allclose(probabilities, chances, atol=1e-3)
+
+
+PLAN = Column("PLAN", "category", allowed=("basic", "family", "business"), nullable=True)
+SINCE = Column("SINCE", "date", nullable=True)
+PAYS = Column("PAYS", "boolean", nullable=True)
+AGE = Column("AGE", "integer", minimum=16, maximum=120)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [(PLAN,), (AGE, PAYS), (AGE, PLAN, SINCE, PAYS)],
+    ids=["category", "numbers", "mixed"],
+)
+def test_the_candidates_suit_any_contract(columns, monkeypatch, tmp_path, config):
+    """Categories, gaps, a category alone: each is fitted, and served from ONNX."""
+    contract = replace(CONTRACT, columns=columns)
+    for module in (model, artifact, export):
+        monkeypatch.setattr(module, "CONTRACT", contract)
+    seen = np.repeat(np.arange(3, dtype=np.float32), len(columns)).reshape(3, -1)
+    rows = export.draw(seen, seed=1)
+    target = (np.nan_to_num(rows[:, 0], nan=20) % 3).astype(float)
+    candidates = model.build(0)
+    del candidates[model.BASELINE]
+    for name, (estimator, space) in candidates.items():
+        for choice in ParameterGrid(space):
+            estimator.set_params(**choice).fit(rows, target)
+        metadata = save(estimator, tmp_path / name, rows, config)
+        assert metadata["artifact"] == "model.onnx", metadata["fallback"]
 
 
 def test_drawn_rows_keep_the_contract(matrix):

@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"Wrote {file}; the one before is {backup.name}.")
     for name, notes in unsure.items():
         for note in notes:
-            print(f"Unsure: {name}: {note}.")
+            print(f"Unsure: {name}: {note}")
     for name, reason in left_out.items():
-        print(f"Left out: {name}: {reason}.")
+        print(f"Left out: {name}: {reason}")
     print("Next: edit it: meanings, units, ranges that hold for years. Then `train`.")
     return 0
 
