@@ -159,6 +159,7 @@ ci/slo.py
 ci/smoke_api.py
 ci/verify_api.py
 docs/api.md
+docs/examples.py
 docs/openapi.json
 src/{package}/api/__init__.py
 src/{package}/api/app.py

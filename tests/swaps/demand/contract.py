@@ -3,7 +3,7 @@
 from .schema import Column, Contract
 
 CONTRACT = Contract(
-    version="1.0.0",
+    version="2.0.0",
     columns=(
         Column("PRICE", "float", "Price", "€", minimum=0.01, example=9.9),
         Column("WEEKDAY", "integer", "0 is Monday", minimum=0, maximum=6, example=5),

@@ -17,10 +17,10 @@ CONTRACT = Contract(
             "cm",
             minimum=0.1,
             maximum=15,
-            example=5.1,
+            example=5.3,
         ),
         Column(
-            "SEPAL_WIDTH", "float", "Width of the sepal", "cm", minimum=0.1, maximum=10, example=3.5
+            "SEPAL_WIDTH", "float", "Width of the sepal", "cm", minimum=0.1, maximum=10, example=6.7
         ),
         Column(
             "PETAL_LENGTH",
@@ -29,11 +29,17 @@ CONTRACT = Contract(
             "cm",
             minimum=0.1,
             maximum=15,
-            example=1.4,
+            example=2.1,
         ),
         Column(
-            "PETAL_WIDTH", "float", "Width of the petal", "cm", minimum=0.1, maximum=10, example=0.2
+            "PETAL_WIDTH", "float", "Width of the petal", "cm", minimum=0.1, maximum=10, example=2.3
         ),
     ),
-    target=Column("SPECIES", "category", "0 setosa, 1 versicolor, 2 virginica", allowed=(0, 1, 2)),
+    target=Column(
+        "SPECIES",
+        "category",
+        "0 setosa, 1 versicolor, 2 virginica",
+        allowed=(0, 1, 2),
+        example=2,
+    ),
 )

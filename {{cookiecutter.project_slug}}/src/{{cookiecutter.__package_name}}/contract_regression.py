@@ -43,5 +43,7 @@ CONTRACT = Contract(
         ),
         Column("GLUCOSE", "float", "Blood sugar", "mg/dL", minimum=30, maximum=300, example=87.0),
     ),
-    target=Column("PROGRESSION", "float", "Disease progression one year after baseline"),
+    target=Column(
+        "PROGRESSION", "float", "Disease progression one year after baseline", example=212.1
+    ),
 )
