@@ -1,8 +1,7 @@
 """The command line: ``python -m <package> COMMAND``.
 
-A module that does a job brings its own subcommand as two functions, ``add_arguments(parser)`` and
-``run(arguments) -> exit code``. Modules are imported only when their command is called, so that
-help comes at once.
+The module of a command defines two functions, ``add_arguments(parser)`` and ``run(arguments) ->
+exit code``. It is imported only when its command is called, so that ``--help`` is fast.
 """
 
 import argparse
@@ -38,13 +37,13 @@ COMMANDS = {
     "migrate": ("production", "bring the project's tables to the newest version"),
 }
 FAILED, INTERRUPTED, UNREAD = 2, 130, 141
-# All that log/ may ever take: this many bytes in each of the current and the older files.
+# Limits of log/: bytes per file, and the number of older files that are kept.
 LOG_BYTES, LOG_FILES = 1_000_000, 3
 log = logging.getLogger(__name__)
 
 
 def parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser; only ``command`` gets its arguments, the others just their line of help."""
+    """The parser: ``command`` with its arguments, the other commands with a line of help only."""
     top = argparse.ArgumentParser(
         prog=f"python -m {__package__}",
         description="From a trained model to predictions in production.",
@@ -63,7 +62,7 @@ def parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns its exit code, 2 for an error that the user can mend."""
+    """Run one command; returns its exit code, 2 after an error."""
     argv = sys.argv[1:] if argv is None else argv
     command = next((word for word in argv if word in COMMANDS), None)
     try:
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         log.info("finished: %s, exit code %d", command, code)
         return code
     except BrokenPipeError:
-        # Whoever read our output, such as `head`, has seen enough; nothing more is to be flushed.
+        # The reader of the output, such as `head`, has closed it: discard what is not flushed yet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except (ProjectError, OSError) as error:
@@ -94,18 +93,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def log_to_files(verbose: bool) -> None:
-    """Log to stderr, and to log/ where the project has that folder and it may be written."""
+    """Log to stderr, and to a file in log/ if that folder exists and is writable."""
     from logging.handlers import RotatingFileHandler
 
     from .settings import load, root
 
     level = "INFO"
-    with suppress(ProjectError):  # of which the command itself will tell, if it needs settings
+    with suppress(ProjectError):  # the command itself reports it, if it needs settings
         level = load().log_level
     screen = logging.StreamHandler()
     screen.setLevel(level if verbose else logging.WARNING)
     handlers: list[logging.Handler] = [screen]
-    logging.raiseExceptions = False  # a full disk must not bury the command's own error
+    logging.raiseExceptions = False  # a full disk must not hide the command's own error
     folder = root() / "log"
     if os.access(folder, os.W_OK):
         file = folder / f"{__package__}.log"

@@ -1,17 +1,17 @@
-"""What a user is told when something is wrong: one sentence, without secrets."""
+"""Error messages for users: one sentence each, without secrets."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 MASK = "***"
-# In a value of any kind: what stays, before what is masked.
+# Patterns of secrets in any text, each with its replacement.
 SECRETS = (
-    # A URL's password, greedily, as one that is not encoded may hold @, / or # itself.
+    # A URL's password; greedy, because a password that is not encoded may contain @, / or #.
     (re.compile(r"(://[^:/?#@\s]*:)\S*(@)"), rf"\1{MASK}\2"),
-    # A token in place of the user; a database's user alone is no secret.
+    # A token in place of the user, in http URLs only: the user of a database is not a secret.
     (re.compile(r"(https?://)[^:/?#@\s]+(@)"), rf"\1{MASK}\2"),
-    # ?sslpassword=…&sig=…, and a whole connection string of ODBC.
+    # Options such as ?sslpassword=…&sig=…, and a whole ODBC connection string.
     (
         re.compile(
             r"(?i)([?&;][^=&;#]*(?:pass|pwd|secret|token|key|sig|cred|odbc)[^=&;#]*=)[^&;#]*"
@@ -25,13 +25,13 @@ SECRET_NAME = re.compile(
 
 
 class ProjectError(Exception):
-    """What is wrong, where, and what to do about it, in one sentence for the user."""
+    """An error for the user: one sentence that says what is wrong, where, and what to do."""
 
 
 def brief(error: BaseException) -> str:
-    """The first line of a library's error, without secrets, to be part of a sentence of ours."""
+    """The first line of a library's error, without secrets, to be used within a message."""
     cause = getattr(error, "orig", None) or error
-    # PostgreSQL's answer as pg8000 gives it; its other fields may quote data.
+    # pg8000 gives PostgreSQL's answer as fields; fields other than the message may quote data.
     answer = cause.args[0] if cause.args and isinstance(cause.args[0], dict) else {}
     lines = str(answer.get("M") or cause).splitlines()
     return hidden(lines[0]).rstrip(".") if lines else type(error).__name__
@@ -39,7 +39,7 @@ def brief(error: BaseException) -> str:
 
 @contextmanager
 def of_user(what: str) -> Iterator[None]:
-    """Whatever a function of the user's own raises, as a sentence that names it."""
+    """Turn any exception of a user's function into a message that names the function."""
     try:
         yield
     except ProjectError:
@@ -50,7 +50,7 @@ def of_user(what: str) -> Iterator[None]:
 
 
 def hidden(text: str) -> str:
-    """A text without the secrets of the URLs and connection strings in it."""
+    """Mask the secrets of the URLs and connection strings in a text."""
     for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
     return text

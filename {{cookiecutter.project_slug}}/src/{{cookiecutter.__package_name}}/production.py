@@ -1,4 +1,4 @@
-"""``settings``, ``settings check`` and ``migrate``: what counts, and does it suit production?"""
+"""The commands ``settings``, ``settings check`` and ``migrate``."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def _example(value: str) -> bool:
     return Path(value) == settings.root() / "data/raw/example.csv"
 
 
-# Setting, what is refused in production, and why and what instead.
+# Setting, a test for values that production refuses, and the reason with advice.
 RULES: tuple[tuple[str, Callable, str], ...] = (
     ("database", _sqlite, ALONE),
     ("models.uri", _sqlite, ALONE),
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def migrate_database(config: Settings, only_check: bool) -> int:
-    """Bring the project's tables to the newest version, or only look."""
+    """Upgrade the project's tables to the newest version, or only check their version."""
     from .contract import CONTRACT  # here, so that `settings` works without it
 
     if only_check:
@@ -127,7 +127,7 @@ def _unfit(config: Settings, among: dict) -> Iterator[str]:
 
 
 def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Every setting's path and value; of a table that is not empty, every entry's."""
+    """Path and value of every setting; a table that is not empty yields its entries instead."""
     for name in type(config).model_fields:
         path, value = (*above, name), getattr(config, name)
         if isinstance(value, BaseModel):
@@ -139,7 +139,7 @@ def leaves(config: BaseModel, above: tuple = ()) -> Iterator[tuple[tuple[str, ..
 
 
 def masked(path: tuple[str, ...], value: object) -> str:
-    """A value to be shown: paths as config/ has them, nothing that could be a secret."""
+    """A value as text for display: paths as in config/, possible secrets masked."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if text and SECRET_NAME.search(path[-1]):
         return MASK

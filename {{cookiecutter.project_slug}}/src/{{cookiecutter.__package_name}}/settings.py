@@ -39,23 +39,23 @@ from .errors import ProjectError
 PACKAGE = __package__
 PREFIX = "APP__"
 DOTENV = ".env"
-# Where Docker, Podman and Swarm mount secrets, and Kubernetes may.
+# Docker, Podman and Swarm mount secrets here; Kubernetes can, too.
 SECRETS = "/run/secrets"
 SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 {%- if cookiecutter.deployment_flavor != "batch" %}
-# Nobody on the way could put in keys of his own.
+# The URL of public keys: https, or http on this machine, so that nobody can replace the keys.
 OF_KEYS = re.compile(r"https://[^/@\[\]]+(/|$)|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
 {%- endif %}
 
 
 def root() -> Path:
-    """The project's folder: the one with ``config/``, of the checkout or the working directory."""
+    """The project's folder: the checkout if it has ``config/``, else the working directory."""
     checkout = Path(__file__).resolve().parents[2]
     return checkout if (checkout / "config").is_dir() else Path.cwd()
 
 
 def absolute(uri: str, base: Path) -> str:
-    """A path, a ``file:`` URI or a SQLite URL that no longer depends on the working directory."""
+    """Make a path or SQLite URL absolute, and a ``file:`` URI a path; keep any other URI."""
     if found := SQLITE.match(uri):
         file, mark, what = uri.removeprefix(found[0]).partition("#")
         return f"{found[0]}{(base / file).resolve()}{mark}{what}"
@@ -66,7 +66,7 @@ def absolute(uri: str, base: Path) -> str:
 
 
 def portable(uri: str) -> str:
-    """A URI or path without the project's folder in it: the same in a moved project."""
+    """Remove the project's folder from a URI or path, so that it is the same in a moved project."""
     return uri.replace(f"{root()}/", "", 1)
 
 
@@ -90,7 +90,7 @@ class Models(Section):
 
     uri: Location = f"models:/{PACKAGE}@champion"
     tracking_uri: Location = "sqlite:///mlflow.db"
-    # `project:` is a folder of this project; unlike a path it survives a moved or copied project.
+    # `project:` is a folder of this project, which MLflow still finds if the project is moved.
     artifacts: str = "project:mlartifacts"
     allow_pickle: bool = False
 
@@ -102,14 +102,14 @@ class Training(Section):
     seed: int = 0
     holdout_share: float = Field(0.25, gt=0, lt=1)
     folds: int = Field(5, ge=2, le=20)
-    # Hyper-parameter settings that are tried for each candidate.
+    # Combinations of hyper-parameters that are tried for each candidate.
     searches: int = Field(10, ge=1, le=1000)
     metric: str
     # How much better than the champion a challenger must be, in the metric's unit.
     margin: float = Field(0.0, ge=0)
     minimum: dict[str, float] = {}
     maximum: dict[str, float] = {}
-    # Shares of rows on which the exported model may answer otherwise than the fitted estimator.
+    # Largest shares of rows on which the exported model may differ from the fitted estimator.
     max_label_disagreement: float = Field(0.005, ge=0, le=1)
     max_score_disagreement: float = Field(0.02, ge=0, le=1)
     # Folder for the lock and the stored split.
@@ -124,7 +124,7 @@ class Training(Section):
 
 
 class Batch(Section):
-    """Where a batch job writes and what it may use."""
+    """What a batch job reads and writes, and what it may use."""
 
     input: Location = "data/raw/example.csv"
     output: Location = "data/predictions"
@@ -138,7 +138,7 @@ class Batch(Section):
     class_probabilities: int = Field(20, ge=0, le=1_000, description="of each, up to so many")
     part_rows: int = Field(1_000_000, ge=1_000, le=100_000_000)
     memory_mb: int = Field(256, ge=16, description="for the rows in flight, over all workers")
-    # The Spark engine: its master, how long that may take to start, and options of Spark's own.
+    # The Spark engine: its master, the time limit for its start, and options of Spark itself.
     master: str = Field("local[*]", min_length=1)
     master_seconds: int = Field(60, ge=1, le=3600)
     spark: dict[Annotated[str, Field(pattern=r"^spark\.")], str] = {}
@@ -149,7 +149,7 @@ class Batch(Section):
 class Api(Section):
     """How the API is served, and what each of its worker processes may use."""
 
-    # HOST and PORT are set by hosting platforms.
+    # Defaults taken from HOST and PORT, which hosting platforms set.
     host: str = Field(default_factory=lambda: os.environ.get("HOST") or "127.0.0.1")
     port: int = Field(
         default_factory=lambda: os.environ.get("PORT") or 8000,
@@ -159,14 +159,14 @@ class Api(Section):
     )
     workers: int = Field(1, ge=0, le=256, description="processes; 0: one for each core")
     docs: bool = Field(True, description="/docs and /openapi.json")
-    # A client's request: what is larger or slower is refused.
+    # Limits of a request; a larger or slower one is refused.
     max_body_bytes: int = Field(1_000_000, ge=1_000, le=1_000_000_000)
     max_header_bytes: int = Field(16_384, ge=8_192, le=1_000_000)
     max_rows: int = Field(10_000, ge=1, le=10_000_000)
-    # For the head of a request, and of an idle connection until the next one.
+    # Time limit for the head of a request, and for the next request of an idle connection.
     header_seconds: float = Field(30, ge=0.1, le=60)
     body_seconds: float = Field(10, gt=0, le=600)
-    # All requests together: connections beyond it wait, requests are answered with 503 at once.
+    # Limits for all requests together: more connections wait, more requests get 503 at once.
     max_connections: int = Field(1_000, ge=1, le=100_000)
     max_in_flight: int = Field(64, ge=1, le=10_000)
     prediction_seconds: float = Field(10, gt=0, le=600)
@@ -183,7 +183,7 @@ class Authentication(Section):
 
     required: bool = False
     keys: Location = "secrets/api-keys.json"
-    # Tokens are accepted where all three are given; jwks is the URL of the public keys.
+    # Tokens are accepted if all three are given; jwks is the URL of the public keys.
     issuer: str = ""
     audience: str = ""
     jwks: str = ""
@@ -202,38 +202,38 @@ class Keeping(Section):
     """Whether the API keeps its predictions in the database."""
 
     enabled: bool = True
-    # Where they wait for the database; beyond the limit they are answered but not kept.
+    # Predictions wait here for the database; beyond the limit they are answered but not kept.
     spool: Location = "data/spool"
     spool_mb: int = Field(256, ge=1, le=1_000_000)
 
 
 class Slo(Section):
-    """What clients of the API are promised."""
+    """The service level objectives of the API."""
 
-    # Share of the answers that are none of 5xx.
+    # Share of the answers whose status is not 5xx.
     availability: float = Field(0.999, gt=0, lt=1)
-    # Share of the answers within so many seconds, an edge of the histogram in api/metrics.py.
+    # Share of the answers within latency_seconds, an edge of the histogram in api/metrics.py.
     latency_share: float = Field(0.99, gt=0, lt=1)
     latency_seconds: float = Field(0.5, gt=0, le=10)
 {%- endif %}
 
 
 class Rollout(Section):
-    """How `make deploy` puts a new version in the place of the old one."""
+    """How `make deploy` replaces the old version by a new one."""
 
     memory_mb: int = Field(1024, ge=64, description="of a container")
 {%- if cookiecutter.deployment_flavor != "api" %}
-    # Batch: how many predictions may change, and by how much a number may before it counts.
+    # Batch: share of predictions that may change; differences up to tolerance do not count.
     max_changed_share: float = Field(1.0, ge=0, le=1)
     tolerance: float = Field(0.0, ge=0)
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    # API: its address on the machine, and the shares in percent that a new version gets before all.
+    # API: its address on the machine; percentages of requests for a new version, step by step.
     publish: str = Field("127.0.0.1:8000", pattern=r"^[0-9.]+:[0-9]{1,5}$")
     canary: tuple[Annotated[int, Field(ge=1, le=99)], ...] = ()
     canary_seconds: float = Field(60, gt=0, le=86_400)
     canary_requests: int = Field(100, ge=1, le=100_000, description="fewer are made up for")
-    # Of `make verify`.
+    # The load that `make verify` applies.
     load_seconds: float = Field(10, ge=0, le=600, description="0: no load")
     load_connections: int = Field(8, ge=1, le=256)
 {%- endif %}
@@ -254,10 +254,10 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    # Whether people rely on this environment: `settings check` judges it strictly.
+    # Whether people rely on this environment, so that `settings check` is strict.
     production: bool = False
     log_level: Level = "INFO"
-    # What the project itself keeps, such as {{ {"batch": "what was scored", "api": "predictions", "both": "predictions and what was scored"}[cookiecutter.deployment_flavor] }}.
+    # Database for what the project itself keeps, such as {{ {"batch": "what was scored", "api": "predictions", "both": "predictions and what was scored"}[cookiecutter.deployment_flavor] }}.
     database: Annotated[Location, BeforeValidator(_is_database)] = "sqlite:///data/project.db"
     models: Models = Models()
     training: Training
@@ -265,7 +265,7 @@ class Settings(BaseSettings):
     batch: Batch = Batch()
 {%- endif %}
 {%- if cookiecutter.deployment_flavor != "batch" %}
-    # Not made before PORT is known.
+    # Created when settings are loaded, so that PORT is read then and not at import.
     api: Api = Field(default_factory=dict, validate_default=True)
     authentication: Authentication = Authentication()
     keeping: Keeping = Keeping()
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """The settings of the environment named by ENVIRONMENT.
+    """Load the settings of the environment that ENVIRONMENT names.
 
     :raises ProjectError: no such environment, an unknown key, or a value out of its range.
     """
@@ -295,9 +295,9 @@ def load() -> Settings:
 
 
 def sources() -> dict[str, Any]:
-    """Where settings come from, by name; the first that has one counts.
+    """The sources of settings, by name; the first source that has a setting wins.
 
-    :raises ProjectError: no such environment, or its file is no TOML.
+    :raises ProjectError: no such environment, or its file is not valid TOML.
     """
     dotenv, file = read_dotenv(), _config()
     secrets = root() / (os.environ.get("SECRETS_DIR") or SECRETS)
@@ -315,7 +315,7 @@ def sources() -> dict[str, Any]:
 
 
 class Variables(EnvSettingsSource):
-    """Variables that stand elsewhere than in the environment."""
+    """Variables that come from ``.env`` or mounted secrets."""
 
     def __init__(self, settings: type[BaseSettings], given: dict[str, str]) -> None:
         self.given = {name.lower(): value for name, value in given.items()}
@@ -326,7 +326,7 @@ class Variables(EnvSettingsSource):
 
 
 def _mounted(folder: Path) -> dict[str, str]:
-    """Files of a folder that are named as variables; all others are somebody else's."""
+    """The settings in the files of a folder that are named like variables; others are ignored."""
     found, file = {}, folder
     try:
         there = [each.name for each in folder.iterdir()]
@@ -343,7 +343,7 @@ def _mounted(folder: Path) -> dict[str, str]:
 
 
 def read_dotenv() -> dict[str, str]:
-    """The settings in ``.env``; what is none, such as API_KEY, joins the environment that lacks it.
+    """The settings in ``.env``; other variables, such as API_KEY, go to the environment if unset.
 
     :raises ProjectError: it cannot be read, or a line would have no effect.
     """
@@ -387,12 +387,12 @@ def names() -> list[str]:
 
 
 def variable(key: str) -> str:
-    """``training.folds`` is overridden by APP__TRAINING__FOLDS."""
+    """The variable of a setting: APP__TRAINING__FOLDS for ``training.folds``."""
     return PREFIX + key.replace(".", "__").upper()
 
 
 def override(given: Mapping[str, str | None]) -> None:
-    """Give settings, by key, to this process and to those that it will start."""
+    """Set settings, by key, for this process and for the processes that it starts."""
     new = {variable(key): value for key, value in given.items() if value}
     for name in [name for name in os.environ if name.upper() in new]:
         del os.environ[name]
@@ -409,7 +409,7 @@ def _config() -> Path:
 
 
 def _refuse_unfit(project: Path, here: Path) -> None:
-    """Refuse a folder that URLs cannot name, and the environment of another copy of the project."""
+    """Refuse a folder that URLs cannot name, and the virtual environment of another copy."""
     if set("?%#") & set(str(project)):
         raise ProjectError(
             f"{project}: URLs cannot name this folder; rename it without ?, % and #."
@@ -420,11 +420,11 @@ def _refuse_unfit(project: Path, here: Path) -> None:
 
 
 def _refuse_unknown(given: Iterable[str], place: Path | None = None) -> None:
-    """Refuse what is meant for us and would have no effect; within a section, pydantic does.
+    """Refuse variables of this project that have no effect; pydantic checks the keys of a section.
 
     :param given: names of variables.
-    :param place: the project's ``.env`` or a folder of secrets; None for the environment, most of
-        which is somebody else's.
+    :param place: the project's ``.env`` or a folder of secrets; None for the environment, where
+        most variables belong to other programs.
     """
     known, seen = list(map(variable, names())), set()
     for name in map(str.upper, given):

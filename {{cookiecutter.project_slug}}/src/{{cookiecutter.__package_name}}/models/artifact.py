@@ -1,8 +1,8 @@
-"""A saved model: from its folder to a verified ``predict.Model``.
+"""Load a saved model: from its folder to a verified ``predict.Model``.
 
 The folder holds the serving artifact (``model.onnx``, or ``model.skops`` for an estimator that
-cannot be exported) and ``metadata.json``, which records the artifact's SHA-256. Nothing is
-deserialized before its digest was checked.
+cannot be exported) and ``metadata.json``, which records the artifact's SHA-256. The digest is
+checked before anything is deserialized.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from .predict import Model, Raw
 from .reference import Reference
 
 METADATA, CURRENT = "metadata.json", "current.json"
-# What scikit-learn's own estimators refer to: of histogram gradient boosting with categories, of
-# splines, and how selectors judge a feature. Such a partial calls one of these functions or of
-# scikit-learn's classes: nothing else that can be called is trusted.
+# Names that scikit-learn's own estimators refer to: histogram gradient boosting with categories,
+# splines, and the scores of feature selectors. A partial can only call these functions or
+# scikit-learn's classes, because no other callable is trusted.
 HARMLESS = {
     "numpy.dtype",
     "functools.partial",
@@ -41,16 +41,16 @@ HARMLESS = {
     "sklearn.feature_selection._univariate_selection.f_regression",
     "sklearn.feature_selection._univariate_selection.r_regression",
 }
-# A probability that is farther off is another one.
+# Probabilities that differ by more count as different.
 OTHER_PROBABILITY = 0.02
 
 
 class ContractChangedError(ProjectError):
-    """The model was trained on other columns than contract.py now has."""
+    """The model was trained on other columns than those now in contract.py."""
 
 
 class SelfTest(BaseModel):
-    """Rows that the model answered when it was saved, as ``matrix``, and its answers."""
+    """Rows in numeric form, and the model's answers to them when it was saved."""
 
     rows: list[list[float]]
     labels: list[float]
@@ -58,7 +58,7 @@ class SelfTest(BaseModel):
 
 
 class Metadata(BaseModel):
-    """What metadata.json must hold; there may be more. A version is a number of the registry's."""
+    """The content of metadata.json, which may hold more; ``version`` is the registry's number."""
 
     name: str
     artifact: str
@@ -80,9 +80,9 @@ def open_model(
 ) -> Model:
     """Verify the model in ``folder`` and make it ready to predict.
 
-    :param expected: the SHA-256 a registry recorded; the folder's own record must hold as well.
-    :param called: what names the model to the user, the folder if None.
-    :raises ProjectError: no model there, changed or cut short, of another contract, or not to be
+    :param expected: the SHA-256 a registry recorded; the folder's own record must match, too.
+    :param called: the model's name in messages; None for the folder.
+    :raises ProjectError: the model is missing, changed, incomplete, of another contract, or not
         trusted.
     """
     called = called or str(folder)
@@ -117,7 +117,7 @@ def open_model(
 
 
 def current(folder: Path) -> Path:
-    """The model's own folder: of one that ``follow`` keeps in step, the copy that is current."""
+    """The folder of the model itself: the current copy, in a folder that ``follow`` updates."""
     try:
         return folder / json.loads((folder / CURRENT).read_text("utf-8"))["folder"]
     except (FileNotFoundError, NotADirectoryError):
@@ -127,9 +127,9 @@ def current(folder: Path) -> Path:
 
 
 def self_test(model: Model) -> None:
-    """Let the model answer the rows that it answered when it was saved.
+    """Check that the model answers its self-test as it did when it was saved.
 
-    :raises ProjectError: it answers otherwise here, or was saved without such rows.
+    :raises ProjectError: its answers differ, or it was saved without a self-test.
     """
     known = model.metadata.get("self_test")
     if not known:
@@ -139,7 +139,7 @@ def self_test(model: Model) -> None:
         same = _alike(labels, known["labels"], rtol=1e-4, atol=1e-6)
         if same and (expected := known["probabilities"]) is not None:
             same = _alike(probabilities, expected, rtol=0, atol=OTHER_PROBABILITY)
-    except Exception as error:  # as of a damaged record
+    except Exception as error:  # for example from a damaged record
         problem = f"{model.name} version {model.version} cannot answer its self-test"
         raise ProjectError(f"{problem}: {brief(error)}: train again.") from error
     if not same:
@@ -167,7 +167,7 @@ def read_metadata(folder: Path, called: str | None = None) -> dict:
 
 
 def parse_metadata(content: str | bytes, called: object) -> dict:
-    """:raises ProjectError: they are not the ``Metadata`` of a model."""
+    """:raises ProjectError: the content is not the ``Metadata`` of a model."""
     try:
         metadata = json.loads(content)
         whole = Metadata.model_validate(metadata, strict=True).artifact in LOADERS
@@ -183,12 +183,12 @@ def write_metadata(folder: Path, metadata: dict) -> None:
 
 
 def _onnx(content: bytes) -> Callable[[np.ndarray], Raw]:
-    # From its import on, onnxruntime would report how it is used to its makers.
+    # Must be set before the import, after which onnxruntime sends usage data to its makers.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Callers run batches in parallel; a pool of threads inside each call would only get in the way.
+    # Callers run batches in parallel; more threads inside each call would only compete for cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -218,10 +218,10 @@ def _skops(content: bytes) -> Callable[[np.ndarray], Raw]:
 
 
 def _trusted(name: str) -> bool:
-    """Whether a skops file may name it: what model.py defines, and scikit-learn's classes.
+    """Whether a skops file may use a name: one from model.py, or a class of scikit-learn.
 
-    Other functions are not trusted, wherever they come from: called with arguments of the file's
-    choice they could run anything. skops itself knows which of numpy's and scipy's are harmless.
+    Other functions are not trusted, because the file chooses their arguments, and so could run
+    anything. skops itself trusts the harmless functions of numpy and scipy.
     """
     module, _, attribute = name.rpartition(".")
     if module == f"{PACKAGE}.model" or name in HARMLESS:
@@ -232,7 +232,7 @@ def _trusted(name: str) -> bool:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
         return False
-    # Not what such a module imports, as gzip's class for files.
+    # Not a class that the module only imports, such as gzip's class for files.
     own = getattr(found, "__module__", "")
     return isinstance(found, type) and own.startswith("sklearn.") and ".externals" not in own
 
@@ -244,7 +244,7 @@ def _pickle(content: bytes) -> Callable[[np.ndarray], Raw]:
 
 
 def native(estimator: Any) -> Callable[[np.ndarray], Raw]:
-    """The same interface over a fitted scikit-learn estimator."""
+    """A fitted scikit-learn estimator as a function from a matrix to ``Raw``."""
     with_probabilities = hasattr(estimator, "predict_proba")
 
     def run(matrix: np.ndarray) -> Raw:
@@ -255,12 +255,12 @@ def native(estimator: Any) -> Callable[[np.ndarray], Raw]:
 
 
 def _labels_only(run: Callable[[np.ndarray], Raw]) -> Callable[[np.ndarray], Raw]:
-    """Without what an export gives as probabilities and its estimator does not call so."""
+    """Drop the scores that an export adds for an estimator without ``predict_proba``."""
     return lambda matrix: (run(matrix)[0], None)
 
 
 def _major(version: str) -> str:
-    """The part of a contract's version that is raised when a column changes its meaning."""
+    """The major number of a contract's version, raised when a column changes its meaning."""
     return version.partition(".")[0]
 
 

@@ -1,7 +1,7 @@
 """A model in cloud storage (S3, Google, Azure).
 
-``<uri>/<sha256>`` holds its artifact, and ``<uri>/metadata.json``, which is written last, names it:
-a model whose saving was interrupted is not there.
+``<uri>/<sha256>`` is the artifact. ``<uri>/metadata.json`` names it and is written last, so that an
+interrupted save has no effect.
 """
 
 import json
@@ -10,11 +10,11 @@ from ..errors import ProjectError
 from ..tables.storage import SECONDS, CloudFolder
 from .artifact import METADATA, parse_metadata
 
-METADATA_SECONDS = 30  # for metadata.json, tries included
+METADATA_SECONDS = 30  # for metadata.json, retries included
 
 
 class CloudStore:
-    """See ``stores.Store``; a file of more than ``most`` bytes is not read."""
+    """See ``stores.Store``; a file larger than ``most`` bytes is not read."""
 
     def __init__(self, uri: str, most: int) -> None:
         self.folder, self.most = CloudFolder(uri), most

@@ -1,9 +1,9 @@
 """From a fitted estimator to the serving artifact.
 
 The estimator is exported to ONNX and the export is compared with it: labels and probabilities of a
-classifier, values of a regressor. Where there is no exporter, or the two disagree too often, the
-estimator's skops file is served instead; cloudpickle is the last resort, and only where the
-settings allow it.
+classifier, values of a regressor. If there is no exporter, or if the two differ too often, the
+estimator's skops file is served instead; cloudpickle is the last resort, and only if the settings
+allow it.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from .predict import Raw
 
 DRAWN_ROWS = 10_000
 MISSING = 0.1
-# A class is judged by itself where that many rows are of it: one of 200 is no more than the default
-# of training.max_label_disagreement.
+# A class with at least so many rows is compared by itself: one row of 200 is not more than the
+# default of training.max_label_disagreement.
 CLASS_ROWS = 200
-# Drawn rows that are kept with the model and their answers, for whoever loads it to compare: so
-# many as they come, and so many with a missing value.
+# The self-test that is saved with a model: so many drawn rows, and so many more with a missing
+# value.
 SELF_TEST_ROWS = 5
-# Drawn rows that a candidate is tried on.
+# How many drawn rows a candidate must answer before the search.
 ASKED_ROWS = 100
-# Two classes whose probabilities differ by less are a tie; either answer is right.
+# Two classes whose probabilities differ by less are a tie, where both answers are right.
 TIE = 1e-6
-# Regression: a value that is farther off is another one, in standard deviations of the target.
+# Regression: values that differ by more, in standard deviations of the target, count as different.
 OTHER_VALUE = 0.01
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def save(
 ) -> dict:
     """Write the serving artifact and its metadata to ``folder``, and return the metadata.
 
-    :param training: float32 (rows, columns); its ranges stand in where the contract has none.
+    :param training: float32 (rows, columns); its ranges are used where the contract has none.
     :param target: codes (rows,) of the training rows.
     :param holdout: float32 (rows, columns), rows the estimator was not fitted on.
     """
@@ -105,14 +105,14 @@ def _worst(disagreement: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def told(disagreement: dict[str, dict[str, float]]) -> str:
-    """What ``compare`` found, in words; empty where nothing differs."""
+    """What ``compare`` found, as text; empty if nothing differs."""
     worst = _worst(disagreement)
     found = [f"other {what} for {100 * share:.2g} %" for what, share in worst.items() if share]
     return f"{' and '.join(found)} of the rows" if found else ""
 
 
 def _too_much(disagreement: dict[str, dict[str, float]], config: Training) -> str | None:
-    """Why the estimator is served instead of its export, if it has to be."""
+    """Why the estimator must be served instead of its export; None if it need not."""
     most = {
         "labels": config.max_label_disagreement,
         "probabilities": config.max_score_disagreement,
@@ -125,9 +125,9 @@ def _too_much(disagreement: dict[str, dict[str, float]], config: Training) -> st
 
 
 def draw(training: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of float32 drawn evenly from the contract's ranges, shape (DRAWN_ROWS, columns).
+    """float32 rows drawn uniformly from the contract's ranges, shape (DRAWN_ROWS, columns).
 
-    Where a column may be missing, MISSING of its values are.
+    In a nullable column, the share MISSING of the values is missing.
     """
     random = np.random.default_rng(seed)
     drawn = np.empty((DRAWN_ROWS, len(CONTRACT.columns)), np.float32)
@@ -144,10 +144,10 @@ def draw(training: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _answers(estimator: Any, drawn: np.ndarray) -> Raw:
-    """What the estimator gives the drawn rows.
+    """The estimator's answers to the drawn rows.
 
-    :raises ProjectError: the contract allows what the estimator does not, such as a gap; or they
-        are no answers.
+    :raises ProjectError: it fails on values that the contract allows, such as missing ones, or its
+        answers are not valid.
     """
     gaps = [column.name for column in CONTRACT.columns if column.nullable]
     try:
@@ -165,7 +165,7 @@ def _answers(estimator: Any, drawn: np.ndarray) -> Raw:
 
 
 def _require_answers(answers: Raw, count: int) -> None:
-    """:raises ProjectError: they are not what a model has to answer to so many rows."""
+    """:raises ProjectError: they are not valid answers to ``count`` rows."""
     labels, probabilities = answers
     if labels.shape != (count,) or labels.dtype.kind not in "biuf":
         raise ProjectError("predict does not give a number for each row.")
@@ -173,32 +173,32 @@ def _require_answers(answers: Raw, count: int) -> None:
         return
     classes = CONTRACT.target.classes
     whole = isinstance(probabilities, np.ndarray) and probabilities.shape == (count, classes)
-    # NaN is an answer: for a row far from all others there may be none.
+    # NaN is valid: for a row far from all others there may be no probability.
     if not whole or ((probabilities < 0) | (probabilities > 1)).any():
         raise ProjectError(f"predict_proba does not give {classes} probabilities for each row.")
 
 
 def compare(served: Raw, fitted: Raw, deviation: float) -> dict[str, float]:
-    """Shares of rows, from 0 to 1, on which an export answers otherwise than its estimator.
+    """Shares of rows, from 0 to 1, on which an export differs from its estimator.
 
-    Of a regression ``values``, those that differ by more than OTHER_VALUE. Of a classification
-    ``labels``, ties aside, the largest share of any class, and ``probabilities``, rows where that
-    of some class differs by more than OTHER_PROBABILITY.
+    Regression: ``values`` that differ by more than OTHER_VALUE. Classification: ``labels`` that
+    differ, ties aside, as a share of all rows or of a frequent class, whichever is larger; and
+    ``probabilities``, rows where that of any class differs by more than OTHER_PROBABILITY.
 
     :param deviation: standard deviation of the target, in its unit.
     """
     (labels, scores), (expected, probabilities) = served, fitted
     if CONTRACT.target.type in ("float", "integer", "date"):
-        # Of a target that never changes float32 still differs in the last digit.
+        # For a target with one value only, float32 still differs in the last digit.
         relative = 0 if deviation else 1e-6
         same = np.isclose(labels, expected, rtol=relative, atol=OTHER_VALUE * deviation)
         return {"values": float(np.mean(~same))}
     other = labels != expected
-    # Not every classifier goes by its probabilities: those of SGDClassifier may all be 0 or 1.
+    # Not every classifier predicts by its probabilities: those of SGDClassifier may all be 0 or 1.
     if probabilities is not None and (expected == probabilities.argmax(axis=1)).all():
         top = np.sort(probabilities, axis=1)[:, -2:]
         other &= top[:, -1] - top[:, 0] > TIE
-    # Else a rare class could be lost in the others.
+    # By class, too, because a rare class hardly changes the share of all rows.
     classes = (other[expected == each] for each in np.unique(expected))
     frequent = [rows for rows in classes if len(rows) >= CLASS_ROWS]
     found = {"labels": float(max(np.mean(rows) for rows in (other, *frequent)))}
@@ -211,7 +211,7 @@ def compare(served: Raw, fitted: Raw, deviation: float) -> dict[str, float]:
 def _to_onnx(estimator: Any, training: np.ndarray) -> bytes:
     from skl2onnx import to_onnx
 
-    # Of a classifier, an array of probabilities, and no list of dictionaries.
+    # The probabilities of a classifier as an array, not as a list of dictionaries.
     options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -224,7 +224,7 @@ def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
         try:
             open_model(folder)
             return metadata
-        except Exception as error:  # what skops writes, such as a lambda, it need not read again
+        except Exception as error:  # skops writes some types, such as lambdas, but cannot read them
             log.warning("skops cannot open the estimator again: %s", brief(error))
             (folder / "model.skops").unlink()
     if not allow_pickle:
@@ -240,7 +240,7 @@ def _write_native(estimator: Any, folder: Path, allow_pickle: bool) -> dict:
 
 
 def _to_skops(estimator: Any) -> bytes | None:
-    """The estimator as skops keeps it, or None where skops cannot."""
+    """The estimator as a skops file, or None if skops cannot write it."""
     import skops.io
 
     try:

@@ -1,7 +1,7 @@
-"""``project:FOLDER``, where MLflow keeps artifacts by default: a folder of this project.
+"""``project:FOLDER``, a folder of this project, where MLflow keeps artifacts by default.
 
-MLflow makes every plain path absolute before it stores it, and a project that was moved or copied
-would no longer find its models, or worse, would find those of the original.
+MLflow makes every plain path absolute before it stores it. A moved or copied project would then
+not find its models, or would find those of the original.
 """
 
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository

@@ -1,4 +1,4 @@
-"""A client of MLflow's: quiet, bounded in time, and with errors that are sentences."""
+"""An MLflow client without notes and telemetry, with time limits and errors for users."""
 
 import importlib.util
 import logging
@@ -11,15 +11,15 @@ from ..errors import ProjectError, brief
 from ..settings import Settings
 from ..tables.databases import redacted
 
-# To open the registry's database: 1 s in all.
+# Tries to open the registry's database: 1 s in all.
 TRIES = 4
-# Of a registry that is a server; MLflow's own are 120 seconds and 7 tries, minutes for one that
-# is down.
+# For a registry that is a server. MLflow's defaults, 120 seconds and 7 tries, take minutes if it is
+# down.
 SERVER_SECONDS, SERVER_RETRIES = "30", "3"
 
 
 def client(settings: Settings):
-    """An MLflow client on the configured registry, and mlflow itself set to use it."""
+    """An MLflow client for the configured registry; also configures mlflow itself to use it."""
     require_mlflow()
     quiet()
     import mlflow
@@ -30,7 +30,7 @@ def client(settings: Settings):
     if not uri.startswith("http"):
         from mlflow.store.db import utils as databases
 
-        # MLflow would try ten times, for minutes, before it said that the database is down.
+        # MLflow's default is ten tries, which take minutes if the database is down.
         databases.MAX_RETRY_COUNT = TRIES
     mlflow.set_tracking_uri(uri)
     try:
@@ -40,7 +40,7 @@ def client(settings: Settings):
 
 
 def require_mlflow() -> None:
-    """:raises ProjectError: it is not installed, as in an image."""
+    """:raises ProjectError: mlflow is not installed, for example in an image."""
     if importlib.util.find_spec("mlflow") is None:
         raise ProjectError(
             "models:/ and runs:/ need mlflow: install requirements-train.txt, or name a folder or "
@@ -49,7 +49,7 @@ def require_mlflow() -> None:
 
 
 def quiet() -> None:
-    """No telemetry, progress bars and notes of MLflow's; bounds for a server that is down."""
+    """Turn off MLflow's telemetry, progress bars and notes; limit the wait for a server."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -57,14 +57,14 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", SERVER_RETRIES)
     for noisy in ("alembic", "mlflow.store", "mlflow.utils.environment"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # It would rather read a signature off type hints or an example; ours is from the contract. The
-    # filter stays: taken back after each call, it would be missing in other threads' calls.
+    # MLflow recommends type hints or an example for the signature; ours is from the contract. The
+    # filter stays set, because removing it after a call would affect calls in other threads.
     warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
 
 
 @contextmanager
 def reached(settings: Settings):
-    """MLflow's errors as sentences about the registry."""
+    """Turn MLflow's errors into messages about the registry."""
     from mlflow.exceptions import MlflowException
 
     try:

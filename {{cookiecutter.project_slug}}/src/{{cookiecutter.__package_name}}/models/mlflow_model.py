@@ -1,4 +1,4 @@
-"""What MLflow sees of a model: a ``PythonModel``, so that every MLflow tool can load it."""
+"""The model as MLflow's ``PythonModel``, so that every MLflow tool can load it."""
 
 from pathlib import Path
 

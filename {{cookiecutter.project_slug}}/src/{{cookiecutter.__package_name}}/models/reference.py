@@ -1,6 +1,6 @@
-"""The reference of a model: how the rows it was trained on are spread, for drift to be told by.
+"""The reference of a model: the distribution of its training rows, to detect drift.
 
-Whoever scores counts rows into the same bins, so that nobody has to keep them for that.
+Scoring counts rows in the same bins, so that drift can be measured without keeping the rows.
 """
 
 import numpy as np
@@ -9,27 +9,27 @@ from pydantic import BaseModel
 from ..contract import CONTRACT
 from ..schema import Column
 
-# Numbers and dates are counted by ranges, each with a tenth of the rows of training.
+# Numbers and dates are counted in ranges, each with a tenth of the training rows.
 DECILES = np.linspace(0.1, 0.9, 9)
 
 
 class Bins(BaseModel):
-    """How many values of a column are in each range, or of each class; and last, missing.
+    """Counts of a column's values by range or by class; the last one is of missing values.
 
-    A range ends at its edge, which is in it; the last one has no end. Classes have no edges.
+    A range includes its upper edge; the last range has none. Classes have no edges.
     """
 
     edges: list[float] | None
     counts: list[int]
 
     def count(self, values: np.ndarray) -> np.ndarray:
-        """The same of other values, in numeric form: int64 (bins,)."""
+        """Count other values, in numeric form, in the same bins: int64 (bins,)."""
         unknown = np.isnan(values)
         if self.edges is None:
             last = len(self.counts) - 1
             return np.bincount(np.where(unknown, last, values).astype(np.intp), minlength=last + 1)
         missing = np.count_nonzero(unknown)
-        # Several times as fast as a search for each value.
+        # Several times faster than a search for each value.
         up_to = [np.count_nonzero(values <= edge) for edge in self.edges]
         return np.diff([0, *up_to, len(values) - missing, len(values)])
 
@@ -41,11 +41,11 @@ class Reference(BaseModel):
     prediction: Bins
 
     def none(self) -> np.ndarray:
-        """The counts of no rows."""
+        """The counts for no rows."""
         return self.count(np.empty((0, len(self.columns)), np.float32), np.empty(0))
 
     def count(self, matrix: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """All counts of other rows and their predictions, one behind the other: int64.
+        """All counts for other rows and their predictions, in one int64 array.
 
         :param matrix: float32 (rows, columns).
         :param predictions: in numeric form, (rows,).
@@ -55,7 +55,7 @@ class Reference(BaseModel):
         return np.concatenate([*counts, self.prediction.count(predictions)])
 
     def named(self, counts: np.ndarray) -> dict:
-        """Counts of ``count``, by column and of the predictions."""
+        """The counts that ``count`` returned, by column and for the predictions."""
         ends = np.cumsum([len(bins.counts) for bins in self.columns.values()])
         *columns, prediction = (part.tolist() for part in np.split(counts, ends))
         return {"columns": dict(zip(self.columns, columns, strict=True)), "prediction": prediction}
@@ -68,7 +68,7 @@ def reference_of(model) -> Reference | None:
 
 
 def reference(matrix: np.ndarray, predictions: np.ndarray) -> Reference:
-    """The reference of training rows, float32 (rows, columns), and of predictions on others."""
+    """The reference for training rows, float32 (rows, columns), and predictions on other rows."""
     return Reference(
         columns={
             column.name: _bins(column, values)

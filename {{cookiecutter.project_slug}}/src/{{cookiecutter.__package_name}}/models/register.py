@@ -1,4 +1,4 @@
-"""A training run and its model, logged and registered in MLflow."""
+"""Log a training run in MLflow and register its model."""
 
 import importlib.metadata
 import tempfile
@@ -11,7 +11,7 @@ from ..settings import PACKAGE, Settings
 from .artifact import read_metadata
 from .mlflow_client import client, reached
 
-# The script that MLflow runs to load the model: code, so that nothing has to be unpickled.
+# The script that MLflow runs to load the model, so that nothing has to be unpickled.
 LOADER = """\
 from mlflow.models import set_model
 from {package}.models.mlflow_model import RegisteredModel
@@ -22,7 +22,7 @@ set_model(RegisteredModel())
 
 @dataclass(frozen=True)
 class Record:
-    """What a training run leaves in the registry beside the model itself."""
+    """What a training run logs in the registry besides the model itself."""
 
     params: dict = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -38,9 +38,9 @@ def register(
 ) -> str:
     """Log a training run and register its model; returns the new version.
 
-    The version has no alias yet: whether it may serve is for the caller to decide.
+    The version has no alias yet; the caller decides whether it may serve.
 
-    :raises ProjectError: the registry cannot be reached, or refuses it.
+    :raises ProjectError: the registry cannot be reached, or refuses the model.
     """
     tracking = client(settings)
     with reached(settings):
@@ -72,7 +72,7 @@ def _register(
 
 @contextmanager
 def _unless_there():
-    """Another process may have made the same thing since we looked."""
+    """Accept that another process has created the same thing in the meantime."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -85,7 +85,7 @@ def _unless_there():
 def _experiment(tracking, settings: Settings) -> str:
     found = tracking.get_experiment_by_name(PACKAGE)
     if found is None:
-        # A server keeps the files itself, where it was told to.
+        # A server stores the files itself, where it is configured to.
         place = settings.models.artifacts
         if settings.models.tracking_uri.startswith("http") and place.startswith("project:"):
             place = None
@@ -124,7 +124,7 @@ def _signature():
     def spec(column) -> ColSpec:
         kind = "long" if column.numbered else types.get(column.type, "string")
         if kind == "long" and column.nullable:
-            # pandas makes whole numbers with gaps floats, which MLflow would refuse as "long".
+            # pandas converts whole numbers with gaps to floats, which MLflow refuses as "long".
             kind = AnyType()
         return ColSpec(kind, column.name, required=not column.nullable)
 

@@ -19,9 +19,9 @@ from .register import Record, register
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 NAMED = re.compile(r"models:/([^/@]+)(?:@([A-Za-z0-9][A-Za-z0-9_.-]{0,99})|/(\d+))?")
-# Versions that are listed at most, the newest; enough for one a day over years.
+# How many versions are listed, newest first; enough for one a day over years.
 MOST_LISTED = 1_000
-# What MLflow answers for a model, a version or an alias that is not there.
+# MLflow's error codes for a model, a version or an alias that does not exist.
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -29,7 +29,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 class Version:
     """A version of a model; ``sha256`` is of its serving artifact, ``created`` in UTC.
 
-    ``tags`` may change later, the others never do. ``metrics`` are there in a ``history``.
+    ``aliases`` and ``tags`` may change later. Only ``history`` fills ``metrics``.
     """
 
     number: str
@@ -41,14 +41,14 @@ class Version:
 
 
 def history(settings: Settings, name: str = PACKAGE) -> list[Version]:
-    """Every version of a model, newest first; none where there is no registry yet."""
+    """The versions of a model, newest first; empty if there is no registry yet."""
     if not exists(settings.models.tracking_uri):
         return []
     tracking = client(settings)
     with reached(settings):
         order = ["version_number DESC"]
         found = tracking.search_model_versions(f"name = '{name}'", MOST_LISTED, order)
-        # A search leaves the aliases out; the model itself knows them all.
+        # A search does not return the aliases; the registered model does.
         aliases = tracking.get_registered_model(name).aliases if found else {}
         return [
             _told(
@@ -100,7 +100,7 @@ def _look_up(uri: str, settings: Settings) -> Version | None:
 
 
 def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version:
-    """What we know of MLflow's own record of a version."""
+    """MLflow's record of a version as a ``Version``."""
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
     tags = dict(found.tags)
     number, sha256 = str(found.version), tags.get("sha256", "")
@@ -108,7 +108,7 @@ def _told(found, aliases=(), metrics: dict[str, float] | None = None) -> Version
 
 
 def known(uri: str, settings: Settings) -> dict:
-    """What the registry itself knows of a model: its digest, version and alias."""
+    """What the registry records about a model: its digest, version and alias."""
     if uri.startswith("runs:/"):
         require_mlflow()
         if not exists(settings.models.tracking_uri):
@@ -128,9 +128,9 @@ def known(uri: str, settings: Settings) -> dict:
 
 
 def fetch(uri: str, folder: Path, settings: Settings) -> dict:
-    """Write the files of a model to ``folder``; returns what is ``known`` of it.
+    """Write the files of a model to ``folder``; returns what ``known`` returns.
 
-    :raises ProjectError: there is no such model, or its files cannot be had.
+    :raises ProjectError: there is no such model, or its files cannot be read.
     """
     of_it, tracking = known(uri, settings), client(settings)
     import mlflow
@@ -141,12 +141,12 @@ def fetch(uri: str, folder: Path, settings: Settings) -> dict:
             name = NAMED.fullmatch(uri)[1]
             source = tracking.get_model_version_download_uri(name, of_it["version"])
         with tempfile.TemporaryDirectory() as temporary:
-            # Not the code, which is for whoever has MLflow and not this project.
+            # Without the code, which is for users of MLflow who do not have this project.
             artifacts = f"{source.rstrip('/')}/artifacts"
             downloaded = mlflow.artifacts.download_artifacts(artifacts, dst_path=temporary)
             model = next(path.parent for path in Path(downloaded).rglob(METADATA))
             shutil.copytree(model, folder, dirs_exist_ok=True)
-    except Exception as error:  # of whatever library reads the storage
+    except Exception as error:  # from any library that reads the storage
         if not _says_gone(error):
             raise ProjectError(f"{uri}: its files cannot be had: {brief(error)}.") from error
         advice = "roll back or train again" if "version" in of_it else "say runs:/RUN/model"
@@ -155,10 +155,10 @@ def fetch(uri: str, folder: Path, settings: Settings) -> dict:
 
 
 def receive(folder: Path, target: str, came_from: str, settings: Settings) -> str:
-    """Register the model in ``folder`` as the next version, unless the alias of ``target`` has it
-    already; the alias is set after the version has proven itself.
+    """Register the model in ``folder`` as the next version, unless the alias of ``target`` names it
+    already; the alias is set after the version passes its self-test.
 
-    :raises ProjectError: ``target`` names a number, which the registry gives itself.
+    :raises ProjectError: ``target`` names a version number, which only the registry assigns.
     """
     named = NAMED.fullmatch(target)
     if not named or named[3]:
@@ -180,7 +180,7 @@ def receive(folder: Path, target: str, came_from: str, settings: Settings) -> st
 def _is_whole(name: str, bearer: Version, settings: Settings) -> bool:
     try:
         _prove(f"models:/{name}/{bearer.number}", settings)
-    except ProjectError:  # what was damaged since is copied again
+    except ProjectError:  # a damaged model is copied again
         return False
     return True
 
@@ -192,7 +192,7 @@ def _prove(uri: str, settings: Settings) -> None:
 
 
 def promote(number: str, reason: str, settings: Settings, name: str = PACKAGE) -> None:
-    """Make a version the champion; it remembers whom it replaced, for ``rollback``."""
+    """Make a version the champion; a tag names the version it replaces, for ``rollback``."""
     chosen = version(f"models:/{name}/{number}", settings)
     champion, challenger = (find(alias, settings, name) for alias in (CHAMPION, CHALLENGER))
     if champion and champion.number == chosen.number:
@@ -216,7 +216,7 @@ def rollback(settings: Settings, name: str = PACKAGE) -> tuple[str, str]:
     _prove(f"models:/{name}/{previous}", settings)
     _set_alias(name, CHAMPION, previous, settings)
     reason = f"{champion.tags.get('reason', '')}; rolled back to version {previous} at {now()}"
-    # Whom it had replaced is forgotten: the next rollback goes on backwards, and never to and fro.
+    # Clears the previous champion, so that rollbacks never alternate between two versions.
     tags = {"verdict": "rolled back", "reason": reason, "replaced": ""}
     _tag(name, champion.number, tags, settings)
     return champion.number, previous
@@ -254,15 +254,15 @@ def _tag(name: str, number: str, tags: dict[str, str], settings: Settings) -> No
 
 
 def _says_gone(error: Exception) -> bool:
-    """Whether a storage of artifacts answers that there is no such thing."""
+    """Whether an artifact storage answers that the files do not exist."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
         return error.error_code in ABSENT
-    answer = getattr(error, "response", None)  # of a server
+    answer = getattr(error, "response", None)  # from a server
     if answer is not None:
         return getattr(answer, "status_code", None) == 404
-    # MLflow's own OSError for a folder that is not there has no number.
+    # MLflow's own OSError for a missing folder has no errno.
     return isinstance(error, StopIteration | FileNotFoundError) or (
         type(error) is OSError and error.errno is None
     )

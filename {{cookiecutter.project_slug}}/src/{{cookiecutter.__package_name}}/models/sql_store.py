@@ -1,4 +1,4 @@
-"""A model in a database: a row, the serving artifact one of its values."""
+"""A model in a database: one row, which includes the serving artifact."""
 
 import json
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from ..settings import PACKAGE
 from ..tables.databases import connect, exists, lock, redacted
 from .artifact import parse_metadata
 
-SECONDS = 120  # for an answer
+SECONDS = 120  # time limit for an answer
 models = sa.Table(
     "stored_models",
     sa.MetaData(),
@@ -22,7 +22,7 @@ models = sa.Table(
 
 
 class SQLStore:
-    """See ``stores.Store``; behind the URL's ``#`` stands the model's name."""
+    """See ``stores.Store``; the model's name follows the URL's ``#``."""
 
     def __init__(self, uri: str) -> None:
         self.url, _, name = uri.partition("#")
@@ -42,7 +42,7 @@ class SQLStore:
     def save(self, content: bytes, metadata: dict) -> None:
         row = {"name": self.name, "saved_at": datetime.now(UTC), "metadata": json.dumps(metadata)}
         with connect(self.url, True, SECONDS) as connection:
-            lock(connection)  # another copy's new row would not be seen by the deletion
+            lock(connection)  # the deletion would not see a row that another process inserts
             models.create(connection, checkfirst=True)
             connection.execute(sa.delete(models).where(self.mine))
             connection.execute(sa.insert(models), row | {"artifact": content})

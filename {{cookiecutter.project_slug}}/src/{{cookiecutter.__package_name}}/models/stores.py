@@ -2,14 +2,14 @@
 
 =========================================  =====================================================
 ``models:/NAME@ALIAS``, ``models:/NAME/3``  a version in MLflow's registry, ``@champion`` if none
-``runs:/RUN/model``                        what a run of MLflow's has logged
+``runs:/RUN/model``                        the model that a training run has logged
 ``some/folder``, ``file:///…``             a folder, such as the one that an image holds
 ``s3://…``, ``gs://…``, ``abfs://…``       cloud storage
 ``postgresql+pg8000://…#NAME``             a row of a database, by SQLAlchemy URL; SQLite too
 =========================================  =====================================================
 
-Only the registry has versions; everywhere else one URI holds one model, whole or not at all. Every
-load checks the serving artifact's SHA-256 before anything is deserialized.
+Only the registry has versions; elsewhere one URI holds one model, which is written in one step.
+Every load checks the serving artifact's SHA-256 before anything is deserialized.
 """
 
 import shutil
@@ -26,12 +26,12 @@ from .artifact import METADATA, current, open_model, read_metadata, self_test, w
 from .predict import Model
 
 OF_MLFLOW = ("models:/", "runs:/")
-# Outside of MLflow and folders: held in memory, and PostgreSQL takes at most 1 GB for a value.
+# For clouds and databases: the model is held in memory, and a value in PostgreSQL is at most 1 GB.
 LARGEST_BYTES = 500_000_000
 
 
 class Store(Protocol):
-    """Where one model is kept outside of a folder. What cannot be reached is a ProjectError."""
+    """A database or cloud storage with one model. ProjectError if it cannot be reached."""
 
     def metadata(self) -> dict:
         """The metadata of the model.
@@ -40,19 +40,19 @@ class Store(Protocol):
         """
 
     def read(self) -> tuple[dict, bytes]:
-        """The metadata and the artifact, of which the caller checks that it is what was saved."""
+        """The metadata and the artifact, whose digest the caller checks."""
 
     def save(self, content: bytes, metadata: dict) -> None:
-        """Keep these in the place of what was there, in one step."""
+        """Replace the stored model in one step."""
 
 
 def load_model(connection_string: str, settings: Settings) -> Model:
-    """The verified model that a connection string names.
+    """Load and verify the model that a connection string names.
 
     From MLflow it is an ``mlflow.pyfunc.PythonModel``; from elsewhere it has the same interface
-    without that base, so that mlflow need not be installed.
+    without that base class, so that mlflow need not be installed.
 
-    :raises ProjectError: no such model, or it is not the one that was saved.
+    :raises ProjectError: there is no such model, or it is not the one that was saved.
     """
     with _opened(connection_string, settings) as (_, model):
         if not connection_string.startswith(OF_MLFLOW):
@@ -79,7 +79,7 @@ def label(metadata: dict) -> str:
 
 
 def model_folder(connection_string: str) -> Path | None:
-    """The folder that a connection string names; None where it names something else."""
+    """The folder that a connection string names; None if it names something else."""
     if connection_string.startswith(OF_MLFLOW):
         return None
     path = local_path(connection_string)
@@ -87,10 +87,10 @@ def model_folder(connection_string: str) -> Path | None:
 
 
 def copy(source: str, target: str, settings: Settings) -> str:
-    """Copy a model that proves itself, with its metadata; returns what names it there.
+    """Copy a model that passes its self-test, with its metadata; returns the name of the copy.
 
-    :param target: ``models:/NAME``, where it becomes the next version, and bears the alias behind
-        ``@`` if there is one; a new folder; or storage, where it replaces what was there.
+    :param target: ``models:/NAME`` for its next version, with ``@ALIAS`` to set an alias; a new
+        folder; or storage, where the copy replaces the stored model.
     """
     if not target:
         raise ProjectError("name a place to copy the model to.")
@@ -107,7 +107,7 @@ def copy(source: str, target: str, settings: Settings) -> str:
 def _to_registry(
     artifact: Path, metadata: dict, target: str, source: str, settings: Settings
 ) -> str:
-    """A new version; there it has another number."""
+    """Register a new version, which gets a number of its own."""
     from . import registry
 
     version = f", version {metadata['version']}" if "version" in metadata else ""
@@ -118,7 +118,7 @@ def _to_registry(
 
 
 def _to_folder(artifact: Path, metadata: dict, to: Path, settings: Settings) -> Path:
-    """A new folder, whole or not at all."""
+    """Write a new folder in one step."""
     taken = ProjectError(f"{to} exists: remove it, or copy to another folder.")
     if (to / METADATA).is_file() and label(read_metadata(to)) == label(metadata):
         open_model(to, allow_pickle=settings.models.allow_pickle)
@@ -132,13 +132,13 @@ def _to_folder(artifact: Path, metadata: dict, to: Path, settings: Settings) -> 
         open_model(staged, allow_pickle=settings.models.allow_pickle)
         try:
             staged.rename(to)
-        except OSError:  # somebody else has made it in the meantime
+        except OSError:  # another process has created it in the meantime
             raise taken from None
     return to
 
 
 def _to_store(artifact: Path, metadata: dict, to: str, settings: Settings) -> str:
-    """Keep a model in storage."""
+    """Save a model in a database or cloud storage."""
     if (size := artifact.stat().st_size) > LARGEST_BYTES:
         raise ProjectError(
             f"the model takes {size:,} bytes; {named(to)} keeps at most {LARGEST_BYTES:,}: keep it "
@@ -150,7 +150,7 @@ def _to_store(artifact: Path, metadata: dict, to: str, settings: Settings) -> st
 
 
 def _write(folder: Path, artifact: Path, metadata: dict) -> None:
-    """Write a model to a folder, and nothing that lies beside it."""
+    """Write a model to a folder, without other files of its source."""
     shutil.copyfile(artifact, folder / metadata["artifact"])
     write_metadata(folder, metadata)
 
@@ -170,13 +170,13 @@ def _store(uri: str) -> Store:
 
 
 def named(connection_string: str) -> str:
-    """A connection string as messages and records may show it, without a password."""
+    """A connection string for messages and records, without a password."""
     of_mlflow = connection_string.startswith(OF_MLFLOW)
     return hidden(connection_string) if of_mlflow else redacted(connection_string)
 
 
 def typed(connection_string: str) -> str:
-    """A connection string from the command line, where everybody could read a password."""
+    """Refuse a password in a connection string on the command line, where others can see it."""
     if has_password(connection_string):
         raise ProjectError(
             f"{named(connection_string)}: whoever lists the processes of this machine sees the "
@@ -194,7 +194,7 @@ def _has_dialect(uri: str) -> bool:
     except (ProjectError, NoSuchModuleError):
         return False
     except ImportError:
-        return True  # only its driver is missing, which `connect` will say
+        return True  # only its driver is missing, which `connect` reports
     return True
 
 

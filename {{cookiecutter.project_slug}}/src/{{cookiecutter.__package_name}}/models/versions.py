@@ -72,6 +72,6 @@ def copy(arguments: argparse.Namespace) -> None:
 
 
 def _name(config: Settings) -> str:
-    """Of the registered model that models.uri names, or of the one that `train` registers."""
+    """The name of the registered model in models.uri, or else of the one that `train` registers."""
     named = registry.NAMED.fullmatch(config.models.uri)
     return named[1] if named else PACKAGE

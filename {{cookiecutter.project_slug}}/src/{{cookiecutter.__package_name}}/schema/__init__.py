@@ -1,6 +1,6 @@
-"""What a contract is made of: it validates rows and gives them their numeric form.
+"""The building blocks of a contract, which validates rows and gives them their numeric form.
 
-It is pure: whatever it needs comes as an argument, and of the project it uses ``errors`` alone.
+This package is pure: everything it needs is an argument. It imports only ``errors``.
 """
 
 from .columns import Column

@@ -1,7 +1,7 @@
-"""Arrow tables and batches under a contract: what their columns may arrive as, read and checked.
+"""Validate and encode Arrow tables and batches under a contract.
 
-Whole tables and the batch job's parts come this way. JSON does without Arrow, and asks the same
-``Column.judge``.
+Whole tables and the batch job's parts are checked here. JSON requests are checked without Arrow,
+by the same ``Column.judge``.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,11 +25,11 @@ TYPES = {
 }
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 TEXTS = (pa.types.is_string, pa.types.is_large_string)
-# What a column may arrive as, besides text and null.
+# The Arrow types that a column can be read from, besides text and null.
 SOURCES: dict[str, tuple[Callable, ...]] = {
     "float": NUMBERS,
     "integer": NUMBERS,
-    # pandas keeps 0 and 1 with gaps as floats.
+    # pandas stores 0 and 1 as floats if some values are missing.
     "boolean": (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating),
     "category": (*NUMBERS, pa.types.is_boolean),
     "date": (pa.types.is_date, pa.types.is_timestamp),
@@ -54,7 +54,7 @@ class Checked:
         self._found: list[pa.Table] = []
 
     def reject(self, rows: np.ndarray, column: str, values: pa.Array, reason: str) -> None:
-        """Mark rows as invalid; ``values`` are those of ``column``, of all rows."""
+        """Mark rows as invalid; ``values`` are the values of ``column`` in all rows."""
         self.valid[rows] = False
         count = len(rows)
         columns = [pa.array(rows), [column] * count, shown(values, rows), [reason] * count]
@@ -62,7 +62,7 @@ class Checked:
 
     @property
     def violations(self) -> pa.Table:
-        """One line per bad value, with the schema VIOLATIONS; rows counted within the batch."""
+        """One line per bad value, with the schema VIOLATIONS; row numbers are within the batch."""
         if not self._found:
             return VIOLATIONS.empty_table()
         order = [("row", "ascending"), ("column", "ascending")]
@@ -70,7 +70,7 @@ class Checked:
 
     @property
     def told(self) -> str:
-        """Each column and reason with the number of its rows, and the first of them."""
+        """The violations as text: for each column and reason, the first row and how many more."""
         kinds = []
         for rows in self._found:
             first = rows.slice(0, 1).to_pylist()[0]
@@ -82,7 +82,7 @@ class Checked:
 
 
 def shown(values: pa.Array, rows: np.ndarray) -> pa.Array:
-    """The values of some rows as text, whatever they are."""
+    """The values of some rows as text, for any type."""
     try:
         return values.take(pa.array(rows)).cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -123,16 +123,16 @@ def encode(column: Column, values: pa.Array) -> tuple[np.ndarray, Violations]:
     whole = column.type not in ("integer", "boolean") or any(
         fits(values.type) for fits in (pa.types.is_integer, pa.types.is_boolean)
     )
-    # NaN fails the comparison, so that where it holds nothing is missing or unreadable.
+    # NaN fails this comparison; if it holds, no value is missing, unreadable or out of range.
     if whole and len(codes) and codes.min() >= low and codes.max() <= high:
         return codes, []
     return codes, column.judge(codes, unreadable)
 
 
 def _codes(column: Column, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Numeric form, NaN where missing or unreadable; mask of the unreadable."""
+    """The numeric form, NaN for missing and unreadable values, and a mask of the unreadable."""
     if column.type != "category":
-        # Whole numbers and 0/1 are judged as numbers, so that 5.5 and 2 are not cut to fit.
+        # Read as floats, so that 5.5 in an integer or 2 in a boolean is refused, not converted.
         number = column.type == "integer" or (
             column.type != "date" and any(fits(values.type) for fits in NUMBERS)
         )
@@ -147,9 +147,9 @@ def _codes(column: Column, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
-    """``values`` as ``kind``, null where missing or unreadable; mask of the unreadable.
+    """``values`` as ``kind``, null if missing or unreadable, and a mask of the unreadable ones.
 
-    One value that cannot be read does not spoil the others.
+    An unreadable value does not affect the others.
     """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -162,9 +162,9 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
         values = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, values.type), values)
         if kind == pa.date32():
             values = pc.replace_substring_regex(values, f"^{DATE}$", r"\1")
-        if kind == pa.bool_():  # as a number with gaps is written
+        if kind == pa.bool_():  # pandas writes 1 as 1.0 if values are missing
             values = pc.replace_substring_regex(values, r"^([01])\.0$", r"\1")
-        if kind == pa.int64():  # the same, and no 0x10
+        if kind == pa.int64():  # the same; Arrow would also read 0x10
             values = pc.replace_substring_regex(values, r"^(?:\+|(-))?([0-9]+)(\.0*)?$", r"\1\2")
             values = pc.replace_substring_regex(values, r"^(.*[xX].*)$", "no number")
     elif not any(fits(values.type) for fits in (pa.types.is_null, *sources)):
@@ -172,7 +172,7 @@ def read(column: Column, values: pa.Array, kind: pa.DataType) -> tuple[pa.Array,
     if kind == pa.string() and pa.types.is_floating(values.type):
         values = _texts(without_nan(values))
     try:
-        # A time of day is cut off a date; anything else must convert without loss.
+        # A date loses its time of day, a float may be rounded; others must convert without loss.
         return values.cast(kind, safe=column.type not in ("date", "float")), np.False_
     except pa.ArrowInvalid:
         typed = pa.array([_cast(value, kind) for value in values], kind)
@@ -184,7 +184,10 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """``values`` of the column's type, and dates as they are; None if one cannot be read so."""
+    """``values`` in the column's type, or None if one is unreadable.
+
+    Dates and booleans stored as numbers are returned as they are.
+    """
     number = any(fits(values.type) for fits in NUMBERS)
     if column.type == "date" or (column.type == "boolean" and number):
         return values
@@ -198,7 +201,7 @@ def typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _texts(floats: pa.Array) -> pa.Array:
-    """Floats as text, whole numbers without an exponent: keys with gaps are kept as floats."""
+    """Floats as text, whole numbers without exponent: pandas stores keys with gaps as floats."""
     floats = floats.cast(pa.float32()) if floats.type == pa.float16() else floats
     whole = pc.and_(pc.equal(pc.trunc(floats), floats), pc.less(pc.abs(floats), 2.0**53))
     numbers = pc.if_else(whole, floats, 0).cast(pa.int64()).cast(pa.string())
@@ -206,7 +209,7 @@ def _texts(floats: pa.Array) -> pa.Array:
 
 
 def without_nan(values):
-    """Floats with null for NaN, which as text would be a value; others as they are."""
+    """Replace NaN in floats by null, because the text "nan" would be a value; keep other types."""
     if not pa.types.is_floating(values.type):
         return values
     return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
@@ -253,11 +256,11 @@ def as_batch(data: Any) -> pa.RecordBatch:
 
 
 def array(values: Iterable) -> pa.Array:
-    """An Arrow array of Python values; UUIDs and mixed types are text, for validation to judge."""
+    """An Arrow array of Python values; UUIDs and mixed types become text, which is then judged."""
     with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         found = pa.array(values, from_pandas=True)
         if isinstance(values, list) and pa.types.is_timestamp(found.type) and found.type.tz:
-            # Of the first one's time zone now: each has a day of its own.
+            # Arrow converts all to the first value's time zone; keep each value's own day.
             found = pa.array([value and value.replace(tzinfo=None) for value in values])
         if not isinstance(found.type, pa.BaseExtensionType):
             return found

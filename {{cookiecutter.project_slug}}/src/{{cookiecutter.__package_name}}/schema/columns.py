@@ -1,8 +1,7 @@
 """One column of a contract: which values it may hold, and their numeric form.
 
-Every column has one numeric form, given by the contract alone: a number is itself, a category
-its index among the allowed values, a boolean 0 or 1, a date its days since 1970-01-01, a missing
-value NaN.
+The contract alone defines the numeric form: a number is itself, a category its index among the
+allowed values, a boolean 0 or 1, a date its days since 1970-01-01, a missing value NaN.
 """
 
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ TYPES = ("float", "integer", "boolean", "category", "date", "text")
 LARGEST_INTEGER = 2.0**24
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 EPOCH = date(1970, 1, 1)
-# So many of the allowed values stand in a reason.
+# How many of the allowed values a reason lists.
 SHOWN = 8
-# A date as text; a time of day behind it is cut off. For Python and for Arrow.
+# A date as text; a time of day after it is ignored. Python and Arrow both use this pattern.
 DATE = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
@@ -84,7 +83,7 @@ class Column:
         return LARGEST_FLOAT if self.type == "float" else LARGEST_INTEGER
 
     def _allows(self, value: Any) -> bool:
-        """Whether a value of the contract's own file keeps it."""
+        """Whether a value written in contract.py, such as the example, is allowed."""
         if self.type == "category":
             return value in self.allowed
         low, high = self.bounds
@@ -109,15 +108,15 @@ class Column:
 
     @property
     def class_names(self) -> list[str]:
-        """The classes of a target as text, in the order of their codes; none of other types."""
+        """The classes of a target as text, in the order of their codes; empty for other types."""
         return [str(value) for value in self.allowed] or ["false", "true"][: self.classes]
 
     def judge(self, codes: np.ndarray, unreadable: np.ndarray) -> Violations:
-        """What breaks the contract among ``codes``, the numeric form of values.
+        """Find the values that break the contract, by ``codes``, their numeric form.
 
         :param codes: float64 of shape (rows,), NaN where a value is missing or unreadable.
         :param unreadable: boolean mask of shape (rows,), or ``np.False_`` where all were read.
-        :returns: (row indices, reason) for each reason; a row stands in one of them at most.
+        :returns: (row indices, reason) for each reason; a row has at most one reason.
         """
         return list(self._violations(codes, unreadable))
 
@@ -141,7 +140,7 @@ class Column:
         yield from found(~infinite & (codes > high), f"is above the maximum {self._shown(high)}")
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The column's own values from their numeric form, as a model answers with it."""
+        """The column's values from their numeric form, such as the output of a model."""
         if self.type == "category":
             return np.array(self.allowed)[codes.astype(np.int64)]
         if self.type == "date":
@@ -152,7 +151,7 @@ class Column:
 
     @cached_property
     def drawn_from(self) -> tuple[float | None, float | None]:
-        """Numeric range that the contract gives, None where it gives no end."""
+        """The contract's range in numeric form; None for an end that it does not give."""
         if self.type in ("category", "boolean"):
             return self.bounds
         return _days(self.minimum), _days(self.maximum)
@@ -165,7 +164,7 @@ class Column:
 
     @property
     def numbered(self) -> bool:
-        """Whether it is a category of numbers, such as 0, 1, 2."""
+        """Whether the column is a category of numbers, such as 0, 1, 2."""
         return bool(self.allowed) and isinstance(self.allowed[0], int)
 
     def _shown(self, bound: float) -> str:
@@ -178,5 +177,5 @@ def found(mask: np.ndarray, reason: str) -> Iterator[tuple[np.ndarray, str]]:
 
 
 def _days(bound: float | date | None) -> float | None:
-    """A bound in numeric form; of a date its days since 1970-01-01."""
+    """A bound in numeric form: for a date, its days since 1970-01-01."""
     return (bound - EPOCH).days if isinstance(bound, date) else bound

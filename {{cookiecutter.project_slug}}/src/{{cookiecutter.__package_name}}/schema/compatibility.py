@@ -1,10 +1,10 @@
-"""Whether who sends rows and who reads predictions can go on under another contract."""
+"""Whether a new contract breaks clients that send rows or read predictions."""
 
 
 def changes(old: dict, new: dict) -> list[str]:
-    """What of a contract's description breaks those who relied on it, a phrase for each.
+    """The differences between two contracts that break clients, a phrase for each.
 
-    :param old: what ``Contract.describe`` has told, as is ``new``.
+    :param old: what ``Contract.describe`` returned; the same goes for ``new``.
     """
     before, after = ({each["name"]: each for each in one["columns"]} for one in (old, new))
     found = [f"column {name} is gone" for name in before if name not in after]
@@ -15,14 +15,14 @@ def changes(old: dict, new: dict) -> list[str]:
             found.append(f"column {name} {reason}")
     if (old["key"] or {}).get("name") != (new["key"] or {}).get("name"):
         found.append("the key is another one")
-    # Whoever reads predictions must understand all of them.
+    # Clients must understand every prediction, so the old target must accept the new one's values.
     if old["target"]["name"] != new["target"]["name"] or narrower(new["target"], old["target"]):
         found.append("the prediction takes values that it did not")
     return sorted(found)
 
 
 def narrower(old: dict, new: dict) -> str:
-    """Why a value that the old column took may be refused by the new one; empty if none is."""
+    """Why the new column may refuse a value that the old one takes; empty if it takes all."""
     if old["type"] != new["type"] and (old["type"], new["type"]) != ("integer", "float"):
         return f"is of type {new['type']}, no longer {old['type']}"
     if old.get("nullable") and not new.get("nullable"):

@@ -1,7 +1,7 @@
-"""What a contract is made of, and what it does with a table: validate it, and make it numbers.
+"""The contract: it validates a table and encodes it as numbers.
 
-A batch of rows becomes one float32 matrix of shape (rows, columns), whatever the columns are: each
-has a numeric form, see columns.py.
+A batch of rows becomes one float32 matrix of shape (rows, columns); columns.py describes the
+numeric form of each type of column.
 """
 
 import difflib
@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ProjectError
 from .columns import Column
 
-# What else stands in predictions and rejected rows; a key of that name would replace it.
+# Other columns of predictions and rejected rows; a key with such a name would replace one.
 OF_PREDICTIONS = ("prediction", "probability", "model_version", "run_id", "predicted_at")
 RESERVED = {"source", "row", *OF_PREDICTIONS, "column", "value", "reason"}
 
@@ -23,9 +23,9 @@ RESERVED = {"source", "row", *OF_PREDICTIONS, "column", "value", "reason"}
 class Contract:
     """The columns a model takes, the target it predicts, and the version of this agreement.
 
-    ``key`` is the column that identifies a row; predictions carry it, the model never sees it.
-    ``time`` names a date by which training holds out the newest rows: a column of the contract, or
-    another one of the training table.
+    ``key`` is the column that identifies a row; predictions include it, the model never gets it.
+    ``time`` names a date column, of the contract or only of the training table; training holds out
+    the newest rows by it.
     """
 
     version: str
@@ -83,9 +83,9 @@ class Contract:
         return [f"probability_{name}" for name in self.target.class_names]
 
     def require(self, names: list[str], where: str, training: bool = False) -> None:
-        """Refuse a table that lacks a column, and say which name was probably meant.
+        """Refuse a table that lacks a column or has it twice; the error suggests a similar name.
 
-        :param training: whether the target and the time must be there, too.
+        :param training: whether the target and ``time`` are required, too.
         """
         others = [self.target.name, *([self.time] if self.time else [])] if training else []
         needed = [*dict.fromkeys([*self.needed, *others])]
@@ -102,14 +102,14 @@ class Contract:
             raise ProjectError(f"{where}: column {', '.join(twice)} is there twice.")
 
     def check(self, batch):
-        """Validate and encode an Arrow batch: an ``arrow.Checked``."""
-        # Imported here: an API has no Arrow, and needs none.
+        """Validate and encode an Arrow batch; returns an ``arrow.Checked``."""
+        # Imported here, because an API runs without Arrow.
         from . import arrow
 
         return arrow.check(self, batch)
 
     def encode(self, data: Any) -> np.ndarray:
-        """The float32 matrix of shape (rows, columns); otherwise as ``checked``."""
+        """The float32 matrix of shape (rows, columns); argument and errors as for ``checked``."""
         return self.checked(data).matrix
 
     def checked(self, data: Any):
@@ -128,7 +128,7 @@ class Contract:
 
     @property
     def numeric_form(self) -> list[list]:
-        """What fixes the meaning of the matrix; a model only fits code with the same one."""
+        """The definition of the matrix, which must be the same for the model and the code."""
         return [
             [column.name, column.type, list(column.allowed), column.unit, column.nullable]
             for column in (*self.columns, self.target)
@@ -158,7 +158,7 @@ class Contract:
 
 
 def other_separator(names: list[str]) -> str:
-    """What seems to separate the cells of a csv file, where its header was read as one name."""
+    """The likely separator of a csv file whose header was read as one name, empty if none."""
     return next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), "")
 
 

@@ -8,25 +8,25 @@ from ..errors import SECRET_NAME, ProjectError, brief, hidden
 from ..settings import absolute
 from .storage import CLOUD, in_cloud
 
-# Schemes of URIs of all that is no database.
+# URI schemes that do not name a database.
 ELSEWHERE = {*CLOUD, "file", "http", "https"}
-# How long to wait for whoever makes or changes tables, or uses one that is to change.
+# How long to wait for other processes that create, change or use the tables.
 LOCK_SECONDS = 60
-# Any number that nobody else locks in the same database.
+# An arbitrary number; no other program should lock the same one in the database.
 ADVISORY_LOCK = 0x6D69_6772_6174
-# Who asks, among the options of a URL, and in a connection string of ODBC, percent-encoded.
+# URL options that name the user or a secret; OF_ODBC: the same in an encoded ODBC string.
 WHO = re.compile(rf"(?i)^user|^uid$|{SECRET_NAME.pattern}")
 SQLITE = re.compile(r"sqlite(?:\+\w+)?:///([^?#]+)")
 OF_ODBC = re.compile(r"(?i)(uid|pwd)(=|%3d).*?(?=;|%3b|&|$)")
 
 
 def local_path(uri: str) -> Path | None:
-    """The path a URI names, or None for a database and for the cloud."""
+    """The local path that a URI names; None for a database or cloud storage."""
     return None if "://" in uri and not uri.startswith("file:") else Path(absolute(uri, Path.cwd()))
 
 
 def of_files(uri: str) -> bool:
-    """Whether a URI names a file or a folder, here or in the cloud."""
+    """Whether a URI names a file or a folder, local or in the cloud."""
     return in_cloud(uri) or local_path(uri) is not None
 
 
@@ -39,7 +39,7 @@ def has_password(uri: str) -> bool:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite database; None if it is in memory, or another one."""
+    """The file of a SQLite database; None if it is in memory or not SQLite."""
     found = SQLITE.match(uri)
     return Path(found[1]) if found else None
 
@@ -48,7 +48,7 @@ def sqlite_file(uri: str) -> Path | None:
 def connect(uri: str, create: bool = False, seconds: float | None = None):
     """A transaction on the database of a URI; its errors name the URI without the password.
 
-    :param create: whether a SQLite file that is not there is made.
+    :param create: whether to create a missing SQLite file.
     :param seconds: as for ``engine``.
     """
     opened = engine(uri, create, seconds)
@@ -60,15 +60,15 @@ def connect(uri: str, create: bool = False, seconds: float | None = None):
 
 
 def exists(uri: str) -> bool:
-    """Whether the file of a SQLite database is there; other databases are taken to be."""
+    """Whether the file of a SQLite database exists; other databases are assumed to exist."""
     file = sqlite_file(uri)
     return file is None or file.exists()
 
 
 def engine(uri: str, create: bool = False, seconds: float | None = None):
-    """What opens connections to the database of a URI, and keeps one open where it is no file.
+    """The SQLAlchemy engine of a URI; it keeps connections open, except to a SQLite file.
 
-    :param seconds: to wait for a lock of SQLite or an answer of pg8000; None: as the driver does.
+    :param seconds: time limit for a SQLite lock or a pg8000 answer; None: the driver's default.
     :raises ProjectError: there is no such file, or no such driver.
     """
     from sqlalchemy import NullPool, create_engine
@@ -82,7 +82,7 @@ def engine(uri: str, create: bool = False, seconds: float | None = None):
     elif not exists(uri):
         raise ProjectError(f"{redacted(uri)}: there is no database {file}.")
     if seconds is not None and url.startswith(("sqlite:", "postgresql+pg8000:")):
-        options["connect_args"] = {"timeout": seconds}  # other drivers have other names for it
+        options["connect_args"] = {"timeout": seconds}  # other drivers name it differently
     try:
         return create_engine(parsed(uri), **options)
     except NoSuchModuleError:
@@ -110,13 +110,13 @@ def transaction(opened, uri: str):
 def _connected(opened, uri: str):
     try:
         return opened.connect()
-    except (AttributeError, TypeError) as error:  # as pg8000 has it
+    except (AttributeError, TypeError) as error:  # raised by pg8000
         what = f"user or password are missing, or an option is unknown ({brief(error)})"
         raise ProjectError(f"{redacted(uri)}: {what}.") from None
 
 
 def make_missing(connection, *tables) -> None:
-    """Make the tables that are not there; of two processes that would, one waits for the other."""
+    """Create missing tables; if two processes do so at the same time, one waits for the other."""
     from sqlalchemy import inspect
 
     inspector = inspect(connection)
@@ -127,7 +127,7 @@ def make_missing(connection, *tables) -> None:
 
 
 def lock(connection) -> None:
-    """Wait until nobody else makes tables in this database; held until the transaction ends."""
+    """Lock out other processes that create tables in this database, until the transaction ends."""
     from sqlalchemy import text
 
     if connection.dialect.name == "sqlite":
@@ -140,7 +140,7 @@ def lock(connection) -> None:
 def redacted(uri: str) -> str:
     """The URI without its secrets, for messages and manifests.
 
-    :raises ProjectError: it is no URL.
+    :raises ProjectError: it is not a valid URL.
     """
     if of_files(uri):
         return hidden(uri) if in_cloud(uri) else uri
@@ -149,9 +149,9 @@ def redacted(uri: str) -> str:
 
 
 def identity(uri: str) -> str:
-    """What a URI names, whoever asks by whichever driver: without user, password and secrets.
+    """The URI without driver, user, password and secrets: the same for every user of a table.
 
-    :raises ProjectError: it is no URL.
+    :raises ProjectError: it is not a valid URL.
     """
     if of_files(uri):
         return redacted(uri).rstrip("/")
@@ -159,16 +159,16 @@ def identity(uri: str) -> str:
 
     url, (_, mark, what) = parsed(uri), uri.partition("#")
     query = {name: text for name, text in url.query.items() if not WHO.search(name)}
-    host = (url.host or "").rpartition("@")[2] or None  # before it, the end of an odd password
+    host = (url.host or "").rpartition("@")[2] or None  # before @: rest of an unencoded password
     where = (host, url.port, url.database, query)
     named = URL.create(url.get_backend_name(), None, None, *where)
     return OF_ODBC.sub("", str(named)) + mark + what.strip().rstrip(";")
 
 
 def parsed(uri: str):
-    """The database's URL in a URI.
+    """The database's URL in a URI: the part before ``#``.
 
-    :raises ProjectError: it is none.
+    :raises ProjectError: it is not a SQLAlchemy URL.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError

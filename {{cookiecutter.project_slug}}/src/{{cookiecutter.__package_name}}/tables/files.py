@@ -1,4 +1,4 @@
-"""The files of a URI: which are read, in which order, and what is wrong with one that cannot be."""
+"""The files of a URI: which are read, in which order, and why one cannot be read."""
 
 import re
 import shutil
@@ -14,14 +14,14 @@ from ..errors import ProjectError, brief
 from .databases import local_path, of_files
 from .storage import CloudFile, CloudFolder, in_cloud
 
-# What is read: a file here, or one in the cloud.
+# A local file, or one in the cloud.
 File = Path | CloudFile
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv"}
-# SQLite's files are named by URL, never read as part of a folder; data/predictions may hold some.
+# SQLite files are skipped in folders, such as data/predictions; they are read by URL only.
 DATABASE = re.compile(r"\.db(-journal|-wal|-shm)?$")
 WANTED = f"give a file that ends in {', '.join(FORMATS)}, or a folder of them"
 LOOKED_AT = READ_BYTES = 1 << 20
-# How a file begins that is something else than its name says.
+# The first bytes of files whose content does not match their name.
 SIGNS = {
     b"\xff\xfe": "it is UTF-16: save it as UTF-8",
     b"\xfe\xff": "it is UTF-16: save it as UTF-8",
@@ -32,7 +32,7 @@ SIGNS = {
 
 
 def files(uri: str) -> list[File]:
-    """The parquet and csv files of a URI in the order they are read, none for a database."""
+    """The parquet and csv files of a URI in the order they are read; empty for a database."""
     if not of_files(uri):
         return []
     found = data_files(uri)
@@ -45,7 +45,7 @@ def files(uri: str) -> list[File]:
 def data_files(uri: str) -> list[File]:
     """The files of a path or a folder; hidden ones and databases are left out.
 
-    :raises ProjectError: one of them is of another kind, and would be left out unseen.
+    :raises ProjectError: a file is of another kind, so that its data would be missing.
     """
     if in_cloud(uri):
         folder = CloudFolder(uri)
@@ -75,7 +75,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_data(path: str, folder: str = "") -> bool:
-    """Whether neither a file nor a folder on the way to it is hidden or a database."""
+    """Whether a path contains no hidden file or folder and no SQLite file."""
     names = path.removeprefix(folder).strip("/").split("/")
     return not any(name[:1] in (".", "_") or DATABASE.search(name) for name in names)
 
@@ -85,7 +85,7 @@ def _is_file(file: File) -> bool:
 
 
 def state(file: File) -> tuple:
-    """What tells whether a file has changed; one in the cloud says so when it is read."""
+    """Values that change with the file; empty in the cloud, where reading detects a change."""
     if isinstance(file, CloudFile):
         return ()
     found = file.stat()
@@ -100,18 +100,18 @@ def format_of(path: File) -> str | None:
 
 @contextmanager
 def readable(path: File):
-    """What Arrow says of a file it cannot read, as a sentence about that file."""
+    """Turn Arrow's error for an unreadable file into a message about that file."""
     try:
         yield
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None):
-            raise  # the system's own, which may be another one the next time
+            raise  # an error of the operating system, which may be temporary
         what = f"{path} cannot be read as {format_of(path)}"
         raise ProjectError(f"{what}: {_cause(path) or brief(error)}.") from None
 
 
 def _cause(path: File) -> str | None:
-    """What people meet most, said better than Arrow says it."""
+    """The most common causes, in clearer words than Arrow's; None for another cause."""
     if format_of(path) != "csv":
         return None
     try:
@@ -127,16 +127,16 @@ def _cause(path: File) -> str | None:
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        if len(start) < LOOKED_AT or error.start < len(start) - 3:  # not only cut off there
+        if len(start) < LOOKED_AT or error.start < len(start) - 3:  # not a cut last character
             return "it is no UTF-8, perhaps Latin-1: save it as UTF-8"
     return None
 
 
 @contextmanager
 def here(file: File) -> Iterator[Path]:
-    """The file itself, or a copy of one in the cloud.
+    """A local file itself, or a temporary copy of a file in the cloud.
 
-    Threads of Arrow that read a Python file object never end, if the program ends meanwhile.
+    Arrow's threads must not read a Python file object: they hang if the program ends meanwhile.
     """
     if isinstance(file, Path):
         yield file
@@ -153,7 +153,7 @@ def csv_text(path: Path) -> pa.NativeFile:
 
 
 def parquet(path: File) -> pq.ParquetFile:
-    """A parquet file, of which a row group is read in pieces; in the cloud for its footer alone."""
+    """A parquet file that is read in pieces of row groups; in the cloud, only for its footer."""
     source = path if isinstance(path, Path) else path.open("rb")
-    # Otherwise Arrow would hold all the row groups that are read, at once.
+    # With pre_buffer, Arrow would hold all row groups in memory at once.
     return pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)

@@ -1,4 +1,4 @@
-"""One process at a time for what must not be done twice at once."""
+"""Locks for work that only one process may do at a time."""
 
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,10 +10,10 @@ from ..errors import ProjectError
 
 @contextmanager
 def only_one(name: str, work: Path, what: str, seconds: float = 0):
-    """Hold a lock; the system releases it when the process dies, however it dies.
+    """Hold a lock; the operating system releases it if the process dies.
 
     :param seconds: how long to wait for it.
-    :raises ProjectError: another process holds it; ``what`` begins the sentence.
+    :raises ProjectError: another process holds it; ``what`` is the subject of the message.
     """
     file = work / ".locks" / name
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def only_one(name: str, work: Path, what: str, seconds: float = 0):
     try:
         yield
     finally:
-        # Removed while it is held: whoever waits on the removed file is told so by FileLock.
+        # Removed while the lock is held: a waiting FileLock notices this and creates a new file.
         with suppress(PermissionError):
             file.unlink(missing_ok=True)
         lock.release()

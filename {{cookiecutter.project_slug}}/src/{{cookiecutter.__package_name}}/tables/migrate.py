@@ -1,7 +1,7 @@
-"""The project's own tables, in the database that ``database`` names, at their newest version.
+"""Create and upgrade the project's own tables, in the database of the setting ``database``.
 
-An empty database gets its tables on first use; one that is behind is changed by ``migrate`` alone.
-Tables that a store of models or an output has made in a database are not among them.
+An empty database gets its tables on first use; only ``migrate`` upgrades an older one. The tables
+of a model store or of an output are not among them.
 """
 
 import threading
@@ -13,23 +13,23 @@ from ..settings import PACKAGE
 from .databases import LOCK_SECONDS, connect, exists, lock, redacted, sqlite_file
 
 FOLDER = Path(__file__).parent / "migrations"
-# MLflow's tables, which may be in the same database, have alembic's usual name for theirs; without
-# a table of our own name, those of another project are not taken for ours.
+# MLflow's tables, which may be in the same database, use alembic's default name. The package's name
+# prevents confusion with the tables of another project.
 VERSION_TABLE = f"alembic_version_{PACKAGE}"
 TABLES = ("score_claims", "kept_predictions")
-# A database that has one of these was made before there was one history.
+# A database with one of these is older than the common history: its version is BEFORE.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"
-# How long an answer may take: rows are rewritten, indexes are built.
+# Time limit for an answer: migrations rewrite rows and build indexes.
 MIGRATION_SECONDS = 3600
-# alembic's `op` belongs to the whole process.
+# alembic's `op` is global, so that only one thread may use it.
 _op = threading.Lock()
 
 
 def ensure(connection, uri: str, target: Column) -> None:
-    """Make the tables if there are none; must come first in its transaction.
+    """Create the tables if there are none; must come first in its transaction.
 
-    :param target: the contract's; kept predictions are stored in its type.
-    :raises ProjectError: they are there, but of an older or a newer version than this code.
+    :param target: the contract's target; kept predictions are stored in its type.
+    :raises ProjectError: the tables are of another version, or for a target of another type.
     """
     found = version(connection, uri)
     if found is None:
@@ -44,7 +44,7 @@ def ensure(connection, uri: str, target: Column) -> None:
 def version(connection, uri: str) -> str | None:
     """The version of the tables; None if there are none.
 
-    :raises ProjectError: tables of these names are there, but not ours.
+    :raises ProjectError: tables of these names are there, but belong to another project.
     """
     from sqlalchemy import inspect, text
 
@@ -62,7 +62,7 @@ def version(connection, uri: str) -> str | None:
 
 
 def revisions() -> list[str]:
-    """All versions, in their order."""
+    """All versions, oldest first."""
     return sorted(file.name.partition("_")[0] for file in (FOLDER / "versions").glob("[0-9]*.py"))
 
 
@@ -79,7 +79,7 @@ def problem(found: str | None) -> str | None:
 
 
 def _unfit(connection, target: Column) -> str | None:
-    """What is wrong with tables that were made for another target; None if they were not."""
+    """What is wrong with tables that were created for another target; None if they fit."""
     from sqlalchemy import inspect
 
     columns = {each["name"]: each for each in inspect(connection).get_columns("kept_predictions")}
@@ -92,7 +92,7 @@ def _unfit(connection, target: Column) -> str | None:
 
 
 def target_type(target: Column):
-    """How SQL keeps a prediction."""
+    """The SQL type of a prediction."""
     import sqlalchemy as sa
 
     types = {
@@ -106,7 +106,7 @@ def target_type(target: Column):
 
 
 def check(uri: str, target: Column) -> bool:
-    """Print whether the tables are at the newest version, for this target; changes nothing."""
+    """Print and return whether the tables are at the newest version, for this target."""
     wrong = problem(None)
     if exists(uri):
         with connect(uri, seconds=LOCK_SECONDS) as connection:
@@ -116,7 +116,7 @@ def check(uri: str, target: Column) -> bool:
 
 
 def migrate(uri: str, target: Column) -> None:
-    """Bring the tables to the newest version, in one transaction; print what was done."""
+    """Upgrade the tables to the newest version, in one transaction; print what was done."""
     seconds = LOCK_SECONDS if sqlite_file(uri) else MIGRATION_SECONDS
     with connect(uri, create=True, seconds=seconds) as connection:
         lock(connection)
@@ -137,7 +137,7 @@ def _newest() -> str:
 
 
 def upgrade(connection, target: Column, to: str = "head") -> None:
-    """Bring the tables, if there are any, to a version."""
+    """Create the tables or upgrade them, up to a version."""
     from alembic import command
     from alembic.config import Config
 

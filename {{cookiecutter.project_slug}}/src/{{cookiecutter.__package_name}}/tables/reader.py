@@ -1,8 +1,8 @@
-"""Tables by URI, for training and for scoring: the same text means the same in both.
+"""Read tables by URI; training and scoring read the same text as the same value.
 
 A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files;
 the same in the cloud, ``s3://bucket/flowers``, ``gs://…`` or ``abfs://…``; or a SQLAlchemy URL with
-the table or the query behind ``#``: ``sqlite:///shop.db#flowers``,
+the table or the query after ``#``: ``sqlite:///shop.db#flowers``,
 ``postgresql+pg8000://user@host/db#SELECT * FROM flowers WHERE day = CURRENT_DATE``.
 """
 
@@ -26,22 +26,20 @@ SQL_FETCH_ROWS = 10_000
 LARGEST_CELL = 1 << 30
 CSV_BLOCK_BYTES = 1 << 20
 BLOCKS = csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
-# Of a csv file: what stands for a missing value, and that a quoted cell may hold line ends.
+# For csv files: the texts of a missing value, and line ends allowed in quoted cells.
 MISSING = ["", "NaN", "null"]
 PARSE = csv.ParseOptions(newlines_in_values=True)
 
 
 def read(uri: str, contract: Contract, texts: bool = False) -> pa.Table:
-    """A whole table in memory, more columns than the contract's included.
+    """Read a whole table into memory, including columns that the contract does not have.
 
-    A column of the contract has the contract's type, if all its values can be read so; otherwise it
-    is text, for validation to judge; dates stay what they are. Of other columns those without a
-    name of their own, and those that are of no one type, are left out. A relative path starts at
-    the project.
+    A column of the contract gets the contract's type if all its values can be read in it. Otherwise
+    it keeps the type it was read in (text from csv), and validation judges it. Dates keep their
+    type. Other columns are left out if their name is empty or repeated, or if their types do not
+    mix. A relative path starts at the project's folder.
 
-    :param texts: whether other columns of csv files are text: what they seem to be differs from
-        file to file.
-
+    :param texts: whether other columns of csv files are text; a guessed type may differ by file.
     :raises ProjectError: a file lacks a column of the contract that another one has.
     """
     uri = absolute(uri, root())
@@ -60,10 +58,10 @@ def read(uri: str, contract: Contract, texts: bool = False) -> pa.Table:
 
 
 def read_frame(uri: str, contract: Contract):
-    """A table for data.py, as a DataFrame; what the contract does not know of a csv file is text.
+    """Read a table as a DataFrame for data.py; csv columns outside the contract are text.
 
-    pandas makes floats of whole numbers with gaps; not of the key, which may be larger than a float
-    holds exactly.
+    pandas converts whole numbers with gaps to floats. The key is kept as integers, because it may
+    be larger than a float holds exactly.
     """
     table = read(uri, contract, texts=True)
     frame = table.to_pandas()
@@ -73,7 +71,7 @@ def read_frame(uri: str, contract: Contract):
 
 
 def _tables(uri: str, known: dict[str, Column], texts: bool) -> Iterator[tuple[str, pa.Table]]:
-    """The tables of every file, or of every block of a query, and where they are from."""
+    """A table for every file, or for every block of a query, and where it is from."""
     if not of_files(uri):
         names, where = sql_columns(uri), redacted(uri)
         empty = pa.table([pa.nulls(0)] * len(names), names)
@@ -88,7 +86,7 @@ def _tables(uri: str, known: dict[str, Column], texts: bool) -> Iterator[tuple[s
 
 
 def table_batches(uri: str) -> Iterator[pa.RecordBatch]:
-    """All rows and columns of a table in batches of bounded size; the cells of csv are text."""
+    """All rows and columns of a table in batches of bounded size; csv cells are text."""
     if not of_files(uri):
         yield from sql_batches(uri, selection(uri, sql_columns(uri), []))
     for path in files(uri):
@@ -122,7 +120,7 @@ def _named_once(table: pa.Table, known: dict[str, Column], where: str) -> pa.Tab
 
 
 def merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.ChunkedArray | None:
-    """One column of all tables; text where they do not agree on its type, or None."""
+    """One column of all tables: text if its types differ too much, None if that fails, too."""
     parts = [
         table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
         for table in tables
@@ -143,7 +141,7 @@ def merged(name: str, tables: list[pa.Table], column: Column | None) -> pa.Chunk
 
 
 def plain(data):
-    """A table or batch of a parquet file whose texts are what Arrow computes with."""
+    """Convert the string views of a parquet table or batch, as Arrow computes with strings only."""
     for index, field in enumerate(data.schema):
         if pa.types.is_string_view(field.type):
             data = data.set_column(index, field.name, data.column(index).cast(pa.string()))
@@ -151,7 +149,7 @@ def plain(data):
 
 
 def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
-    """These columns as text, as the contract reads them: one bad value spoils one row only."""
+    """Read these columns as text; the contract converts them, so a bad value affects one row."""
     return csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.string()),
         include_columns=columns if only else None,
@@ -161,7 +159,7 @@ def _as_text(columns: list[str], only: bool = False) -> csv.ConvertOptions:
 
 
 def csv_batches(path: File, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of a csv file, these columns of it, as text."""
+    """The rows of a csv file, with these columns as text."""
     with here(path) as copy:
         _refuse_lone_quotes(copy)
         yield from csv.open_csv(csv_text(copy), BLOCKS, PARSE, _as_text(columns, only=True))
@@ -173,9 +171,9 @@ def csv_columns(path: File) -> list[str]:
 
 
 def _refuse_lone_quotes(path: Path) -> None:
-    """Arrow takes all that follows a lone quotation mark, rows too, for one cell.
+    """Refuse a lone quotation mark: Arrow would read all following rows as one cell.
 
-    Only where a line ends within quotes, the whole file is read strictly.
+    The whole file is checked strictly only if a line ends within quotes.
     """
     if not _has_lines_in_quotes(path):
         return
@@ -225,7 +223,7 @@ def sql_columns(uri: str) -> list[str]:
 
 
 def sql_source(uri: str):
-    """The table, or the query as a subquery, behind the ``#`` of a URI."""
+    """The table, or the query as a subquery, after the ``#`` of a URI."""
     from sqlalchemy import table, text
 
     what = uri.partition("#")[2].strip().rstrip(";")
@@ -238,7 +236,7 @@ def sql_source(uri: str):
 
 
 def selection(uri: str, columns: list[str], by: list[str]):
-    """A query for some columns, sorted by those of ``by``: the same order at every call."""
+    """A query for ``columns``, sorted by ``by`` so that the order is the same at every call."""
     from sqlalchemy import column, select
 
     named = [column(name) for name in columns]

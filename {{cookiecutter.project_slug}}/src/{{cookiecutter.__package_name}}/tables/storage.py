@@ -1,6 +1,6 @@
-"""Folders by URI: of this machine, or of cloud storage (S3, Google, Azure), by obstore.
+"""Folders by URI: local, or in cloud storage (S3, Google, Azure) through obstore.
 
-A file in them is whole or not there. Credentials for the cloud come the providers' own ways.
+A file is complete or does not exist. The providers' own mechanisms supply cloud credentials.
 """
 
 import io
@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 from ..errors import ProjectError, brief, hidden
 
 CLOUD = {"abfs", "abfss", "az", "gs", "s3"}
-# Of one request, tries included.
+# Time limit for one request including its retries, and the number of retries.
 SECONDS, RETRIES = 300, 3
-READ_BYTES = 4 << 20  # of a file in the cloud, at once
-# A folder in a bucket, without what a URL could add; ".." would go up.
+READ_BYTES = 4 << 20  # per read of a file in the cloud
+# A folder in a bucket, without other parts of a URL such as a port or query, and without "..".
 ADDRESS = re.compile(r"(\w+://[^/:?#]+)((?:/(?!\.\.(?:/|$))[^/?#]+)*)/?")
-# The machine's own service, which is asked where the environment has no credentials.
+# The machine's metadata service, which is asked if the environment has no credentials.
 OF_MACHINE = ("169.254.169.254", "metadata.google.internal")
 
 
@@ -45,7 +45,7 @@ def folder(uri: str) -> "LocalFolder | CloudFolder":
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder of this machine; it is made when a file is put there."""
+    """A local folder; it is created when a file is written."""
 
     path: Path
 
@@ -54,9 +54,9 @@ class LocalFolder:
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """Where to write a file; it gets its name when the block ends well."""
+        """A path to write a file to; the file gets its name when the block ends without error."""
         self.path.mkdir(parents=True, exist_ok=True)
-        # Several processes may write the same file: each its own, and the last one stays.
+        # Several processes may write the same file: each writes its own, and the last one wins.
         unfinished = self.path / f".{uuid.uuid4().hex}.{name}"
         try:
             yield unfinished
@@ -65,7 +65,7 @@ class LocalFolder:
             unfinished.unlink(missing_ok=True)
 
     def find(self, name: str) -> Path:
-        """Where a file is, if it is there."""
+        """The path of a file, which may not exist."""
         return self.path / name
 
     def remove(self, names: Iterable[str]) -> None:
@@ -80,7 +80,7 @@ class LocalFolder:
 class CloudFolder:
     """A folder in a bucket.
 
-    :raises ProjectError: the URI names more than that; and everything that cannot be done.
+    :raises ProjectError: the URI is not such a folder; every method raises it if a request fails.
     """
 
     def __init__(self, uri: str) -> None:
@@ -92,7 +92,7 @@ class CloudFolder:
         return f"{self.bucket}/{self.prefix}".rstrip("/")
 
     def get(self, name: str, most: int, seconds: int = SECONDS) -> tuple[bytes, dict] | None:
-        """Content and version of a file of at most so many bytes; None if it is not there."""
+        """Content and version of a file of at most ``most`` bytes; None if it does not exist."""
         import obstore
 
         with self._reached(seconds) as bucket:
@@ -108,14 +108,14 @@ class CloudFolder:
     def put(self, name: str, content: bytes | Path, replaced: dict | str = "overwrite") -> None:
         """Write a file.
 
-        :param replaced: the version that is there now; "create" if none is.
-        :raises FileExistsError: another one is there.
+        :param replaced: the version to replace, from ``get``; "create" if there must be none.
+        :raises FileExistsError: there is another version.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         with self._reached() as bucket:
-            # Bytes in one piece, which is what makes it atomic everywhere.
+            # Bytes go in one request, which every provider handles atomically.
             whole = {"use_multipart": False} if isinstance(content, bytes) else {}
             try:
                 obstore.put(bucket, self._key(name), content, mode=replaced, **whole)
@@ -124,18 +124,18 @@ class CloudFolder:
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """As of a local folder."""
+        """See ``LocalFolder.file``."""
         with tempfile.TemporaryDirectory() as temporary:
             yield (path := Path(temporary) / name)
             self.put(name, path)
 
     def files(self) -> Iterator["CloudFile"]:
-        """What is in it and below; the folder itself, if it is one file."""
+        """All files in the folder and below; the one file, if the URI names a file."""
         import obstore
 
         with self._reached() as bucket:
             found = [each for page in obstore.list(bucket, self.prefix) for each in page]
-            # Consoles make empty objects for folders, which obstore names without their slash.
+            # Web consoles create empty objects for folders; obstore lists them without the slash.
             folders = {self.prefix, *(each["path"].rpartition("/")[0] for each in found)}
             found = [each for each in found if each["size"] or not _is_mark(each, folders)]
             if not found and self.prefix:
@@ -157,7 +157,7 @@ class CloudFolder:
     def range(self, file: "CloudFile", start: int, end: int) -> bytes:
         """The bytes of a file from ``start`` up to ``end``.
 
-        :raises ProjectError: it is not the file any more that was found.
+        :raises ProjectError: the file has changed since it was found.
         """
         import obstore
         from obstore.exceptions import PreconditionError
@@ -177,7 +177,7 @@ class CloudFolder:
                 obstore.delete(bucket, keys)
 
     def clear(self) -> None:
-        """Remove all files of the folder; those that cannot be are left."""
+        """Remove all files of the folder; a failure is ignored."""
         with suppress(ProjectError):
             CloudFolder(self.bucket).remove([file.path for file in self.files()])
 
@@ -186,7 +186,7 @@ class CloudFolder:
 
     @contextmanager
     def _reached(self, seconds: int = SECONDS):
-        """The bucket, and what obstore says as a sentence."""
+        """The bucket; obstore's errors become messages for the user."""
         from obstore.exceptions import BaseError
         from obstore.store import from_url
 
@@ -195,7 +195,7 @@ class CloudFolder:
                 raise ProjectError(f"{name}={value}: begin it with https:// or http://.")
         limit = timedelta(seconds=seconds)
         options: dict[str, Any] = {"timeout": limit, "connect_timeout": timedelta(seconds=10)}
-        # Only an endpoint that somebody names has no TLS.
+        # Without TLS only if the user sets an http endpoint.
         options["allow_http"] = True
         retry = {"max_retries": RETRIES, "retry_timeout": limit}
         try:
@@ -221,7 +221,7 @@ def _is_mark(found: dict, folders: set[str]) -> bool:
 
 @dataclass(frozen=True)
 class CloudFile:
-    """A file in the cloud, with what readers use of a ``Path``."""
+    """A file in the cloud, with the methods of ``Path`` that readers use."""
 
     folder: CloudFolder
     path: str
@@ -240,7 +240,7 @@ class CloudFile:
         return Path(self.name).suffix
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """As of a ``Path``."""
+        """See ``Path.open``."""
         return io.BufferedReader(_Reader(self), READ_BYTES)
 
 

@@ -1,7 +1,7 @@
 """``contract`` prints the contract; ``contract draft`` writes a first one from a table.
 
-A drafted column has the type as which the contract's own reader reads all its values, so that it
-means what training reads later.
+A column gets a type in which the contract's own reader can read all its values, so that training
+later reads the same values.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from ..settings import PACKAGE
 from ..tables.databases import redacted
 from ..tables.reader import merged, table_batches
 
-# Rows that are looked at, spread evenly over so many that are read.
+# The most rows in the sample, and the most rows that are read for it.
 MOST_ROWS, MOST_READ = 50_000, 3_000_000
-# So many different texts are a category, so many different numbers may be one.
+# Up to so many different texts are a category; up to so many different numbers may be one.
 MOST_ALLOWED, FEW = 50, 10
 LONGEST_ALLOWED, SHOWN, WIDTH = 60, 3, 100
-# Values that are read at a time: one that cannot be read takes long, and ends it.
+# Values that are read at a time: an unreadable value is slow, and no further ones are read.
 SLICE = 1_000
 Found = tuple[Column | None, list[str]]
 
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def draft(uri: str, target: str, key: str | None) -> tuple[Contract, dict, dict]:
-    """The contract that a table suggests, what is unsure of each column, and why others are not in.
+    """The contract that a table suggests, doubts about its columns, and why others are left out.
 
     :raises ProjectError: the table has no rows, lacks a column, or leaves nothing to predict from.
     """
@@ -101,7 +101,7 @@ def draft(uri: str, target: str, key: str | None) -> tuple[Contract, dict, dict]
 
 
 def sample(uri: str, where: str) -> dict[str, pa.Array]:
-    """The columns of a table, of every 2nd, 4th, 8th … row where it is large."""
+    """The columns of a table; of a large table, only every 2nd, 4th, 8th … row."""
     kept: list[tuple[np.ndarray, pa.RecordBatch]] = []
     rows, read, step = 0, 0, 1
     for batch in table_batches(settings.absolute(uri, Path.cwd())):
@@ -132,7 +132,7 @@ def _every(step: int, numbers: np.ndarray, batch: pa.RecordBatch):
 
 
 def _plain(values: pa.ChunkedArray | None) -> pa.Array:
-    """One array; of types that do not mix, one of a type that nothing can be made of."""
+    """One array; for None (types that do not mix), an array of lists, which no column can read."""
     if values is None:
         return pa.array([[]])
     values = values.combine_chunks()
@@ -140,7 +140,7 @@ def _plain(values: pa.ChunkedArray | None) -> pa.Array:
 
 
 def column_of(name: str, values: pa.Array) -> Found:
-    """The column that values suggest and what is unsure of it; or None, and why there is none."""
+    """The column that values suggest and doubts about it; or None, and why there is none."""
     texts = values.cast(pa.string()).drop_null() if is_text(values.type) else None
     zeros = texts is not None and pc.any(pc.match_substring_regex(texts, r"^\s*0\d")).as_py()
     kinds = ["boolean", "date"] if zeros else ["boolean", "integer", "float", "date"]
@@ -159,15 +159,14 @@ def column_of(name: str, values: pa.Array) -> Found:
 
 
 def _meant_as_float(values: pa.Array, texts: pa.Array | None, nullable: bool) -> bool:
-    """Whether whole numbers are floats: written 3.0, or a file's floats (pandas' integers with gaps
-    are floats, too)."""
+    """Whether whole numbers are floats, such as 3.0; not if there are gaps: pandas adds the .0."""
     if texts is not None:
         return not nullable and pc.any(pc.match_substring(texts, ".")).as_py()
     return not nullable and pa.types.is_floating(values.type)
 
 
 def codes_of(column: Column, values: pa.Array) -> np.ndarray | None:
-    """The numeric form of values; None where one breaks the column."""
+    """The numeric form of values; None if one breaks the column."""
     found = []
     for start in range(0, len(values), SLICE):
         codes, wrong = encode(column, values[start : start + SLICE])
@@ -178,7 +177,7 @@ def codes_of(column: Column, values: pa.Array) -> np.ndarray | None:
 
 
 def with_range(column: Column, codes: np.ndarray) -> Column:
-    """The column with the range of its values: numbers outwards to two digits, 5.13 becomes 5.1."""
+    """The column with its values' range; numbers are rounded outwards to two digits (5.13: 5.1)."""
     if column.type == "boolean":
         return column
     low, high = float(codes.min()), float(codes.max())
@@ -193,7 +192,7 @@ def with_range(column: Column, codes: np.ndarray) -> Column:
 
 
 def doubts(column: Column, known: np.ndarray, values: pa.Array) -> Iterator[str]:
-    """What a person should look at."""
+    """What the user should check."""
     digits = {None, "0", "1", "0.0", "1.0"}
     different = np.unique(known)
     if len(different) == 1:
@@ -234,7 +233,7 @@ def category_of(name: str, values: pa.Array, texts: pa.Array | None) -> Found:
 
 
 def key_of(name: str, values: pa.Array) -> Found:
-    """A key: an integer if that loses nothing, such as a zero in front."""
+    """A key: an integer if that loses nothing, such as a leading zero; otherwise a text."""
     try:
         texts = pc.utf8_trim_whitespace(without_nan(values).cast(pa.string()))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -248,7 +247,7 @@ def key_of(name: str, values: pa.Array) -> Found:
 
 
 def target_of(name: str, values: pa.Array) -> Found:
-    """A target: without limits, and classes where it has few values."""
+    """A target: without a range, and a category if its whole numbers have few different values."""
     column, notes = column_of(name, values)
     if not column:
         return None, notes
@@ -267,7 +266,7 @@ def target_of(name: str, values: pa.Array) -> Found:
 
 
 def written(contract: Contract, unsure: dict[str, list[str]]) -> str:
-    """contract.py, as ``ruff format`` leaves it; what is unsure stands above its column."""
+    """The text of contract.py, formatted as by ``ruff format``; doubts are above their column."""
     lines = [f'    version="{contract.version}",']
     if contract.key:
         lines += _lines(contract.key, unsure, "    ", "key=")

@@ -17,7 +17,7 @@ SHUFFLES = 5
 
 
 class Served(BaseEstimator):
-    """What scikit-learn takes for a fitted estimator."""
+    """A model in a form that scikit-learn accepts as a fitted estimator."""
 
     def __init__(self, served: Model) -> None:
         self.served = served

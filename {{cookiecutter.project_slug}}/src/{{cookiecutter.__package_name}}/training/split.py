@@ -21,7 +21,7 @@ from ..tables.storage import in_cloud
 
 @dataclass(frozen=True)
 class Split:
-    """Features, float32 (rows, columns), and target codes, float64 (rows,), of both sides."""
+    """Training and held-out rows: features float32 (rows, columns), targets float64 (rows,)."""
 
     training: np.ndarray
     target: np.ndarray
@@ -34,9 +34,9 @@ class Split:
 
 
 def training_table(config: Settings) -> pd.DataFrame:
-    """What data.py makes of the table that ``training.table`` names.
+    """The table that ``training.table`` names, loaded and prepared by data.py.
 
-    :raises ProjectError: it cannot be had.
+    :raises ProjectError: it cannot be loaded or prepared.
     """
     uri = config.training.table
     try:
@@ -57,9 +57,9 @@ def training_table(config: Settings) -> pd.DataFrame:
 
 
 def load_split(config: Settings) -> Split:
-    """The two sides of the training table.
+    """The training table, split into training and held-out rows.
 
-    :raises ProjectError: it cannot be had, breaks the contract, or is too small.
+    :raises ProjectError: it cannot be loaded or prepared, breaks the contract, or is too small.
     """
     split = split_table(training_table(config), config)
     _require_classes(split.target, config.training)
@@ -67,10 +67,10 @@ def load_split(config: Settings) -> Split:
 
 
 def split_table(table: pd.DataFrame, config: Settings) -> Split:
-    """Split by the contract's time; without one by a hash of each row's key or features.
+    """Split by the contract's ``time``, or else by a hash of each row's key or features.
 
-    So a champion is not compared on rows it was fitted on, however the table grows; with a time, if
-    it grows by newer rows. The sides are stored in ``training.work``.
+    When the table grows, a champion is still not compared on rows it was fitted on; with ``time``,
+    only if the new rows are newer. The split is stored in ``training.work``.
     """
     target, share = CONTRACT.target, config.training.holdout_share
     table = table.rename(columns=str)
@@ -99,7 +99,7 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
 
 
 def _required(column: Column, batch: pa.RecordBatch) -> np.ndarray:
-    """The numeric form of a column that every row has a value of, float64 (rows,)."""
+    """The numeric form, float64 (rows,), of a column that must have a value in every row."""
     codes, wrong = arrow.encode(column, batch.column(column.name))
     if wrong or np.isnan(codes).any():
         rows, reason = wrong[0] if wrong else (np.flatnonzero(np.isnan(codes)), "is missing")
@@ -108,20 +108,20 @@ def _required(column: Column, batch: pa.RecordBatch) -> np.ndarray:
 
 
 def newest(days: np.ndarray, share: float) -> np.ndarray:
-    """A mask of the newest rows, at most such a share of all; a day is not divided."""
+    """A mask of the newest rows, at most ``share`` of all; the rows of a day stay together."""
     last_of_training = np.sort(days)[int(np.ceil(len(days) * (1 - share))) - 1]
     return days > last_of_training
 
 
 def _keys(checked: arrow.Checked) -> Iterable[str | bytes]:
-    """What tells rows apart, the same whichever type a table holds a key in."""
+    """Each row's key as text, whatever its type in the table; without a key, its features."""
     if checked.keys is None:
         return map(np.ndarray.tobytes, checked.matrix)
     return checked.keys.cast(pa.string()).to_pylist()
 
 
 def _require_values(features: np.ndarray) -> None:
-    """:raises ProjectError: a column is empty in all the rows to train on."""
+    """:raises ProjectError: a column has no value in any row to train on."""
     empty = np.isnan(features).all(axis=0)
     if names := [column.name for column, none in zip(CONTRACT.columns, empty, strict=True) if none]:
         raise ProjectError(
@@ -131,7 +131,7 @@ def _require_values(features: np.ndarray) -> None:
 
 
 def _require_classes(codes: np.ndarray, config: Training) -> None:
-    """:raises ProjectError: a class that the contract allows has not a row in each fold."""
+    """:raises ProjectError: a class that the contract allows has fewer rows than folds."""
     target = CONTRACT.target
     if not target.classes:
         return
@@ -149,7 +149,7 @@ def _require_classes(codes: np.ndarray, config: Training) -> None:
 
 
 def _share(key: str | bytes, seed: int) -> float:
-    """An even number in [0, 1) that depends on the key and the seed alone."""
+    """A uniformly distributed number in [0, 1) that depends only on the key and the seed."""
     content = key.encode() if isinstance(key, str) else key
     digest = hashlib.blake2b(content, digest_size=8, salt=seed.to_bytes(8, "big")).digest()
     return int.from_bytes(digest, "big") / 2**64

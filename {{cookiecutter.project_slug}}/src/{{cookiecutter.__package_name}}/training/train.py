@@ -1,7 +1,7 @@
 """The training pipeline: data, split, select, optimise, validate, register, compare, promote.
 
-What is validated, compared and promoted is the serving artifact itself, not the estimator it was
-made from.
+The pipeline validates, compares and promotes the serving artifact itself, not the estimator that
+it was exported from.
 """
 
 import argparse
@@ -36,10 +36,10 @@ from ..tables.locks import only_one
 from . import plots
 from .split import Split, load_split
 
-# Rows that a candidate is tried on before the search, of each class.
+# Rows of each class that a candidate is tried on before the search.
 FEW = 200
-LONGEST_PARAM = 6_000  # of MLflow
-MOST_WARNINGS = 10  # told of a candidate
+LONGEST_PARAM = 6_000  # MLflow's limit
+MOST_WARNINGS = 10  # logged for a candidate
 log = logging.getLogger(__name__)
 
 
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def train(config: Settings, force: bool = False) -> int:
-    """The whole pipeline; returns 0, or 1 for a model that must not serve."""
+    """Run the whole pipeline; returns 0, or 1 for a model that is rejected."""
     split = load_split(config)
-    registry.find(registry.CHAMPION, config)  # one that is down shall not waste the training
+    registry.find(registry.CHAMPION, config)  # fails early if the registry is down
     chosen = select(split, config)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
@@ -123,7 +123,7 @@ def select(split: Split, config: Settings) -> Chosen:
     for name, candidate in candidates.items():
         try:
             with _named(name), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # those of all rows are told
+                warnings.simplefilter("ignore")  # the search reports them
                 _rehearse(candidate.estimator, split, config)
         except ProjectError as problem:
             problems.append(str(problem))
@@ -155,12 +155,12 @@ def _search(estimator: BaseEstimator, space: dict[str, list], config: Training):
 
 @contextmanager
 def _named(candidate: str) -> Iterator[None]:
-    """Errors and warnings of a candidate with its name, each warning once."""
+    """Report a candidate's errors and warnings with its name, each warning once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield
-        except (Exception, SystemExit) as error:  # of whatever kind its estimator raises
+        except (Exception, SystemExit) as error:  # an estimator may raise any
             raise ProjectError(f"model.py: candidate {candidate}: {brief(error)}.") from error
     told = Counter(brief(each.message) for each in caught)
     for text, count in told.most_common(MOST_WARNINGS):
@@ -168,7 +168,7 @@ def _named(candidate: str) -> Iterator[None]:
 
 
 def _rehearse(estimator: BaseEstimator, split: Split, config: Settings) -> None:
-    """Fit on few rows, and do with it all that serving needs, before the search takes its time."""
+    """Fit on few rows and check that the result can be served, before the long search."""
     few = _some_of_each(split.target)
     try:
         fitted = clone(estimator).fit(split.training[few], split.target[few])
@@ -178,16 +178,16 @@ def _rehearse(estimator: BaseEstimator, split: Split, config: Settings) -> None:
 
 
 def _some_of_each(codes: np.ndarray) -> np.ndarray:
-    """The first FEW rows, of each class where there are classes: their indices."""
+    """Indices of the first FEW rows; with classes, of the first FEW rows of each class."""
     if not CONTRACT.target.classes:
         return np.arange(len(codes))[:FEW]
     return np.concatenate([np.flatnonzero(codes == code)[:FEW] for code in np.unique(codes)])
 
 
 def kept_features(estimator: Any) -> list[str]:
-    """The names of what the last step of a pipeline is given: a selector before it leaves some out.
+    """The names of the features that the last step of a pipeline gets, after any selector.
 
-    Of an estimator by itself, those of all columns; none where a step tells no names.
+    Without a pipeline, the names of all columns; empty if a step provides no names.
     """
     if not isinstance(estimator, Pipeline):
         return CONTRACT.names
@@ -206,7 +206,7 @@ def measure(served: Model, split: Split) -> dict[str, float]:
 def decide(
     version: str, problems: list[str], metrics: dict, split: Split, config: Settings, force: bool
 ) -> int:
-    """Reject, promote or keep: what becomes of a new version, recorded with its reason."""
+    """Reject, promote or keep a new version, and record the verdict with its reason."""
     if problems:
         verdict, reason = "rejected", "; ".join(problems)
     else:
@@ -225,7 +225,7 @@ def decide(
 
 
 def shortfalls(metrics: dict[str, float], config: Training) -> list[str]:
-    """The thresholds of the settings that the metrics miss, a phrase for each."""
+    """The thresholds that the metrics miss, a phrase for each."""
     unknown = {*config.minimum, *config.maximum} - set(metrics)
     if unknown:
         raise ProjectError(

@@ -1,4 +1,4 @@
-"""What alembic runs, over the connection that ``tables/migrate.py`` gives it."""
+"""The script that alembic runs, on the connection that ``tables/migrate.py`` passes."""
 
 from alembic import context
 

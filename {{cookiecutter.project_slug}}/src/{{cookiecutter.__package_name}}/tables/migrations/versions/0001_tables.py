@@ -1,6 +1,6 @@
-"""What incremental scoring has claimed, and the predictions of the API.
+"""The tables for claims of incremental scoring and for predictions of the API.
 
-Tables of before this history are taken over with their rows.
+Tables that are older than this history are kept with their rows.
 """
 
 import sqlalchemy as sa
@@ -46,11 +46,11 @@ def upgrade() -> None:
     for name, columns in {
         "ix_predictions_request_id": ["request_id"],
         "ix_predictions_predicted_at": ["predicted_at"],
-        # What one version of the model has predicted, in the order of time: for its monitoring.
+        # For monitoring: the predictions of one version of the model, in the order of time.
         "ix_predictions_model_version": ["model_version", "predicted_at"],
     }.items():
         op.create_index(name, "kept_predictions", columns, if_not_exists=True)
-    # Which files of the API's spool are among the predictions.
+    # The files of the API's spool whose predictions are in the database.
     op.create_table(
         "kept_segments", sa.Column("name", sa.String(64), primary_key=True), if_not_exists=True
     )

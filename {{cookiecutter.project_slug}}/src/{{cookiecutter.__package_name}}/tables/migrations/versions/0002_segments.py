@@ -1,4 +1,4 @@
-"""A kept prediction is known by its segment of the spool, its line there, and its row."""
+"""Identify a kept prediction by its segment of the spool, its line there, and its row."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,7 +7,7 @@ revision, down_revision = "0002", "0001"
 
 
 def upgrade() -> None:
-    # Rows of before have neither; NULLs never equal each other.
+    # Older rows have NULL in both; the unique index allows that, as NULLs are never equal.
     op.add_column("kept_predictions", sa.Column("segment", sa.String(64)))
     op.add_column("kept_predictions", sa.Column("line", sa.Integer))
     op.create_index(
