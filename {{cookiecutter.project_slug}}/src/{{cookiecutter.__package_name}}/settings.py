@@ -223,7 +223,7 @@ class Rollout(Section):
 
     memory_mb: int = Field(1024, ge=64, description="of a container")
 {%- if cookiecutter.deployment_flavor != "api" %}
-    # Batch: share of predictions that may change; differences up to tolerance do not count.
+    # Batch: largest share of changed predictions; differences up to tolerance do not count.
     max_changed_share: float = Field(1.0, ge=0, le=1)
     tolerance: float = Field(0.0, ge=0)
 {%- endif %}
@@ -356,7 +356,7 @@ def read_dotenv() -> dict[str, str]:
         if line.error or (line.key and line.value is None):
             where = f"{file}, near line {line.original.line}"
             raise ProjectError(f"{where}: write NAME=value, or a # in front.")
-    values = dotenv_values(stream=StringIO(content), interpolate=False)  # a $ is a $
+    values = dotenv_values(stream=StringIO(content), interpolate=False)  # $ stays as it is
     _refuse_unknown(values, file)
     found = {name: text for name, text in values.items() if text}
     ours = {name: text for name, text in found.items() if name.upper().startswith(PREFIX)}
