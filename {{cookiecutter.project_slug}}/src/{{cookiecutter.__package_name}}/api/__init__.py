@@ -1,4 +1,4 @@
-"""The API: HTTP requests under the contract, who may ask them, and what is kept and told of them.
+"""The API: HTTP requests that follow the contract, authentication, kept predictions, and metrics.
 
 It uses ``models`` to predict, and ``tables`` for the database of kept predictions.
 """

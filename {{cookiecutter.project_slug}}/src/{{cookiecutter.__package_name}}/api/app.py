@@ -1,4 +1,4 @@
-"""The API: one served model behind a FastAPI application, and what stands before it."""
+"""The API: puts together the served model, the FastAPI application, and ``Front``."""
 
 import asyncio
 import logging
@@ -35,14 +35,14 @@ from .wire import Answer, Named, PredictRequest
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
-# A call of the model that takes longer than this keeps other requests waiting: off the loop.
+# Seconds; a longer call of the model runs in a thread, so that it does not block other requests.
 LONGEST_ON_LOOP = 0.002
 JSON = "application/json"
 TRUE = ("true", "1", "yes", "on")
 
 
 class Service:
-    """What the routes of one worker share."""
+    """The state that the routes of one worker share."""
 
     def __init__(self, config: Settings, lines: JsonLines, authenticator: Authenticator) -> None:
         self.config, self.lines, self.authenticator = config, lines, authenticator
@@ -63,7 +63,7 @@ class Service:
 
     @asynccontextmanager
     async def life(self, _: FastAPI) -> AsyncIterator[None]:
-        """From the first request to the last: what runs beside them."""
+        """The lifespan of the application: starts and ends what runs next to requests."""
         tasks = [asyncio.create_task(forever(step)) for step in (self._tick, self._reload)]
         settle()
         try:
@@ -77,14 +77,14 @@ class Service:
             await asyncio.to_thread(self.lines.flush)
 
     def require_ready(self) -> None:
-        """:raises Problem: 503, the model does not answer as it did when it was saved."""
+        """:raises Problem: 503, the model fails its self-test."""
         try:
             self_test(self.served.model)
-        except Exception as error:  # whatever a model may raise, it is not ready
+        except Exception as error:  # any error means that it is not ready
             raise Problem(503, "not_ready", f"{brief(error)}.") from None
 
     async def _tick(self) -> None:
-        """What is due every second."""
+        """Tasks that run every second."""
         await asyncio.sleep(TICK_SECONDS)
         end_with_parents(self.server)
         self.authenticator.refresh()
@@ -94,7 +94,7 @@ class Service:
         self.metrics.tick()
 
     async def _reload(self) -> None:
-        """Serve what the model's folder holds now."""
+        """Load the model again if its folder has changed."""
         await asyncio.sleep(self.config.api.reload_seconds)
         outcome = await asyncio.to_thread(self.shelf.refresh)
         if outcome is not None:
@@ -103,9 +103,9 @@ class Service:
             self.metrics.serves(self.served)
 
     async def answer(self, rows: Rows, call: Call) -> Predictions:
-        """Predictions of the call's model for rows that keep the contract, kept and counted.
+        """Predict valid rows with the call's model; keeps and counts the predictions.
 
-        :raises Problem: 503 the model took too long, 422 it has no answer for a row.
+        :raises Problem: 503 the model took too long, 422 a prediction is not finite.
         """
         served, matrix = call.served, np.ascontiguousarray(rows.matrix)
         if served.seconds(len(matrix)) < LONGEST_ON_LOOP:
@@ -123,7 +123,7 @@ class Service:
         return found
 
     async def _apart(self, served: Served, matrix: np.ndarray) -> Scores:
-        """A model that takes its time, in a thread."""
+        """Call a slow model in a thread, with a time limit."""
         seconds = self.config.api.prediction_seconds
         running = asyncio.get_running_loop().run_in_executor(
             self.threads, served.model.score, matrix
@@ -177,7 +177,7 @@ def _unanswered(codes: np.ndarray, finite: np.ndarray) -> Problem:
 
 
 async def forever(step: Callable[[], Awaitable[None]]) -> None:
-    """One step after the other; one that fails is logged, and does not end the others."""
+    """Call a step again and again; an error is logged and does not end the loop."""
     while True:
         try:
             await step()
@@ -187,7 +187,7 @@ async def forever(step: Callable[[], Awaitable[None]]) -> None:
 
 
 def media_type(headers: dict[bytes, bytes]) -> str:
-    """The media type of a request; JSON where it names none."""
+    """The media type of a request; JSON if it names none."""
     given = headers.get(b"content-type")
     if given in (None, b"application/json"):
         return JSON
@@ -235,7 +235,7 @@ def make_front() -> Front:
 
 
 def _refuse(front: Front):
-    """The answer to what FastAPI's routes raise, in the same form as the others."""
+    """A handler that answers errors of FastAPI's routes in the same form as ``Front``."""
 
     async def refuse(request: Request, error: Exception) -> Response:
         call: Call = request.scope["call"]

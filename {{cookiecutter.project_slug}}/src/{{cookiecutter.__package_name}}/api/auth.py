@@ -1,6 +1,6 @@
-"""Who asks: by an API key (keys.py), or by a token of an OpenID provider (tokens.py).
+"""Authentication by an API key (keys.py) or by a token of an OpenID provider (tokens.py).
 
-A client sends a key as ``X-API-Key`` or as ``Authorization: Bearer``, a token as the latter.
+A client sends a key in ``X-API-Key`` or ``Authorization: Bearer``, a token only in the latter.
 """
 
 import logging
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 class Authenticator:
     """Tells which client sent a request.
 
-    :raises ProjectError: credentials are required and there is no way to have one, or the file of
-        keys cannot be read.
+    :raises ProjectError: credentials are required, but there is neither a valid key nor a token
+        provider; or the file of keys cannot be read.
     """
 
     def __init__(self, config: settings.Authentication) -> None:
         self.required, self.file = config.required, Path(config.keys)
         self.tokens = None
         if config.jwks:
-            from . import tokens  # here, because it takes PyJWT and cryptography
+            from . import tokens  # imported here, because it needs PyJWT and cryptography
 
             self.tokens = tokens.Tokens(config)
-        # SHA-256 of a key: its name and end (s since 1970).
+        # By the SHA-256 of a key: its name and expiry (seconds since 1970).
         self.keys: dict[bytes, tuple[str, float]] = {}
         self._stamp, self._failing = stamp(self.file), False
         self._take(keys.read(self.file))
@@ -45,10 +45,10 @@ class Authenticator:
             )
 
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """The client's name: of its key, or ``token:`` and its subject; "" if it need not have one.
+        """The client's name: that of its key, or ``token:`` and the subject; "" if it sends none.
 
-        A wrong credential is refused even where none is required. A request with two of them is
-        refused too: which one counts must not depend on what stands between client and API.
+        A wrong credential is refused even where none is required. A request with two credentials
+        is refused too: which one counts must not depend on proxies between client and API.
 
         :param headers: as in ASGI, names in lower case.
         :raises Problem: 401.
@@ -84,10 +84,10 @@ class Authenticator:
         return client
 
     def refresh(self) -> None:
-        """Follow the file of keys, so that new and revoked ones need no restart.
+        """Read the file of keys if it has changed, so that new and revoked keys need no restart.
 
-        To be called about every second. While the file cannot be read, the keys that were valid
-        stay so; a file that is gone holds none.
+        Call it about once a second. While the file cannot be read, the known keys stay valid. If
+        the file does not exist, there are no keys.
         """
         if self.tokens:
             self.tokens.refresh()
@@ -98,7 +98,7 @@ class Authenticator:
             self._take(keys.read(self.file))
             self._stamp, self._failing = now, False
         except ProjectError as error:
-            # The stamp stays the old one, so the file is read again the next time.
+            # The stamp is not updated, so the file is read again the next time.
             if not self._failing:
                 log.warning("%s The keys known so far stay valid.", error)
             self._failing = True
@@ -116,7 +116,7 @@ class Authenticator:
 
 
 def stamp(file: Path) -> tuple | None:
-    """Another one whenever the file was changed; None where there is none."""
+    """A value that is different after every change of the file; None if there is no file."""
     try:
         found = file.stat()
     except OSError:

@@ -1,6 +1,6 @@
 """``openapi``: write the description of the API to docs/openapi.json.
 
-It refuses to where a client of the committed description would break, unless the contract has a new
+It refuses if clients of the committed description would break, unless the contract has a new
 version.
 """
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def breaking(old: dict, new: dict) -> list[str]:
-    """What a client of the old document could no longer do, a phrase for each."""
+    """The changes that break clients of the old document, a phrase for each."""
     contracts = (each["info"]["x-contract"] for each in (old, new))
     return sorted([*gone(old, new), *changes(*contracts)])
 

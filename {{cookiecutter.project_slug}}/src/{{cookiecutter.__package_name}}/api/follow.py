@@ -1,8 +1,8 @@
-"""``follow``: keep a folder in step with a model elsewhere.
+"""``follow``: keep a local copy of a model up to date.
 
-The folder gets a verified copy of the model, and another one when the alias moves. A file names
-the copy that is current; it is replaced in one step, so that a reader never sees half a model. The
-API reads such a folder: it never waits for the registry, nor holds the registry's client in memory.
+The folder gets a verified copy of the model, and a new copy when the alias moves. A file names the
+current copy. This file is replaced in one step, so that a reader never sees half a model. The API
+reads such a folder, so it never waits for the registry and never loads the registry's client.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from .processes import backoff
 
 log = logging.getLogger(__name__)
 INCOMING = ".incoming"
-# Copies that stay: the current one, and the one before it for whoever still reads it.
+# Copies that stay: the current one, and the previous one for processes that still read it.
 KEPT = 2
 LONGEST_PAUSE = 60.0
 
 
 class UnfitError(ProjectError):
-    """The model that the registry names is not used."""
+    """The model that the source names cannot be used."""
 
     def __init__(self, model: str, why: str) -> None:
         super().__init__(f"{model} is not used: {why}")
@@ -59,15 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def alone(folder: Path):
-    """Hold the folder: two that follow would remove each other's copies."""
+    """Lock the folder: two followers would remove each other's copies."""
     return only_one("follow", folder, f"what follows the model in {folder}")
 
 
 class Follower:
-    """Copies the model into the folder whenever it is another one and it is time to look.
+    """Checks the source at intervals, and copies the model into the folder if it has changed.
 
-    :param told: called after each look with whether the source answered, and whether it named a
-        model for the first time that cannot be used.
+    :param told: called after each check with two booleans: whether the source answered, and
+        whether it names, for the first time, a model that cannot be used.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class Follower:
     ) -> None:
         self.source, self.folder, self.config, self.told = source, folder, config, told
         self.said, self._unfit, self._failures, self._due = "", "", 0, 0.0
-        # A copy may have been damaged while nobody followed.
+        # The copy may have been damaged while no follower ran.
         self._whole = is_whole(folder, config)
 
     def step(self) -> None:
-        """Look if it is time; never raises. ``said`` tells how it went."""
+        """Check the source if a check is due; never raises. ``said`` holds the result."""
         if self.wait() > 0:
             return
         unfit, up = "", True
         try:
             self.update()
             said, self._failures = f"in step: {artifact.current(self.folder).name}", 0
-        except Exception as error:  # whatever a registry's client may raise, the next try may work
+        except Exception as error:  # any error of a registry's client: the next try may work
             said, self._failures = f"error: {brief(error)}", self._failures + 1
             unfit = getattr(error, "model", "")
             up = bool(unfit)
@@ -102,13 +102,13 @@ class Follower:
         self._due = time.monotonic() + backoff(usual, self._failures, LONGEST_PAUSE)
 
     def wait(self) -> float:
-        """Seconds until it is time to look."""
+        """Seconds until the next check is due."""
         return max(0.0, self._due - time.monotonic())
 
     def update(self) -> None:
-        """Copy the model if it is another than the current one, and proves itself.
+        """Copy the model if it differs from the current copy and passes its checks.
 
-        :raises UnfitError: the source names a model that cannot be had, or does not pass.
+        :raises UnfitError: the model that the source names cannot be copied, or fails its checks.
         """
         name = stores.identify(self.source, self.config)
         there = (self.folder / name / artifact.METADATA).is_file()
@@ -118,9 +118,9 @@ class Follower:
         shutil.rmtree(incoming, ignore_errors=True)
         try:
             stores.copy(self.source, str(incoming), self.config)
-        except Exception as error:  # whatever a damaged model makes its runtime raise
+        except Exception as error:  # a damaged model may raise any error
             raise UnfitError(name, brief(error)) from error
-        # The alias may have moved in between: the copy says itself which version it is.
+        # The alias may have moved in between: the copy's own metadata has its version.
         name = stores.label(artifact.read_metadata(incoming))
         shutil.rmtree(self.folder / name, ignore_errors=True)
         incoming.rename(self.folder / name)
@@ -135,7 +135,7 @@ class Follower:
 
 
 def is_whole(folder: Path, config: Settings) -> bool:
-    """Whether the current copy is there, and is what was copied."""
+    """Whether the current copy exists and is undamaged."""
     try:
         current = artifact.current(folder)
         artifact.self_test(artifact.open_model(current, allow_pickle=config.models.allow_pickle))

@@ -1,7 +1,7 @@
-"""What every request passes: limits, authentication, metrics, log; and the way of predictions.
+"""What every request goes through: limits, authentication, metrics and the log.
 
-``Front`` is the outermost ASGI application. FastAPI's own handling of a request costs more than a
-prediction does, so that predictions are answered here, and FastAPI answers everything else.
+``Front`` is the outermost ASGI application. It answers /predict and /invocations itself, because
+FastAPI's handling of a request costs more than a prediction. FastAPI answers everything else.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 OPEN = frozenset((*HEALTH, *DESCRIPTION))
 SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 LONGEST_ID = 64
-# Of a body that is too large, so that its client reads why.
+# Bytes of a too large body that are read and dropped, so that its client reads the answer.
 MOST_DROPPED = 64 << 20
 BROKEN_OFF = Problem(400, "malformed", "the body ended before it was whole.")
 INTERNAL = Problem(500, "internal", "this failed here, not at your side; the log has more.")
@@ -31,11 +31,11 @@ ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store
 
 
 class Disconnected(Exception):  # noqa: N818 - not an error of ours
-    """The client went away before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 class Call:
-    """One request, and what is known of it and of its answer."""
+    """One request, and what is known about it and its answer."""
 
     __slots__ = (
         *("client", "code", "headers", "late", "limits", "receive", "request_id"),
@@ -63,7 +63,7 @@ class Call:
         return body
 
     async def _read_in_time(self, most: int) -> tuple[bytes, int]:
-        """As ``_read``; asyncio.timeout costs several times as much."""
+        """As ``_read``, with a time limit; asyncio.timeout costs several times as much."""
         task = asyncio.current_task()
         timer = asyncio.get_running_loop().call_later(self.limits.body_seconds, self._end, task)
         try:
@@ -72,7 +72,7 @@ class Call:
             if not self.late:
                 raise
             task.uncancel()
-            self.whole = True  # as far as anybody waits for it
+            self.whole = True  # nobody waits for the rest
             detail = f"the body took longer than {self.limits.body_seconds:g} seconds."
             raise Problem(408, "body_time", detail) from None
         finally:
@@ -83,7 +83,7 @@ class Call:
         reading.cancel()
 
     async def _read(self, most: int) -> tuple[bytes, int]:
-        """The body, if it is not too large, and its size."""
+        """The body, empty if it is too large, and its size."""
         body, size, message = bytearray(), 0, {"more_body": True}
         while message.get("more_body") and size <= max(most, MOST_DROPPED):
             message = await self.receive()
@@ -99,7 +99,7 @@ class Call:
         return bytes(body), size
 
     async def drain(self) -> None:
-        """Let the client send the rest of what nobody reads: it may not listen before."""
+        """Read and drop the rest of the body: a client may not read the answer before that."""
         if not self.whole:
             with suppress(Problem, Disconnected):
                 await self._read_in_time(0)
@@ -109,7 +109,7 @@ class Front:
     """The outermost ASGI application of a worker.
 
     :param app: the FastAPI application.
-    :param direct: by path, what makes the JSON that a POST request is answered with.
+    :param direct: by path, the function that makes the JSON answer to a POST request.
     :param lines: the log of requests, if there is one.
     """
 
@@ -138,18 +138,18 @@ class Front:
             self.metrics.entered()
         try:
             if limited and self.metrics.in_flight > self.limits.max_in_flight:
-                # At once, rather than to answer everybody late.
+                # Refused at once, rather than all requests being answered late.
                 raise Problem(503, "overload", "too many requests are at work; try again.", AGAIN)
             if closed:
                 call.client = await self.authenticator.identify(scope["headers"])
             await self._answer(call, send)
         except Problem as problem:
             if limited:
-                self.metrics.left()  # or clients that are refused would keep others from it
+                self.metrics.left()  # before the drain, so that refused clients do not block others
                 limited = False
             await call.drain()
             await self._refuse(call, problem, send)
-        except Disconnected:  # or what it sends is no HTTP any more
+        except Disconnected:  # or it sent invalid HTTP
             await self._refuse(call, BROKEN_OFF, send)
         except Exception as error:
             log.exception("Request %s failed.", call.request_id, exc_info=error)
@@ -161,7 +161,7 @@ class Front:
             self._record(call, time.perf_counter() - began)
 
     def _identity(self, given: bytes | None) -> str:
-        """The client's own id if it is harmless to log, else a new one."""
+        """The client's own request id if it is safe to log, else a new one."""
         if given and len(given) <= LONGEST_ID and SAFE.issuperset(text := given.decode("latin-1")):
             return text
         self._count += 1
@@ -189,22 +189,22 @@ class Front:
         try:
             await self.app(call.scope, call.receive, watched)
         finally:
-            del call.scope["call"]  # or each would refer to the other
+            del call.scope["call"]  # avoids a reference cycle
 
     async def _refuse(self, call: Call, problem: Problem, send: Callable) -> None:
         body = self.problem_body(call, problem)
         await _send(call, problem.status, body, CONTENT_TYPE, problem.headers, send)
 
     def problem_body(self, call: Call, problem: Problem) -> bytes:
-        """The body of an answer that tells a problem, which is counted."""
+        """The body of an answer that reports a problem; counts its violations."""
         call.code, path = problem.code, call.scope["path"]
         self.metrics.violated(problem.columns)
-        # Where that protocol's clients look.
+        # Clients of the Open Inference Protocol read this member.
         more = {"error": problem.detail} if path.startswith("/v2") else {}
         return problem.body(path, call.request_id, **more)
 
     def _record(self, call: Call, seconds: float) -> None:
-        status = call.status or 499  # as nginx has it: the client closed the connection
+        status = call.status or 499  # as in nginx: the client closed the connection
         path = call.scope["path"]
         found = getattr(call.scope.get("route"), "path", "other")
         route = path if path in self.direct else found

@@ -1,7 +1,7 @@
-"""The Open Inference Protocol, version 2, as KServe, Seldon and Triton's clients speak it.
+"""The Open Inference Protocol, version 2, which clients of KServe, Seldon and Triton use.
 
-A tensor is a column of the contract, of shape (rows) or (rows, 1); or one tensor alone holds all
-columns in the contract's order, of shape (rows, columns). Tensors come as JSON.
+Each tensor is a column of the contract, of shape (rows) or (rows, 1). Or a single tensor of shape
+(rows, columns) holds all columns in the contract's order. Tensors are sent as JSON.
 """
 
 import math
@@ -82,7 +82,7 @@ def metadata(served) -> dict:
 def request(body: bytes) -> InferenceRequest:
     """:raises Problem: 400, 422."""
     asked = typed(parse_json(body), InferenceRequest)
-    if asked.id and not is_unicode(asked.id):  # the answer holds it
+    if asked.id and not is_unicode(asked.id):  # the answer repeats it
         raise broken("id: it holds half a character")
     return asked
 

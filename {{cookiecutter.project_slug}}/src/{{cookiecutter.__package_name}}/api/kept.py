@@ -1,8 +1,8 @@
-"""From the spool to the database: each predicted row once.
+"""Delivers kept predictions from the spool to the database, each row once.
 
-A row is known by its segment, its line there and its place in the request, which the table holds
-once. So a segment that was stored, but not removed before the process died, is stored again without
-effect.
+A row is identified by its segment, its line in the segment, and its index in the request: a unique
+index of the table. If a process dies after it stores a segment and before it removes the file,
+storing the segment again has no effect.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from .spool import REFUSED, Record, held, segments
 CHUNK_ROWS = 1_000
 RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.25, 30.0
 DATABASE_SECONDS = 30.0
-# Classes and codes of SQLSTATE that say: not this data, however often it is tried.
+# Classes and codes of SQLSTATE for data that the database will never accept.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 HOPELESS = ("22", "23", "54", "42804")
 RECORDS = msgspec.json.Decoder(Record)
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 predictions = sa.Table(
     "kept_predictions",
     sa.MetaData(),
-    # SQLite numbers its rows only in a column of this very type.
+    # SQLite numbers rows only in a column of exactly this type.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("segment", sa.String(64)),
     sa.Column("line", sa.Integer),
@@ -65,7 +65,7 @@ def add_arguments(_: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Deliver what waits; returns 1 if something is left."""
+    """Deliver the waiting segments; returns 1 if some are left."""
     config = settings.load()
     folder = Path(config.keeping.spool)
     Delivery(folder, config.database).deliver()
@@ -75,12 +75,12 @@ def run(_: argparse.Namespace) -> int:
 
 
 class Delivery:
-    """Brings segments to the database, as often as ``step`` is called.
+    """Delivers segments to the database whenever ``step`` is called.
 
-    While the database is away it tries less and less often; the spool's limit is the bound.
+    While the database is down, it tries less and less often; segments wait up to the spool's limit.
 
-    :param told: called with "delivered" and rows, "failed" and 1 for each try in vain, "damaged"
-        and lines, "refused" and 1 for each segment that the database will never take.
+    :param told: called with an event and its count: "delivered" rows, "failed" tries, "damaged"
+        lines, or "refused" segments, which the database will never accept.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Delivery:
         self._failures, self._due = 0, 0.0
 
     def step(self, now: bool = False) -> None:
-        """Deliver what waits, if it is time; never raises."""
+        """Deliver the waiting segments if a try is due, or ``now``; never raises."""
         if time.monotonic() < self._due and not now:
             return
         try:
@@ -103,7 +103,7 @@ class Delivery:
             if self._failures:
                 log.warning("predictions are delivered again")
             self._failures = 0
-        except Exception as error:  # whatever it is, the next try may work
+        except Exception as error:  # any error: the next try may work
             if not self._failures:
                 log.warning("predictions wait in %s: %s", self.folder, brief(error))
             self._failures += 1
@@ -130,7 +130,7 @@ class Delivery:
 
     def _deliver(self, segment: Path) -> None:
         if self._engine is None:
-            # One that was there and has gone, as its disk may have, is not made anew.
+            # A database that was there and is gone, perhaps with its disk, is not created again.
             self._engine = engine(self.database, not self._seen, DATABASE_SECONDS)
             with transaction(self._engine, self.database) as connection:
                 ensure(connection, self.database, CONTRACT.target)
@@ -161,17 +161,17 @@ class Delivery:
 
 
 def insert(connection: sa.Connection, chunk: list[dict]) -> int:
-    """Store rows that are not there yet; returns how many that were."""
-    if connection.dialect.name == "postgresql":  # in one statement, or each were a round trip
+    """Insert the rows that are not in the table yet; returns how many were inserted."""
+    if connection.dialect.name == "postgresql":  # one statement, not a round trip for each row
         statement = postgresql.insert(predictions).values(chunk).on_conflict_do_nothing()
         return connection.execute(statement).rowcount
     return connection.execute(sqlite.insert(predictions).on_conflict_do_nothing(), chunk).rowcount
 
 
 def rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
-    """The rows of a segment for ``kept_predictions``; a line that cannot be read is counted.
+    """The rows of a segment for ``kept_predictions``; unreadable lines are counted.
 
-    A kill in the middle of a write leaves such a line; it was not answered.
+    A process that is killed during a write leaves such a line; its request was not answered.
     """
     with segment.open("rb") as lines:
         for number, line in enumerate(lines):
@@ -185,7 +185,7 @@ def rows(segment: Path, counts: dict[str, int]) -> Iterator[dict]:
 
 
 def read(line: bytes) -> Record:
-    """:raises ValueError: it is no whole record."""
+    """:raises ValueError: the line is not a complete record."""
     record = RECORDS.decode(line)
     columns = [*record.inputs.values(), record.predictions]
     if record.probabilities is not None:
@@ -221,13 +221,13 @@ def rows_of(record: Record) -> Iterator[dict]:
 
 
 def name(text: str, longest: int) -> str:
-    """A name as every database takes it: a strange one must not cost its whole segment."""
+    """A name that every database accepts, so that a strange one does not cost its segment."""
     return text[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def hopeless(error: BaseException) -> bool:
-    """Whether the database will never take this data, as opposed to not now."""
-    # databases.transaction makes a ProjectError of the database's own.
+    """Whether the database will never accept this data, rather than just not now."""
+    # databases.transaction turns the database's error into a ProjectError.
     cause = error.__context__ if isinstance(error, ProjectError) else error
     if isinstance(cause, StatementError) and not isinstance(cause, DBAPIError):
         return True  # SQLAlchemy could not convert a value
@@ -237,6 +237,6 @@ def hopeless(error: BaseException) -> bool:
 
 
 def sqlstate(error: BaseException | None) -> str:
-    """The code of PostgreSQL's answer as pg8000 gives it, otherwise an empty text."""
+    """The SQLSTATE that PostgreSQL reports through pg8000; empty for other errors."""
     answer = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
     return str(answer.get("C", "")) if isinstance(answer, dict) else ""

@@ -1,8 +1,8 @@
-"""``api-key``: the API keys of clients, which this module makes, lists and revokes.
+"""``api-key``: create, list and revoke the API keys of clients.
 
-The file of keys holds names and hashes, never a secret. One SHA-256 is enough: a secret has 256
-random bits, so nobody can try them all, and a slow hash as for passwords would cost each request
-far more than the prediction does.
+The file of keys holds names and hashes, never a key. One SHA-256 is enough: a key has 256 random
+bits, so nobody can try them all. A slow hash, as for passwords, would cost each request far more
+than the prediction does.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LOCK_SECONDS = 5
 
 
 class Entry(settings.Section):
-    """What is kept of an API key: everything but the key."""
+    """What is stored of an API key: everything but the key itself."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created: AwareDatetime
@@ -50,7 +50,7 @@ def read(file: Path) -> dict[str, Entry]:
     except OSError as error:
         raise ProjectError(f"the API keys cannot be read: {brief(error)}.") from None
     except ValueError:
-        # Without pydantic's words, which quote the file.
+        # Without pydantic's message, which quotes the file.
         raise ProjectError(
             f"{file} is damaged: put back a copy of it, or remove it and make new API keys."
         ) from None
@@ -62,15 +62,15 @@ def write(file: Path, entries: dict[str, Entry]) -> None:
 
 
 def _changing(file: Path):
-    """Hold the file while it is read, changed and written."""
+    """Lock the file while it is read, changed and written."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return only_one(file.name, file.parent, "api-key", LOCK_SECONDS)
 
 
 def create(file: Path, name: str, days: int | None = None) -> str:
-    """A new API key, valid for ``days`` or until it is revoked. Only its hash is kept.
+    """Create an API key, valid for ``days`` or until it is revoked. Only its hash is stored.
 
-    :raises ProjectError: the name is taken or unfit, or so are the days.
+    :raises ProjectError: the name is taken or invalid, or ``days`` is out of range.
     """
     if not re.fullmatch(NAME, name):
         raise ProjectError("the name of an API key is 1 to 40 letters, digits, hyphens or _.")

@@ -1,7 +1,7 @@
-"""Logs of the API: one JSON object a line, on the standard output.
+"""Logs of the API: one JSON object per line, on standard output.
 
-A line is made in microseconds and written later, together with others, by a thread. When the reader
-of the output is stuck, lines are dropped and counted, and requests go on.
+A line is made in microseconds; a thread writes it later, together with others. When the reader of
+the output is stuck, lines are dropped and counted, and requests go on.
 """
 
 import logging
@@ -17,7 +17,7 @@ FLUSH_SECONDS = 0.2
 
 
 class JsonLines(logging.Handler):
-    """Every log record, and every request, on its way to the standard output."""
+    """Writes every log record and every request to standard output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class JsonLines(logging.Handler):
         self._add(line)
 
     def request(self, call, method: str, path: str, status: int, seconds: float) -> None:
-        """One request and its answer: nothing of what they hold."""
+        """Log one request and its answer, without their contents."""
         self._add(
             {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -70,12 +70,12 @@ class JsonLines(logging.Handler):
             self.flush()
 
     def flush(self) -> None:
-        """Write the lines so far; takes as long as the reader of the output does."""
+        """Write the lines so far; blocks while the reader of the output is slow."""
         with self._writing:
             if self._dropped:
                 self._lines.append(self._encode({"event": "lines dropped", "count": self._dropped}))
                 self._dropped = 0
-            # Meanwhile others are added.
+            # Only as many as there are now: others are added meanwhile.
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if lines:
                 sys.stdout.buffer.write(b"\n".join(lines) + b"\n")

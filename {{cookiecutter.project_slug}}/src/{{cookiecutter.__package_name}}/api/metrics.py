@@ -1,10 +1,10 @@
-"""What the API tells Prometheus: the golden signals, and the model's own.
+"""Metrics for Prometheus: the golden signals, and metrics of the model.
 
-Every process of an API writes to files of one folder, so that the answer of any worker is that of
+All processes of an API write to files in one folder, so that any worker can report the metrics of
 all. No label takes its values from a client: routes, codes and columns are known beforehand, which
-bounds how many series there can be.
+limits the number of series.
 
-prometheus-client looks for that folder when it is imported: serve.py names it before.
+prometheus-client looks for that folder when it is imported, so serve.py sets it before.
 """
 
 import os
@@ -24,7 +24,7 @@ from ..schema import Contract
 from ..schema.columns import Column
 from .processes import METRICS, lives
 
-# Seconds; fine where a prediction is, and an edge at the objective of 0.5.
+# Seconds; fine steps where predictions are, and an edge at the objective of 0.5.
 DURATIONS = (
     *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
     *(0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -34,7 +34,7 @@ EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
 def exposition() -> bytes:
-    """All metrics of all processes in Prometheus' text format; of the dead what they counted."""
+    """The metrics of all processes in Prometheus' text format, with counts of dead ones."""
     for file in Path(os.environ[METRICS]).glob("gauge_live*_*.db"):
         with suppress(OSError):
             if not lives(process := int(file.stem.rpartition("_")[2])):
@@ -42,7 +42,7 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     for _ in range(10):
-        with suppress(struct.error):  # that of a worker that has just started is empty
+        with suppress(struct.error):  # the file of a worker that just started is empty
             return generate_latest(registry)
         time.sleep(0.01)
     return generate_latest(registry)
@@ -51,9 +51,9 @@ def exposition() -> bytes:
 class Metrics:
     """One worker's metrics. Its methods are called on the event loop and cost microseconds.
 
-    Predicted classes are counted one by one, other values by the range they are in.
+    Predictions are counted by class, or by range if the target has no classes.
 
-    :param limit: of requests in flight, in this worker.
+    :param limit: the largest number of requests in flight in this worker.
     """
 
     def __init__(self, contract: Contract, limit: int) -> None:
@@ -85,12 +85,12 @@ class Metrics:
         self._told = [told_edge(contract.target, edge) for edge in self._edges]
         self.in_flight = self._peak = 0
         self._serving: tuple[str, ...] = ()
-        # What happened since the last ``flush``: a counter that all processes share costs more.
+        # Counts since the last ``flush``: Prometheus' counters, shared by all processes, cost more.
         self._answers: Counts[tuple] = Counts()
         self._predicted: list[np.ndarray] = []
 
     def answered(self, route: str, status: int, code: str, served, seconds: float) -> None:
-        """One answer; ``code`` is the problem's, empty for none."""
+        """Count an answer; ``code`` is that of its problem, empty if there is none."""
         model = (served.name, served.version) if served else ("", "")
         self._answers[route, status, code, *model] += 1
         self._duration_of(route).observe(seconds)
@@ -100,7 +100,7 @@ class Metrics:
         return self._durations.labels(route)
 
     def flush(self) -> None:
-        """Bring what happened to Prometheus' own counters."""
+        """Add the counts since the last call to Prometheus' counters."""
         answers, self._answers = self._answers, Counts()
         for (route, status, code, *model), count in answers.items():
             self._requests.labels(route, status, *model).inc(count)
@@ -111,7 +111,7 @@ class Metrics:
             self._predictions.labels(value).inc(count)
 
     def _counted(self, values: np.ndarray) -> Iterator[tuple[str, int]]:
-        """Each class, or range, and how many of the values are of it."""
+        """Each class or range, and the number of values in it."""
         if self._edges:
             for at, count in Counts(np.searchsorted(self._edges, values).tolist()).items():
                 yield range_of(self._told, at), count
@@ -127,22 +127,22 @@ class Metrics:
         self.in_flight -= 1
 
     def tick(self) -> None:
-        """To be called every second."""
+        """Call this every second."""
         self.flush()
         self._in_flight.set(self._peak)
         self._peak = self.in_flight
 
     def predicted(self, values: np.ndarray) -> None:
-        """What a request is answered with: classes, or the numeric form of other values."""
+        """Count the predictions of a request: classes, or the numeric form of other values."""
         self._predicted.append(values)
 
     def violated(self, columns: dict[str | None, int]) -> None:
-        """How many values of which column broke the contract."""
+        """Count the values that broke the contract, by column."""
         for column, count in columns.items():
             self._violations.labels(column if column in self._columns else "other").inc(count)
 
     def serves(self, served) -> None:
-        """Another model serves from now on."""
+        """Report the model that serves from now on."""
         if self._serving:
             self._info.labels(*self._serving).set(0)
         known = served.model.metadata
@@ -161,7 +161,7 @@ class Metrics:
 
 
 def of_source() -> Callable[[bool, bool], None]:
-    """Tells how the registry answered, and whether the model that it names cannot be used."""
+    """A function that reports whether the registry answers and whether its model is unusable."""
     up = gauge("model_source_up", "Whether the registry answers.", mode="mostrecent")
     told = "When it was last asked."
     asked = gauge("model_source_checked_timestamp_seconds", told, mode="mostrecent")
@@ -177,7 +177,7 @@ def of_source() -> Callable[[bool, bool], None]:
 
 
 def of_delivery(spool_bytes: int) -> Callable[[str, int], None]:
-    """Counts what a delivery of kept predictions tells; ``spool_bytes`` may wait for it."""
+    """A function that counts the events of ``kept.Delivery``; sets the limit of the spool."""
     told = "Most that may wait."
     gauge("predictions_spool_limit_bytes", told, mode="mostrecent").set(spool_bytes)
     counters = {
@@ -206,7 +206,7 @@ def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> H
 
 
 def value_edges(target: Column) -> list[float]:
-    """Where ranges of predictions end: equal steps over what the contract allows, or in decades."""
+    """The ends of the ranges of predictions: equal steps over the contract's range, or decades."""
     low, high = target.drawn_from
     if low is not None and high is not None:
         return np.linspace(low, high, STEPS + 1).tolist()
@@ -219,7 +219,7 @@ def told_edge(target: Column, edge: float) -> str:
 
 
 def range_of(edges: list[str], at: int) -> str:
-    """The name of the range that ends at an edge, which is in it."""
+    """The name of the range that ends at the edge number ``at``, which is included."""
     if at == len(edges):
         return f"above {edges[-1]}"
     return f"{edges[at - 1]} to {edges[at]}" if at else f"up to {edges[0]}"

@@ -1,7 +1,7 @@
-"""POST /invocations: what MLflow's own server takes, and with it SageMaker and Azure ML.
+"""POST /invocations: the format of MLflow's own server, which SageMaker and Azure ML use too.
 
 JSON with ``dataframe_split``, ``dataframe_records``, ``instances`` or ``inputs``, or CSV with a
-line of names. As there, columns that the model does not take are left out.
+header. As in MLflow, columns that the model does not take are ignored.
 """
 
 import csv
@@ -45,7 +45,7 @@ def rows(contract: Contract, kind: str, body: bytes, most_rows: int) -> Rows:
 
 
 def _columns(contract: Contract, form: str, data: Any) -> Any:
-    """Columns of any of the forms; what fits none of them is left to ``read`` to refuse."""
+    """The columns of any of the forms; ``read`` refuses content that fits none of them."""
     if form == "dataframe_split":
         split = typed(data, Split)
         return _from_lists(contract.names if split.columns is None else split.columns, split.data)
@@ -64,7 +64,7 @@ def _columns(contract: Contract, form: str, data: Any) -> Any:
 
 
 def _from_lists(names: list[str], lists: list) -> dict:
-    """Columns of rows whose values stand in the order of ``names``."""
+    """The columns of rows whose values are in the order of ``names``."""
     [(name, times)] = Counter(names).most_common(1) or [("", 0)]
     if times > 1:
         raise broken("is there twice", name)

@@ -1,29 +1,29 @@
-"""What the processes of an API know of each other: ``serve``, below it the server, its workers."""
+"""What the processes of an API share: ``serve`` starts the server, which starts the workers."""
 
 import os
 import random
 import signal
 
-# Variables of the environment: the folder of all metrics, as prometheus-client names it; the file
-# in which a worker says why it cannot start; the process above the server.
+# Environment variables: the folder of all metrics, as prometheus-client names it; the file in which
+# a worker reports why it cannot start; the id of the ``serve`` process.
 METRICS, FAILURE, ABOVE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE", "API_ABOVE"
-# A file beside that of the failure: a worker has started.
+# A file next to that of the failure; it exists once a worker has started.
 STARTED = "started"
 
 
 def lives(process: int) -> bool:
-    """Whether there is such a process, whoever it belongs to."""
+    """Whether the process exists, even if it belongs to another user."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # it is not ours any more
+        pass  # it belongs to another user
     return True
 
 
 def end_with_parents(server: int) -> None:
-    """Nobody else would end a worker whose server was killed, nor a server without its own."""
+    """End this worker if its server was killed, and the server if ``serve`` was killed."""
     if os.getppid() != server:
         signal.raise_signal(signal.SIGTERM)
     if not lives(int(os.environ[ABOVE])):
@@ -33,7 +33,7 @@ def end_with_parents(server: int) -> None:
 def backoff(usual: float, failures: int, longest: float) -> float:
     """Seconds until the next try: twice as long after each failure in a row, up to ``longest``.
 
-    Each time a little less, so that replicas of the service do not all return at once.
+    Each wait is shortened at random, so that replicas of the service do not all retry at once.
     """
     seconds = min(usual * 2 ** min(failures, 10), max(usual, longest))
     return seconds * random.uniform(0.8, 1)  # noqa: S311 - no secret

@@ -19,18 +19,18 @@ from .openapi import answer, problems
 from .problems import Problem
 from .wire import Answer
 
-# Paths that are answered for anybody: those who watch over the service ask the first ones, whatever
-# the load; the others describe the API.
+# Paths that need no credentials and are answered at any load: health checks, and the description
+# of the API.
 HEALTH = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping")
 DESCRIPTION, ASSETS = ("/", "/openapi.json", "/docs"), "/static-offline-docs/"
-# Answered under overload too, which it shows; but only to those who may ask.
+# Needs credentials; answered under overload too, because it shows the overload.
 METRICS = "/metrics"
 PROTOCOL = "open inference protocol"
 Name = Annotated[str, Path(examples=[PACKAGE])]
 
 
 def application(config: Settings, service) -> FastAPI:
-    """The application over a ``Service`` of app.py; without one it can only be described."""
+    """The application for a ``Service`` of app.py; without one it can only be described."""
     title, description, contact = about.strip().split("\n\n")
     name, _, email = contact.removeprefix("Contact: ").rstrip(">").rpartition(" <")
     make = FastAPIOffline if config.api.docs else FastAPI
@@ -61,7 +61,7 @@ def application(config: Settings, service) -> FastAPI:
 
 
 def _add_predictions(router: APIRouter) -> None:
-    """What front.py answers, for the description."""
+    """Routes that front.py answers; they are here for the description only."""
     described: dict[str, Any] = {"tags": ["predictions"], "response_class": Response}
     described["responses"] = problems() | answer(Answer)
 

@@ -1,7 +1,7 @@
-"""``serve``: the API on granian, and beside it what would make requests wait.
+"""``serve``: run the API on granian, and next to it the work that would delay requests.
 
-This process keeps the model of a registry in step and brings kept predictions to the database,
-which takes memory and may hang. The server is a process below it, and its workers are below that.
+This process copies new models from a registry and delivers kept predictions to the database, which
+takes memory and may hang. The server is its child process, and the workers are the server's.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from .auth import Authenticator
 from .logs import JsonLines
 from .processes import ABOVE, FAILURE, METRICS, STARTED
 
-# Connections the system holds while the workers are busy.
+# Connections that the operating system queues while the workers are busy.
 BACKLOG = 1024
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
 STEP_SECONDS, END_SECONDS = 0.5, 10
@@ -67,7 +67,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _free(host: str, port: int) -> str:
-    """The address of a host, at which nobody listens on the port."""
+    """Check that the port is free; returns the address of the host."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -83,13 +83,13 @@ def _free(host: str, port: int) -> str:
 
 @contextmanager
 def _shared_folder(address: str) -> Iterator[None]:
-    """What the processes of this API share, empty; nobody else listens on the address.
+    """An empty folder for the processes of this API; no other API listens on the address.
 
-    In memory where there is such a folder: a full disk would end a process that has mapped a file.
+    It is in memory if possible: a full disk would kill a process that has mapped a file.
     """
     parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     folder = parent / f"{PACKAGE}-{os.getuid()}-{address}"
-    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by an API that was killed
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -109,7 +109,7 @@ def _announce(config: Settings) -> None:
 
 
 def _server(config: Settings, address: str) -> list[str]:
-    """The command of the server."""
+    """The command line that starts the server."""
     api = config.api
     options: dict[str, object] = {
         "interface": "asgi",
@@ -118,7 +118,7 @@ def _server(config: Settings, address: str) -> list[str]:
         "port": api.port,
         "workers": api.workers or os.cpu_count(),
         "backlog": BACKLOG,
-        # It counts connections; how many requests may be at work is front.py's to say.
+        # Limits connections; front.py limits the requests in flight.
         "backpressure": api.max_connections,
         "http1-header-read-timeout": int(api.header_seconds * 1000),
         "http1-buffer-size": api.max_header_bytes,
@@ -127,27 +127,27 @@ def _server(config: Settings, address: str) -> list[str]:
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     flags = ["--factory", "--no-ws", "--respawn-failed-workers"]
-    # By its path, for a name would be looked for in the working directory first.
+    # By its path: a module name would be looked up in the working directory first.
     app = f"{Path(__file__).with_name('server.py')}:create"
     return [sys.executable, "-m", f"{__package__}.server", *words, *flags, app]
 
 
 def _serve(config: Settings, address: str, stack: ExitStack) -> int:
-    """Follow the registry and deliver predictions while processes below serve."""
+    """Run the server; meanwhile, follow the registry and deliver kept predictions."""
     steps = [_deliver(config)] if config.keeping.enabled else []
     if not stores.model_folder(config.models.uri):
         steps.append(_follow(config, stack))
     failure = Path(os.environ[FAILURE])
     started = failure.with_name(STARTED)
-    # An exception within Popen's own code could leave it locked: a signal is only noted.
+    # Signals are only recorded: an exception inside Popen could leave it locked.
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ended.append(number))
-    # In a session of its own, where Ctrl-C does not reach it: two signals at once may stop granian
-    # from ending (2.8.9).
+    # In a new session, which Ctrl-C does not reach: two signals at once may keep granian (2.8.9)
+    # from ending.
     command = _server(config, address)
     server = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - this very program
-    os.nice(NICE)  # what goes on beside requests must not make them wait
+    os.nice(NICE)  # background work must not delay requests
     # A thread, because a registry or a database may hang.
     beside = threading.Thread(target=_go_on, args=(steps, server), daemon=True)
     beside.start()
@@ -167,7 +167,7 @@ def _serve(config: Settings, address: str, stack: ExitStack) -> int:
 
 
 def _go_on(steps: list[Callable[[], None]], server: subprocess.Popen) -> None:
-    """All the steps again and again, until the server has ended, and then once more."""
+    """Call all steps again and again until the server has ended, and then once more."""
     while True:
         last = server.returncode is not None
         for step in steps:
@@ -182,7 +182,7 @@ def _end_server(server: subprocess.Popen, seconds: float) -> None:
     try:
         server.wait(seconds)
     except subprocess.TimeoutExpired:
-        server.kill()  # its workers end by themselves then
+        server.kill()  # then its workers end by themselves
         server.wait()
 
 
@@ -191,14 +191,14 @@ def _deliver(config: Settings) -> Callable[[], None]:
     from .kept import Delivery
     from .metrics import of_delivery
 
-    engine(config.database, create=True).dispose()  # or one that can never be used was waited for
+    engine(config.database, create=True).dispose()  # fails now if it can never be used
 
     told = of_delivery(config.keeping.spool_mb << 20)
     return Delivery(Path(config.keeping.spool), config.database, told).step
 
 
 def _follow(config: Settings, stack: ExitStack) -> Callable[[], None]:
-    """Copy the model to where the workers find it; returns what keeps it in step."""
+    """Copy the model to the workers' folder; returns the function that keeps it up to date."""
     from .follow import Follower, alone
     from .metrics import of_source
 
@@ -212,7 +212,7 @@ def _follow(config: Settings, stack: ExitStack) -> Callable[[], None]:
     follower = Follower(config.models.uri, folder, config, of_source())
     try:
         follower.update()
-    except Exception as error:  # whatever a registry's client may raise
+    except Exception as error:  # any error of a registry's client
         if not config.api.start_from_copy or not (folder / artifact.CURRENT).exists():
             raise
         print(f"{error} Starting from the last copy of the model.", file=sys.stderr)
@@ -221,5 +221,5 @@ def _follow(config: Settings, stack: ExitStack) -> Callable[[], None]:
 
 
 def _end(*_) -> None:
-    """Leave in order: what the process started ends with it."""
+    """Exit by an exception, so that everything that was opened is closed."""
     raise SystemExit(0)

@@ -1,6 +1,6 @@
-"""The server below ``serve``: granian, and what it calls in each of its worker processes.
+"""The server process of ``serve``: granian, and the function that it calls in each worker.
 
-What the server's own process imports stays in memory beside the workers: nothing more of ours.
+Imports of the server process stay in memory next to the workers: this module imports little.
 """
 
 import os
@@ -19,8 +19,8 @@ AGAIN_SECONDS = 5.0
 def create():
     """The ASGI application of a worker.
 
-    One that cannot be made ends the server that has just been started. In the place of a worker
-    that has died it is tried again, while the other workers go on.
+    If it cannot be made before any worker has started, the server ends. Later, this worker replaces
+    a dead one: it tries again while the other workers go on.
     """
     from .app import make_front
 
@@ -29,7 +29,7 @@ def create():
     while True:
         try:
             front = make_front()
-            with suppress(FileNotFoundError):  # it ends already
+            with suppress(FileNotFoundError):  # the API is ending
                 started.touch()
             return front
         except ProjectError as error:
@@ -44,9 +44,9 @@ def create():
 
 
 def main() -> None:
-    """granian's own command; a worker that is starting ends by a signal as one that serves does.
+    """Run granian's command, so that SIGTERM also ends a worker that is still starting.
 
-    Forked from the server it has the server's handler, which does nothing there (granian 2.8.9).
+    A forked worker has the server's signal handler, which does nothing there (granian 2.8.9).
     """
     from granian.cli import entrypoint
 

@@ -1,8 +1,8 @@
-"""The model that an API serves: verified, tested by itself, and replaced while requests go on.
+"""The model that an API serves: verified, self-tested, and replaced while requests go on.
 
-The API reads a model from a folder alone; what is in a registry is copied to one by follow.py. When
-the folder holds another model, that is loaded beside the one that serves, and takes its place if
-it passes; if it does not, the old one goes on.
+The API reads models only from a folder; follow.py copies a model of a registry to one. When the
+folder holds another model, it is loaded while the old one serves, and replaces the old one if it
+passes its checks. Otherwise, the old one continues to serve.
 """
 
 import gc
@@ -22,14 +22,14 @@ from ..models.predict import Model
 
 log = logging.getLogger(__name__)
 TIMED_ROWS, TIMES = 100, 3
-# Seconds; no need to time it again.
+# Seconds; a call that takes longer is not timed again.
 CLEARLY_SLOW = 0.1
 
 
 class Predictions(NamedTuple):
-    """A request's answers: values of the target, and the probability of each or None.
+    """The predictions for a request: values of the target, and the probability of each or None.
 
-    ``scores`` are the probabilities (rows, classes), or None.
+    ``scores`` are the probabilities of all classes, shape (rows, classes), or None.
     """
 
     predictions: list
@@ -45,14 +45,14 @@ class Predictions(NamedTuple):
 
 @dataclass(frozen=True)
 class Served:
-    """A model that passed its checks, and what a row costs it."""
+    """A model that passed its checks, and the time that a call and a row take."""
 
     model: Model
     seconds_per_call: float
     seconds_per_row: float
 
     def seconds(self, rows: int) -> float:
-        """What a call with so many rows takes, about."""
+        """The estimated time of a call with this many rows."""
         return self.seconds_per_call + rows * self.seconds_per_row
 
     @property
@@ -86,7 +86,7 @@ class Served:
 
 
 class Shelf:
-    """The folder a model is read from, and the model that was read last and passed."""
+    """The folder that models are read from, and the last model that passed its checks."""
 
     def __init__(self, folder: Path, allow_pickle: bool = False) -> None:
         self.folder, self.allow_pickle = folder, allow_pickle
@@ -94,10 +94,10 @@ class Shelf:
         self.served = self._load(self._seen)
 
     def refresh(self) -> bool | None:
-        """Load what has changed: True if it serves now, False if it failed, None if nothing has.
+        """Load a changed model: True if it serves now, False if it failed, None if unchanged.
 
-        What failed is tried again when it changes again. Takes as long as loading does; the model
-        that serves goes on meanwhile.
+        A model that failed is tried again when it changes again. The call blocks while it loads;
+        the old model serves meanwhile.
         """
         try:
             found = self._look()
@@ -105,7 +105,7 @@ class Shelf:
                 return None
             self._seen = found
             self.served = served = self._load(found)
-        except Exception as error:  # whatever a damaged model makes its runtime raise
+        except Exception as error:  # a damaged model may raise any error
             log.error("The model in %s is not used: %s", self.folder, brief(error))
             return False
         log.info("Version %s of %s serves.", served.version, served.name)
@@ -113,7 +113,7 @@ class Shelf:
         return True
 
     def _look(self) -> tuple:
-        """What tells one content of the folder from another."""
+        """The current folder and its files' stamps, which differ after every change."""
         folder = current(self.folder)
         files = sorted(path for path in folder.glob("*") if path.is_file())
         stats = [(path.name, path.stat()) for path in files]
@@ -131,7 +131,7 @@ class Shelf:
 
 
 def _seconds(model: Model, rows: np.ndarray) -> float:
-    """What a call takes: the least of a few times, as other processes only add to it."""
+    """The time of a call: the shortest of a few, because other processes only add to it."""
     times = []
     for _ in range(TIMES):
         began = time.perf_counter()
@@ -143,6 +143,6 @@ def _seconds(model: Model, rows: np.ndarray) -> float:
 
 
 def settle() -> None:
-    """What is alive now stays: the collector need not walk it again and again."""
+    """Exclude all current objects, which stay, from further garbage collections."""
     gc.collect()
     gc.freeze()

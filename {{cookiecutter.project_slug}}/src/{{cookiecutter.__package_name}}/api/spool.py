@@ -1,9 +1,9 @@
-"""Predictions on their way to the database, kept on the local disk first.
+"""The spool: predictions on the local disk, before they are delivered to the database.
 
-A worker appends to a file of its own before it answers, so that what was answered survives the
-process, however it dies. It is not synced: a power cut may cost what the system had not written
-yet. A worker holds its file by a lock, which ends with the process: kept.py takes the files that
-nobody holds to the database.
+A worker appends to its own file before it answers, so that answered predictions survive when the
+process dies. The file is not synced: a power cut may lose what the system has not written yet. A
+worker locks its file, and the lock ends with the process. kept.py delivers the files that no
+process holds.
 """
 
 import fcntl
@@ -21,10 +21,10 @@ import msgspec
 from ..errors import ProjectError
 
 SEGMENT = ".jsonl"
-# Folder of the segments that the database will never take.
+# Folder of the segments that the database will never accept.
 REFUSED = "refused"
 LARGEST_SEGMENT = 4 << 20
-# With so many segments the database is down or slow: from then on only full ones are handed over,
+# With this many segments the database is down or slow: from then on only full segments are closed,
 # so that the folder holds hundreds of files, not one for each second.
 WAITING = 16
 log = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ class Record(msgspec.Struct):
 
 
 class Spool:
-    """A worker's end of the spool, used by one thread.
+    """A worker's writer to the spool, used by one thread.
 
     :param limit_bytes: of all files together. Other workers' files are measured once a second, so
-        the limit may be passed by what they write within one.
+        what they write within a second may exceed it.
     :raises ProjectError: the folder cannot be written.
     """
 
@@ -68,7 +68,7 @@ class Spool:
         try:
             file = self._file or self._open()
             if (written := file.write(record)) < len(record):
-                # Or the next would be damaged by the part that is there.
+                # Remove the part that was written, which would damage the next record.
                 file.truncate(self._size)
                 file.seek(self._size)
                 raise OSError(f"only {written} of {len(record)} bytes could be written")
@@ -79,7 +79,7 @@ class Spool:
         return True
 
     def tick(self) -> None:
-        """Hand over what was written so far; to be called about once a second. Never raises."""
+        """Release the file for delivery; call this about once a second. Never raises."""
         segments = [*self.folder.glob(f"*{SEGMENT}"), *self.folder.glob(f"{REFUSED}/*{SEGMENT}")]
         self._waiting, self.filled = len(segments), 0
         for segment in segments:
@@ -93,13 +93,13 @@ class Spool:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file: whoever delivers may have it."""
+        """Close the file, which releases it for delivery."""
         if self._file:
             self._file.close()
         self._file, self._size = None, 0
 
     def _open(self) -> BinaryIO:
-        # Under its own name only once it is held, or it could be taken for one that nobody holds.
+        # It gets its name once it is locked: before, it could be delivered while it is written.
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{SEGMENT}"
         unheld = self.folder / f"{name}.new"
         (self.folder / REFUSED).mkdir(parents=True, exist_ok=True)
@@ -123,13 +123,13 @@ class Spool:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The files of the spool, those that are being written, too, in the order of their begin."""
+    """The files of the spool, also those that are being written, in the order of creation."""
     return sorted(folder.glob(f"*{SEGMENT}"))
 
 
 @contextmanager
 def held(segment: Path) -> Iterator[bool]:
-    """Hold a segment while it is delivered; False where somebody else does, or it has gone."""
+    """Lock a segment while it is delivered; False if another process does, or it is gone."""
     with suppress(FileNotFoundError), segment.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

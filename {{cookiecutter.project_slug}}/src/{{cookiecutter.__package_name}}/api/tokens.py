@@ -1,9 +1,9 @@
 """JSON Web Tokens of an OpenID provider, verified with the keys it publishes.
 
-A token is believed when a key of the provider's JWKS has signed it with that key's algorithm, and
-its issuer, audience and dates are right. Threads fetch the keys, never the event loop: every
-REFRESH_SECONDS, and when a token names an unknown one. While the provider is down, the keys known
-so far stay in use. auth.py imports this where tokens are set up.
+A token is accepted if a key of the provider's JWKS has signed it with that key's algorithm, and its
+issuer, audience and dates are right. Threads fetch the keys, never the event loop: every
+REFRESH_SECONDS, and when a token names an unknown key. While the provider is down, the known keys
+stay in use. auth.py imports this module only if tokens are configured.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ ALGORITHMS = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 CLAIMS = ("exp", "iss", "aud", "sub")
 # How far our clock and the provider's may be apart.
 LEEWAY_SECONDS = 30
-# Fetches: how long one may take, how often there is one, and how soon again for an unknown key.
+# Fetching the keys: the time limit, the interval, and the shortest interval for unknown keys.
 FETCH_SECONDS, REFRESH_SECONDS, AGAIN_SECONDS = 5, 600, 10
 REMEMBERED = 1_024
-# OpenID's own bound on `sub`. The name of the client stands in logs, so it must be printable.
+# OpenID's own limit for `sub`. The client's name is logged, so it must be printable.
 LONGEST_SUBJECT = 255
 SENTENCES = {
     jwt.ExpiredSignatureError: "The token has expired.",
@@ -59,7 +59,7 @@ class Tokens:
     def load(self) -> None:
         """Fetch the keys now, blocking.
 
-        :raises ProjectError: they cannot be had; the known ones stay.
+        :raises ProjectError: they cannot be fetched; the known ones stay in use.
         """
         self._due = time.monotonic() + REFRESH_SECONDS
         try:
@@ -93,7 +93,7 @@ class Tokens:
     async def client(self, token: bytes) -> str:
         """``token:`` and the token's subject.
 
-        :raises Problem: 401, with a reason that tells the token's holder nothing secret.
+        :raises Problem: 401, with a reason that reveals nothing secret.
         """
         digest = sha256(token).digest()
         client, until = self.verified.get(digest, ("", 0.0))
@@ -123,7 +123,7 @@ class Tokens:
         except Problem:
             raise
         except Exception as error:
-            # Whatever a library makes of a stranger's bytes: it is a refusal, not our failure.
+            # Any error of a library on unverified bytes is a refusal, not an internal error.
             raise unauthenticated(sentence(error)) from None
         plain = subject.isascii() and subject.isprintable()
         if not (plain and 0 < len(subject) <= LONGEST_SUBJECT):
@@ -131,7 +131,7 @@ class Tokens:
         return f"token:{subject}", until
 
     def _key(self, kid: str | None) -> jwt.PyJWK:
-        """The provider's key of a name; for an unknown one the keys are fetched, now and then."""
+        """The provider's key by its id; fetches the keys for an unknown id, but not too often."""
         key = self.provider.match_kid(self.known, kid) if kid else None
         if not key and kid and time.monotonic() >= self._again:
             self._again = time.monotonic() + AGAIN_SECONDS
@@ -143,7 +143,7 @@ class Tokens:
 
 
 def sentence(error: Exception) -> str:
-    """Why a token is refused. Claims are looked at only after the signature was found right."""
+    """Why a token is refused. Claims are checked only after the signature is verified."""
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"The token lacks the claim {error.claim}."
     return SENTENCES.get(type(error), "The token is not valid.")

@@ -1,7 +1,7 @@
-"""JSON values under the contract: read, checked, and made numbers.
+"""JSON values of a request: read, checked by the contract, and converted to numbers.
 
-What the API takes goes through here, whichever protocol it came by. The batch job reads Arrow
-tables instead (arrow.py); both ask the same ``Column.judge``.
+All protocols use this module, except that wire.py reads a valid POST /predict itself. Files and
+database tables are read as Arrow data instead (schema/arrow.py). Both use ``Column.judge``.
 """
 
 import difflib
@@ -18,18 +18,18 @@ from ..schema import Contract
 from ..schema.columns import DATE, EPOCH, Column
 from .problems import Problem
 
-# An answer names so many violations, and shows so much of a value; the rest is counted.
+# Limits of an answer: how many violations it lists, and how much of a value it shows.
 MOST_VIOLATIONS, LONGEST_VALUE = 100, 100
 NUMBERS = {float, int, type(None)}
 SWITCHES = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-# In a csv file; what a batch job reads as a number or as missing, so that both take the same file.
+# Numbers and missing values in csv: the same as in other csv files, which tables/reader.py reads.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MISSING = ("NaN", "null")
 LONGEST_NUMBER = 1_000
 
 
 class Rows(NamedTuple):
-    """Rows that keep the contract: their float32 matrix (rows, columns), and what was sent."""
+    """Rows that meet the contract: their float32 matrix (rows, columns), and what was sent."""
 
     matrix: np.ndarray
     columns: Any
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 def read(contract: Contract, data: Any, most_rows: int, strict: bool = True) -> Rows:
     """The rows of ``data``, a mapping of column to a list of values.
 
-    :param strict: whether a column that the contract does not know is a violation or is left out.
+    :param strict: whether a column that the contract does not know is a violation, or is ignored.
     :raises Problem: 422, with every violation: column, index, value and reason.
     """
     if not isinstance(data, dict):
@@ -65,13 +65,13 @@ def read(contract: Contract, data: Any, most_rows: int, strict: bool = True) -> 
 
 
 def encode(column: Column, values: list) -> tuple[np.ndarray, np.ndarray]:
-    """The numeric form of values, float64 (rows,), NaN where missing or unreadable; mask of those
-    that cannot be read."""
+    """The numeric form of values, float64 (rows,), NaN where missing or unreadable; and the mask
+    of unreadable values."""
     if column.type in ("float", "integer") and set(map(type, values)) <= NUMBERS:
         try:
             return np.array(values, np.float64), np.False_
         except OverflowError:
-            pass  # a whole number beyond any float; value by value it becomes infinite
+            pass  # an integer too large for a float; value by value it becomes infinite
     codes = np.full(len(values), np.nan)
     unreadable = np.zeros(len(values), bool)
     for index, value in enumerate(values):
@@ -106,9 +106,9 @@ def _code(column: Column, value: Any) -> float:
 
 
 def parse(column: Column, cell: str) -> Any:
-    """The JSON value that a cell of a csv file stands for.
+    """The JSON value of a cell of a csv file.
 
-    What cannot be read stays text, so that the check of the contract names it.
+    A cell that cannot be read stays text, so that the check of the contract reports it.
     """
     text = cell.strip()
     if not text or text in MISSING:
@@ -125,7 +125,7 @@ def parse(column: Column, cell: str) -> Any:
         return cell
     if column.type == "float":
         return number
-    # Whole numbers to the last digit, which a float would lose; no API takes more than 64 bits.
+    # Whole numbers keep all digits, which a float would lose; beyond 64 bits they stay text.
     exact = int(text) if text.lstrip("+-").isdigit() else number
     exact = int(exact) if exact == int(exact) else exact
     return exact if -(2**63) <= exact < 2**63 else cell
@@ -157,7 +157,7 @@ def _lengths(contract: Contract, data: dict) -> Iterable[dict]:
 
 
 def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
-    """A key may be left out; one that is sent is kept with the prediction, to join it by."""
+    """Violations of the key, which is optional; if sent, it is kept with the prediction."""
     key = contract.key
     kind = int if key and key.type == "integer" else str
     for index, value in enumerate(columns.get(key.name, ()) if key else ()):
@@ -170,7 +170,7 @@ def _keys(contract: Contract, columns: dict) -> Iterable[dict]:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be stored: JSON can spell half of a surrogate pair, UTF-8 cannot."""
+    """Whether the text can be stored: JSON can hold half of a surrogate pair, UTF-8 cannot."""
     try:
         return bool(text.encode())
     except UnicodeEncodeError:
@@ -184,7 +184,7 @@ def _nearest(name: str, others: Iterable[str]) -> str | None:
 
 
 def violation(column: str | None, index: int | None, value: Any, reason: str) -> dict:
-    # As text, because JSON has no name for some of what may stand in them.
+    # As text, because JSON has no NaN or infinity, which lists and objects may contain too.
     strange = isinstance(value, float) and not math.isfinite(value)
     long = isinstance(value, int) and value.bit_length() > LONGEST_VALUE
     if strange or long or isinstance(value, list | dict):
@@ -202,12 +202,12 @@ def violation(column: str | None, index: int | None, value: Any, reason: str) ->
 def broken(
     reason: str, column: str | None = None, index: int | None = None, value: Any = None
 ) -> Problem:
-    """The problem of one violation; of the whole request without a column."""
+    """The problem of one violation; without a column, it is one of the whole request."""
     return violated([violation(column, index, value, reason)])
 
 
 def violated(found: list[dict]) -> Problem:
-    """The problem that names all violations, or the first of them and how many there are."""
+    """The problem that lists the violations, up to MOST_VIOLATIONS, and their total number."""
     order = sorted(found, key=lambda each: (each["index"] is not None, each["index"] or 0))
     first = order[0]
     detail = first["reason"]

@@ -1,8 +1,7 @@
-"""POST /predict on the wire: columns in, predictions out.
+"""The format of POST /predict: columns in, predictions out.
 
-A request that keeps the contract is decoded, typed and range-checked in one step by a decoder made
-from the contract; any other goes through values.py, which has the last word and names what is
-wrong.
+A decoder made from the contract reads a valid request and checks its types and ranges in one step.
+Any other request goes through values.py, which decides and reports what is wrong.
 """
 
 import json
@@ -20,7 +19,7 @@ from .values import Rows, broken, read
 
 
 class AnyRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The form of a request alone."""
+    """A request whose columns are not checked yet."""
 
     data: dict
     model: Any = None
@@ -43,7 +42,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
 
 class PredictRequest:
-    """Reads the bodies of POST /predict under a contract; ``struct`` is what they must be."""
+    """Reads the bodies of POST /predict; ``struct`` is the type that the contract requires."""
 
     def __init__(self, contract: Contract, most_rows: int) -> None:
         self.contract, self.most_rows = contract, most_rows
@@ -106,7 +105,7 @@ def unknown_model(name: Any, served: str) -> Problem:
 def parse_json(body: bytes, nan: bool = False) -> Any:
     """The value of a JSON text in UTF-8.
 
-    :param nan: whether NaN and Infinity, which JSON lacks, are numbers all the same.
+    :param nan: whether NaN and Infinity, which JSON lacks, are accepted as numbers.
     :raises Problem: 400.
     """
     try:
@@ -116,16 +115,16 @@ def parse_json(body: bytes, nan: bool = False) -> Any:
     except UnicodeDecodeError:
         problem = "it is not UTF-8"
     except ValueError as error:
-        # Python's sentence names a function of its own.
+        # Python's message names a function of Python.
         problem = "a number has too many digits" if "digits" in str(error) else str(error)
     raise Problem(400, "malformed", f"the body cannot be read as JSON: {problem}.")
 
 
 def typed(content: Any, kind: type, hint: str = "") -> Any:
-    """JSON's values as a type of msgspec.
+    """Convert JSON values to a type of msgspec.
 
-    :param hint: what is behind the sentence.
-    :raises Problem: 422, where they are of another one.
+    :param hint: is appended to the reason.
+    :raises Problem: 422, the values do not have this type.
     """
     try:
         return msgspec.convert(content, kind)
@@ -142,7 +141,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def told(column: Column, kind: Any, most_rows: int) -> Any:
-    """The type of a list of a column's values, with what the description of the API tells of it."""
+    """The type of a list of a column's values, with its description for OpenAPI."""
     text = column.description + (f", in {column.unit}" if column.unit else "")
     examples = None if column.example is None else [[written(column.example)]]
     meta = msgspec.Meta(max_length=most_rows, description=text or None, examples=examples)
@@ -150,7 +149,7 @@ def told(column: Column, kind: Any, most_rows: int) -> Any:
 
 
 def written(value: Any) -> Any:
-    """A value of a column as JSON has it."""
+    """A value of a column as JSON represents it."""
     return value.isoformat() if isinstance(value, date) else value
 
 
@@ -170,7 +169,7 @@ def _typed(column: Column) -> Any:
 
 
 def _recoder(column: Column):
-    """A function from a column's values, already checked, to their numeric form."""
+    """A function that converts a column's values, already checked, to their numeric form."""
     low, high = column.bounds
     if column.type == "category":
         codes = {value: float(code) for code, value in enumerate(column.allowed)}

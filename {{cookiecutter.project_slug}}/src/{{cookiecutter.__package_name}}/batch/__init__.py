@@ -1,4 +1,4 @@
-"""The batch job: runs on the machine's own cores or on Spark, published as a whole or not at all.
+"""The batch job: it scores on local cores or on Spark, and publishes all of a run or nothing.
 
 It uses ``models`` to predict, and ``tables`` to read and write.
 """

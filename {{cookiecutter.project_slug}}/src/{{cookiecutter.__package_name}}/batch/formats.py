@@ -1,4 +1,4 @@
-"""Files of predictions and of rejected rows: written batch by batch, and put together."""
+"""Files of predictions and of rejected rows: written batch by batch, then merged."""
 
 import csv as python_csv
 import io
@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 from ..tables.files import File, format_of, here, parquet
 
 BATCH_ROWS = 65_536
-# Text that is the same in many rows, kept once; readers of a file see plain text.
+# Text that repeats in many rows, stored once in a dictionary; readers of a file see plain text.
 REPEATED = pa.dictionary(pa.int32(), pa.string())
 
 
 @contextmanager
 def writer(path: Path, schema: pa.Schema):
-    """A parquet or csv file, written batch by batch.
+    """Open a parquet or csv file that is written batch by batch.
 
-    Parquet keeps text as a dictionary, whole numbers and times as differences, and floats, which
-    gain from neither, as they are.
+    Parquet encodes text with a dictionary, and integers and times as differences. Floats gain from
+    neither and stay plain.
     """
     if format_of(path) == "csv":
         with csv.CSVWriter(path, schema) as opened:
@@ -37,7 +37,7 @@ def writer(path: Path, schema: pa.Schema):
         schema,
         use_dictionary=texts,
         column_encoding=dict.fromkeys(steps, "DELTA_BINARY_PACKED"),
-        # The smallest and largest of a repeated text tell nobody anything, and take time to find.
+        # The minimum and maximum of a repeated text are of no use, and take time to compute.
         write_statistics=[f.name for f in schema if f.type != REPEATED],
         store_schema=False,
     ) as opened:
@@ -45,7 +45,7 @@ def writer(path: Path, schema: pa.Schema):
 
 
 def merge_parquet(parts: Iterable[Path], target: Path, schema: pa.Schema) -> None:
-    """One file of many, in their order, in bounded memory."""
+    """Merge files into one, in the given order, in bounded memory."""
     repeated = [field.name for field in schema if field.type == REPEATED]
     with writer(target, schema) as out:
         for path in parts:
@@ -55,7 +55,7 @@ def merge_parquet(parts: Iterable[Path], target: Path, schema: pa.Schema) -> Non
 
 
 def merge_csv(parts: Iterable[BinaryIO], target: Path) -> None:
-    """The same of csv files, whose headers are one line and alike."""
+    """As ``merge_parquet`` for csv files, which all have the same header of one line."""
     with target.open("wb") as out:
         for number, opened in enumerate(parts):
             with opened as part:
@@ -65,7 +65,7 @@ def merge_csv(parts: Iterable[BinaryIO], target: Path) -> None:
 
 
 def head(file: File, count: int) -> list[dict]:
-    """The first rows of a file as they stand there."""
+    """The first ``count`` rows of a file; all values of a csv file are text."""
     if format_of(file) == "parquet":
         with here(file) as copy, parquet(copy) as opened:
             batch = next(opened.iter_batches(count), None)

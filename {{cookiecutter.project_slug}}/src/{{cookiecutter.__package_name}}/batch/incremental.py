@@ -29,13 +29,13 @@ def work(
     run_id: str,
     is_published: Callable[[str], bool],
 ) -> Iterator[Work]:
-    """What an interrupted call has left, then what is new, claimed under ``run_id``.
+    """Yield the run that an interrupted call left open, then what is new, claimed as ``run_id``.
 
-    A claim counts as done when the caller asks for the next, so its predictions must be published
-    by then.
+    A claim is marked as done when the caller asks for the next one: its predictions must be
+    published by then.
 
     :param column: the watermark column of a table; None for the files of a folder.
-    :param is_published: whether the predictions of a run are, by its id.
+    :param is_published: tells whether the predictions of a run, given by its id, are published.
     """
     if of_files(uri) != (column is None):
         raise ProjectError("--incremental takes a folder, or a table with --watermark COLUMN.")
@@ -44,7 +44,7 @@ def work(
     if column and column not in reader.sql_columns(uri):
         raise ProjectError(f"{redacted(uri)}: there is no column {column}.")
     there = {} if column else {_within(uri, file): file for file in data_files(uri)}
-    # In a moved project, what was scored is scored.
+    # A portable name, so that a moved project does not score its input again.
     ledger = Ledger(ledger_uri, portable(identity(uri)))
     if column:
         ledger.require(column)
@@ -54,7 +54,7 @@ def work(
     if claimed:
         gone = [item for item in claimed[1] if not column and item not in there]
         if gone and not is_published(claimed[0]):
-            # Not scored, and not to be left out when it comes back.
+            # These files are not scored yet: without a claim, they are scored when they come back.
             ledger.release(claimed[0], gone)
         left = _work(there, column, *claimed)
         if column or left.paths:
@@ -80,7 +80,7 @@ def _within(uri: str, file: File) -> str:
 def _work(there: dict, column: str | None, run_id: str, items: list[str], until) -> Work:
     if column:
         return Work(run_id, [], window(column, items[0], until))
-    # A file that has gone since it was claimed has no rows to score.
+    # A claimed file that no longer exists is skipped.
     return Work(run_id, [there[item] for item in items if item in there], None)
 
 
@@ -88,7 +88,7 @@ def _new_files(ledger: Ledger, uri: str, there: dict[str, File]) -> list[str]:
     known = ledger.items()
     new = {name: file for name, file in there.items() if name not in known}
     if new:
-        # Before they are claimed: what cannot be scored can still be mended or taken away.
+        # Checked before the claim: a file that cannot be scored can still be fixed or removed.
         for where, names in reader.column_names(uri, list(new.values())).items():
             CONTRACT.require(names, where)
     return list(new)

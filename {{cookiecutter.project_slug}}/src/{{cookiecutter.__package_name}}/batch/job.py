@@ -1,7 +1,7 @@
 """The batch job: one run, or the runs that an incremental call needs.
 
-A run has an id. The same id again does nothing once its predictions are published; a run that was
-killed has published nothing and begins anew; two processes never work on the same run.
+A run has an id. Once its predictions are published, the same id does nothing. A run that was killed
+has published nothing: the same id starts it again. A lock keeps two processes off the same run.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _given(text: str) -> str:
-    """An option's value; an empty one, from a variable that is not set, is no default."""
+    """An option's value; empty text, as from an unset variable, is refused, not ignored."""
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return text
@@ -127,7 +127,7 @@ def _engine(config: Settings, arguments: argparse.Namespace) -> Settings:
 
 
 def score_new(request: Request, column: str | None, config: Settings) -> None:
-    """Score what was not scored before, in one run, or in two where one was interrupted."""
+    """Score what is not scored yet: in one run, or in two if an earlier run was interrupted."""
     from .incremental import work
 
     if request.run_id or request.force:

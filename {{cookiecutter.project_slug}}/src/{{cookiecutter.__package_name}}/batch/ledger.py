@@ -1,8 +1,8 @@
 """What incremental scoring has scored already: claims in the project's database.
 
 A run claims its files, or its window of rows, before it scores them, and marks the claim as done
-after its output was published. After a crash the claim is still open, and the next call finishes
-that very run under the same id, so every file and row is scored exactly once.
+after its output is published. After a crash, the claim is still open: the next call finishes that
+run under the same id, so that every file and row is scored exactly once.
 """
 
 import json
@@ -20,7 +20,7 @@ from ..tables.databases import connect
 from ..tables.migrate import ensure
 from .sections import Window
 
-# Types of a watermark that JSON lacks, each read back from its text.
+# Types of a watermark that JSON lacks, and how to read each of them from text.
 TYPES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}
 claims = sa.Table(
     "score_claims",
@@ -35,7 +35,7 @@ claims = sa.Table(
 
 
 class Ledger:
-    """The claims on one source, an input's ``databases.identity``, in the database at ``uri``."""
+    """The claims on one source (``databases.identity`` of an input), in the database at ``uri``."""
 
     def __init__(self, uri: str, source: str) -> None:
         self.uri, self.source = uri, source
@@ -47,7 +47,7 @@ class Ledger:
         return {row.item for row in self._rows()}
 
     def unfinished(self) -> tuple[str, list[str], Any] | None:
-        """Run id, items and end of the window (None for files) of a claim that was not finished."""
+        """Run id, items and end of the window (None for files) of an unfinished claim."""
         rows = [row for row in self._rows() if not row.done]
         if not rows:
             return None
@@ -56,9 +56,9 @@ class Ledger:
         return run_id, items, rows[0].until
 
     def watermark(self) -> Any:
-        """The end of the last window that was scored, None before the first.
+        """The end of the last claimed window, None before the first.
 
-        It is where no window begins: which value is the larger one, the database knows alone.
+        It is the end at which no other window begins: only the database can compare the values.
         """
         begun = {_kept(row.item) for row in self._rows()}
         last = [end for end in self._ends() if _kept(end) not in begun]
@@ -91,7 +91,7 @@ class Ledger:
             connection.execute(sa.update(claims).where(self._of(run_id)).values(done=True))
 
     def release(self, run_id: str, items: list[str]) -> None:
-        """Give back what was claimed and cannot be scored now."""
+        """Remove the claims on items that cannot be scored now."""
         those = self._of(run_id) & (claims.c.item == sa.bindparam("gone"))
         with connect(self.uri) as connection:
             connection.execute(sa.delete(claims).where(those), [{"gone": item} for item in items])
@@ -113,7 +113,7 @@ def window(column: str, item: str, until: str) -> Window:
 def text(value: Any, column: str) -> str:
     """A watermark's value and column as text that keeps the value's type.
 
-    :raises ProjectError: it is of no type that can be written down.
+    :raises ProjectError: values of this type cannot be stored.
     """
     kind = type(value).__name__
     if kind not in TYPES and not isinstance(value, int | float | str | None):
@@ -122,7 +122,7 @@ def text(value: Any, column: str) -> str:
 
 
 def _kept(stored: str) -> tuple:
-    """Kind and value of a watermark; of a file its name."""
+    """The type and value of a watermark, or the name of a file."""
     return tuple(json.loads(stored)[:2]) if stored.startswith("[") else (stored,)
 
 

@@ -1,4 +1,4 @@
-"""The local engine: the sections of a run scored by threads of this process, on all cores."""
+"""The local engine: threads of this process score the sections of a run."""
 
 import os
 from collections import deque
@@ -14,17 +14,17 @@ from ..settings import Settings
 from .results import Results
 from .sections import Section, row_count
 
-# Sections that are read and written at a time; their batches are scored by all the workers.
+# Sections that are read and written at the same time; all workers score their batches.
 PARTS_AT_ONCE = 2
 
 
 def cores(config: Settings) -> int:
-    """How many workers score."""
+    """The number of threads that score."""
     return config.batch.workers or os.cpu_count() or 1
 
 
 def score(run, sections: list[Section], results: Results) -> list[dict]:
-    """Write the part of each section of a ``run.Run``; what ``Results.write`` returns of each."""
+    """Score the sections of a ``run.Run``; returns what ``Results.write`` returns for each."""
     workers, parts = cores(run.config), []
     with (
         tqdm(
@@ -49,7 +49,7 @@ def score(run, sections: list[Section], results: Results) -> list[dict]:
 def _in_order(
     scorers: Executor, most: int, run, function: Callable, items: Iterable
 ) -> Iterator[Any]:
-    """As ``map``, by ``scorers``, at most so many items ahead of what was asked for."""
+    """As ``map``, but run by ``scorers``, at most ``most`` items ahead of the consumer."""
     ahead: deque[Future] = deque()
     for item in items:
         if run.stop.is_set():

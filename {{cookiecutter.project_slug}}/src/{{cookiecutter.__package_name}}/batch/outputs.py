@@ -1,8 +1,8 @@
-"""Where predictions are published: a folder, one file, a table, or cloud storage; whole or not.
+"""Where predictions are published, all or nothing: a folder, a file, a table, or cloud storage.
 
-An attempt at a run writes its parts to a folder of its own. Publishing is one rename, one
-transaction, or in the cloud one file that names the parts. It leaves the run's manifest with the
-predictions, so that a run that was published is known as such.
+An attempt at a run writes its parts to its own folder. Publishing is one rename, one transaction,
+or in the cloud one file that names the parts. The run's manifest is stored with the predictions and
+shows that the run is published.
 """
 
 import json
@@ -26,30 +26,30 @@ from .formats import BATCH_ROWS, merge_csv, merge_parquet
 
 MANIFEST = "_manifest.json"
 LARGEST_MANIFEST = 100_000_000  # bytes
-# With the copy of the model that Spark reads.
+# The folder of an attempt, or of the copy of the model that Spark reads.
 ATTEMPT = re.compile("[0-9a-f]{32}(-model)?")
-# How long a run waits for another one that publishes to the same place.
+# How long a run waits for another run that publishes to the same place.
 PUBLISHING_SECONDS = 600
-# What attempts that were killed have left is removed after so long.
+# The age at which the files of a killed attempt are removed.
 ABANDONED_SECONDS = 24 * 3600
 
 
 class LocalOutput:
-    """What has in common whatever stages its parts in a folder of this machine.
+    """Base class of the outputs that stage their parts in a local folder.
 
-    ``publish`` replaces what ``published`` has found before; another process may have published
-    the same run meanwhile, which stays.
+    ``publish`` of a folder or table replaces only a run that ``published`` found. If another
+    process publishes the same run in between, that one stays.
     """
 
     def __init__(self, staging: Path) -> None:
         self.staging, self.found = staging, None
-        self.locks = staging  # where all see them that share the output
+        self.locks = staging  # processes that share the staging folder share its locks
 
     def attempt(self, run_id: str) -> LocalFolder:
-        """A new folder for the parts of a run; what earlier attempts have left is removed."""
+        """A new folder for the parts of a run; files that earlier attempts left are removed."""
         now = time.time()
         for left in self.staging.glob("*/*/"):
-            with suppress(OSError):  # somebody else has removed it
+            with suppress(OSError):  # another process has removed it
                 old = now - left.stat().st_mtime > ABANDONED_SECONDS
                 if ATTEMPT.fullmatch(left.name) and (left.parent.name == run_id or old):
                     self.discard(LocalFolder(left))
@@ -64,7 +64,7 @@ class LocalOutput:
     def _checked(self, attempt: LocalFolder, manifest: dict) -> list[Path]:
         """The parts that a manifest names.
 
-        :raises ProjectError: one is missing: somebody has removed it, or executors write elsewhere.
+        :raises ProjectError: a part is missing: it was removed, or executors write elsewhere.
         """
         parts = [attempt.path / name for name in manifest["parts"]]
         if missing := [part for part in parts if not part.exists()]:
@@ -181,7 +181,7 @@ class TableOutput(LocalOutput):
             make_missing(connection, table)
         with connect(self.uri, seconds=PUBLISHING_SECONDS) as connection:
             mine = (runs.c.run_id == run_id) & (runs.c.table_name == self.table)
-            # Of two processes that publish the same run, the key of the table lets one through.
+            # If two processes publish the same run, the primary key of ``runs`` accepts only one.
             if self.found:
                 connection.execute(delete(runs).where(mine))
                 connection.execute(delete(table).where(table.c.run_id == run_id))
@@ -202,12 +202,12 @@ class TableOutput(LocalOutput):
 class CloudOutput:
     """``<uri>/<run id>/<attempt>/part-….parquet``, and the manifest beside the attempts.
 
-    Nothing is renamed there: a run is what its manifest names, and without one it does not exist.
+    Nothing is renamed: a run is the parts that its manifest names, and does not exist without one.
     """
 
     def __init__(self, uri: str, suffix: str, work: Path) -> None:
         self.folder, self.suffix = CloudFolder(uri), suffix
-        self.locks = work  # of this machine: nothing in the cloud can be locked
+        self.locks = work  # local locks, because cloud storage has none
         self.found: tuple[dict, dict] | None = None
 
     def __str__(self) -> str:
@@ -228,7 +228,7 @@ class CloudOutput:
         try:
             self.folder.put(f"{run_id}/{MANIFEST}", content, version)
         except FileExistsError:
-            # Perhaps it is this one, and only the answer was lost.
+            # It may be our own manifest: it was written, but the response was lost.
             if self._parts(run_id) != manifest["parts"]:
                 what = "was published by another process meanwhile: nothing was changed"
                 raise ProjectError(f"run {run_id} {what}.") from None
@@ -246,7 +246,7 @@ class CloudOutput:
         return self.folder.find(f"{manifest['run_id']}/{manifest['parts'][0]}")
 
     def _parts(self, run_id: str) -> list[str]:
-        """Those of the run that is published now."""
+        """The parts of the run as it is published now."""
         found = self._manifest(run_id)
         return found[0]["parts"] if found else []
 
@@ -278,7 +278,7 @@ def open_output(uri: str, file_format: str, work: Path):
 
 
 def _manifest(found: dict | None, where: object) -> dict | None:
-    """A manifest, or None; everything else that stands in its place is refused."""
+    """The manifest, or None if there is none; anything else in its place is refused."""
     if found is not None:
         try:
             found["run_id"], found["input"]["uri"], [*found["parts"]]

@@ -14,13 +14,13 @@ HEADER = b'"source",'
 
 
 class RejectedRows:
-    """``<run id>.csv`` in the folder ``batch.rejected``; of a run that was refused, and not
-    published, ``<run id>_failed.csv``.
+    """``<run id>.csv`` in the folder ``batch.rejected``, or ``<run id>_failed.csv`` for a run that
+    is not published because it has too many rejected rows.
 
-    Of another output than the ``usual`` one, what tells it apart stands behind the run id, which
-    has no underscore itself.
+    For another output than the ``usual`` one, a hash of the output follows the run id, such as
+    ``<run id>_1a2b3c4d.csv``. The run id itself has no underscore.
 
-    :raises ProjectError: something else is there.
+    :raises ProjectError: a file of that name has other content.
     """
 
     def __init__(self, uri: str, run_id: str, output: str, usual: bool) -> None:
@@ -35,13 +35,13 @@ class RejectedRows:
                     raise ProjectError(f"{self.folder}/{each} {what}.")
 
     def write(self, parts: Iterable[BinaryIO], failed: bool) -> str:
-        """Put the rows of all parts there, and return where."""
+        """Merge the rejected rows of all parts into the file; returns its path or URI."""
         name = self.failed if failed else self.published
         with self.folder.file(name) as path:
             merge_csv(parts, path)
         return f"{self.folder}/{name}"
 
     def remove(self, everything: bool) -> None:
-        """Remove what a run that is published now leaves without meaning, if that is possible."""
+        """After a run is published, remove files that no longer apply; errors are ignored."""
         with suppress(OSError, ProjectError):
             self.folder.remove([self.failed, *([self.published] if everything else [])])

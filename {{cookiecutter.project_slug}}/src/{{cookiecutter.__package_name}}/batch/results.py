@@ -1,6 +1,6 @@
 """What a run writes for each section of its input: predictions, rejected rows, and their counts.
 
-Both engines write through here, so that the same rows leave the same files.
+Both engines use this module, so that the same rows give the same files.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from ..tables.storage import CloudFolder, LocalFolder
 from .formats import REPEATED, writer
 from .sections import Section
 
-# What a model without a reference has to be counted.
+# The counts for a model without a reference.
 NONE = np.empty(0, np.int64)
 REJECTED = pa.schema(
     [
@@ -36,7 +36,7 @@ REJECTED = pa.schema(
 
 
 class Scored(NamedTuple):
-    """What a batch of ``rows`` rows comes to: predictions, and one line for each bad value.
+    """The result of a batch of ``rows`` rows: predictions, and one violation for each bad value.
 
     ``binned`` are the counts of ``reference.Reference.count``.
     """
@@ -49,10 +49,10 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """Where an attempt at a run writes, and what all of its rows share.
+    """Where an attempt at a run writes, and the values that all of its rows share.
 
-    It can be sent to another process. Whoever writes a part that was written already replaces it
-    by the same rows, and whoever still works for an attempt that was given up harms nothing.
+    It can be sent to another process. Writing a part again replaces it with the same rows, and a
+    task that still writes for an abandoned attempt does no harm.
     """
 
     attempt: LocalFolder | CloudFolder
@@ -67,8 +67,8 @@ class Results:
     def write(self, model: Model, section: Section, spread: Callable = map) -> dict:
         """Score a section and write its part; returns its name and the counts of its rows.
 
-        :param spread: what calls a function on each batch; gives the answers in their order.
-        :raises ProjectError: the file has changed since it was cut into sections.
+        :param spread: a function like ``map``, which yields the results in order.
+        :raises ProjectError: the file has changed since it was split into sections.
         """
         counts, name = Counter(read=0, predicted=0), section.name + self.suffix
         binned = self.reference.none() if self.reference else NONE
@@ -92,7 +92,7 @@ class Results:
         return opened.enter_context(writer(opened.enter_context(self.attempt.file(name)), schema))
 
     def _batches(self, section: Section) -> Iterator[tuple[pa.RecordBatch, str, int]]:
-        """Batches, their source, and the number of their first row in it."""
+        """Each batch, its source, and the number of its first row in the source."""
         first = section.start
         for batch in section.batches(CONTRACT.needed, self.batch_rows):
             yield batch, section.source, first
@@ -101,8 +101,8 @@ class Results:
     def _score(self, model: Model, located: tuple[pa.RecordBatch, str, int]) -> Scored:
         """Validate and score a batch.
 
-        A prediction that is no number (an estimator without imputation, given a missing value)
-        makes its row a rejected one.
+        A row is rejected if its prediction is not finite, for example because an estimator without
+        imputation gets a missing value.
         """
         batch, source, first = located
         checked = CONTRACT.check(batch)
@@ -148,14 +148,14 @@ def _rejected(violations: pa.Table, batch: pa.RecordBatch, source: str, first: i
 
 
 def rejected_name(part: str) -> str:
-    """The file of the rejected rows beside a part, if there are any."""
+    """The name of the file next to a part that holds its rejected rows, if there are any."""
     return f"{part.partition('.')[0]}.rejected.csv"
 
 
 def predictions_schema(model: Model, most_classes: int) -> pa.Schema:
-    """The columns of the predictions; a row is named by its key, or by its source and number.
+    """The columns of the predictions; a row is identified by its key, or its source and number.
 
-    :param most_classes: with more of them, there are no probabilities of each.
+    :param most_classes: with more classes, there are no columns for the probability of each.
     """
     key, target = CONTRACT.key, CONTRACT.target
     which = [(key.name, arrow_type(key))] if key else [("source", REPEATED), ("row", pa.int64())]
@@ -175,12 +175,12 @@ def predictions_schema(model: Model, most_classes: int) -> pa.Schema:
         ("run_id", REPEATED),
         ("predicted_at", pa.timestamp("us", "UTC")),
     ]
-    # A column that is never null is quicker to write.
+    # Columns declared as not null are faster to write.
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 
 
 def _column(values, count: int, kind: pa.DataType) -> pa.Array:
-    """A column of ``count`` values; a single one is repeated."""
+    """A column of ``count`` values; a single value is repeated."""
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, np.ndarray):
@@ -188,7 +188,7 @@ def _column(values, count: int, kind: pa.DataType) -> pa.Array:
     return _repeated(values, count, kind)
 
 
-# Most batches are of one length, so that a run's constant columns are made once.
+# Most batches have the same length, so a run's constant columns are made once and reused.
 @lru_cache(maxsize=16)
 def _repeated(value: Any, count: int, kind: pa.DataType) -> pa.Array:
     if kind == REPEATED:

@@ -1,8 +1,8 @@
-"""One run's way from the input to published predictions: read, validate, predict, write.
+"""One run, from the input to published predictions: read, validate, predict, write.
 
-The input is cut into sections. An engine validates and scores each, and writes its part to a folder
-of this attempt alone; when all are there, they are published. Whatever ends an attempt before, the
-same run started again begins anew, so that nobody ever sees half a run.
+The input is split into sections. An engine validates and scores each section and writes its part to
+the attempt's own folder. When all parts are written, they are published together. If an attempt
+stops before that, the same run starts from the beginning, so that nobody ever sees half a run.
 """
 
 import importlib
@@ -32,13 +32,13 @@ from .rejected import RejectedRows
 from .results import Results, predictions_schema, rejected_name
 from .sections import Section, Window, digest, kept, sections
 
-# What a row in flight takes for each of its columns: as text, as number, encoded, predicted.
+# Memory of a row in flight for each of its columns: as text, as number, encoded, predicted.
 BYTES_PER_CELL = 48
 
 
 @dataclass
 class Run:
-    """What is scored by which model, and where its predictions go; ``stop`` ends it early."""
+    """What to score, with which model, and where the predictions go; ``stop`` ends it early."""
 
     run_id: str
     uri: str
@@ -85,7 +85,7 @@ class Run:
         return manifest
 
     def _sections(self, results: Results) -> list[Section]:
-        """The input, as data.py prepares it where it is raw."""
+        """The sections of the input; raw input is prepared by data.py and is one section."""
         if self.raw:
             return [kept(self._prepared(), identity(self.uri), results.attempt)]
         for where, names in column_names(self.uri, self.paths).items():
@@ -95,7 +95,7 @@ class Run:
     def _prepared(self) -> pa.RecordBatch:
         """The whole input as data.py prepares it."""
         with of_user("data.prepare()"):
-            from .. import data  # here, because it takes pandas
+            from .. import data  # imported here, because it loads pandas
 
             raw = read_frame(self.uri, CONTRACT)
             table = data.prepare(raw.copy())
@@ -110,14 +110,14 @@ class Run:
         return batch.select(CONTRACT.needed)
 
     def _batch_rows(self) -> int:
-        """How many rows may be in a batch, so that all of them take ``batch.memory_mb``."""
+        """How many rows a batch may have, so that all batches fit in ``batch.memory_mb``."""
         in_flight = PARTS_AT_ONCE * (cores(self.config) + 2)
         row = BYTES_PER_CELL * (len(CONTRACT.columns) + 2)
         most = (self.config.batch.memory_mb << 20) // (in_flight * row)
         return max(1, min(BATCH_ROWS, most))
 
     def _score(self, found: list[Section], results: Results) -> tuple[list[dict], str | None]:
-        """Let the engine score; hash local files meanwhile. Returns parts in order, and digest."""
+        """Score, and hash local files meanwhile; returns the parts in order, and the digest."""
         engine = importlib.import_module(f".{self.config.batch.engine}_engine", __package__)
         local = bool(self.paths) and all(isinstance(path, Path) for path in self.paths)
         with ThreadPoolExecutor(1) as hashing:
@@ -164,7 +164,7 @@ class Run:
             "contract": CONTRACT.version,
             "engine": self.config.batch.engine,
             "rows": {name: counts[name] for name in ("read", "predicted", "rejected")},
-            # Into the bins that the model's metadata describes.
+            # Counts in the bins that the model's metadata describes.
             "binned": reference.named(binned) if reference else None,
             "rejected": None,
             "parts": [part["part"] for part in parts],

@@ -1,6 +1,6 @@
-"""An input in sections: the unit that is scored and written, and what Spark makes a task of.
+"""An input is split into sections. Each section is scored as a unit and written as one part.
 
-A section streams its rows in record batches, so that memory stays bounded however long it is.
+A section streams its rows in record batches, so that memory stays bounded for any length.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ..tables.files import File, format_of, here, parquet, readable
 from ..tables.reader import csv_batches, plain, selection, sql_batches, sql_source
 
 HASHED_BYTES = 1 << 20
-# How much of a query is one section where several processes share the work.
+# Rows in a section of a query, where several processes share the work.
 STORED_ROWS = 100_000
 
 
@@ -32,10 +32,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """Some row groups of a parquet file, a whole csv file, a query, or rows of one in a file.
+    """Row groups of a parquet file, a whole csv file, a query, or a query's rows stored in a file.
 
-    ``file`` counts the input's files and ``number`` the sections of one, both from 0; ``start`` are
-    the rows of ``source`` before the first one. ``rows`` is known of parquet.
+    ``file`` numbers the input's files and ``number`` the sections of a file, both from 0. ``start``
+    is the number of rows before it in ``source``. ``rows`` is None for a csv file and a query.
     """
 
     source: str
@@ -50,11 +50,11 @@ class Section:
 
     @property
     def name(self) -> str:
-        """Of its files; names sort as the sections do."""
+        """The stem of its files' names, which sort in the order of the sections."""
         return f"part-{self.file:06d}-{self.number:06d}"
 
     def batches(self, columns: list[str], most: int) -> Iterator[pa.RecordBatch]:
-        """Its rows, these columns of them, in batches of at most ``most`` rows."""
+        """The given columns of its rows, in batches of at most ``most`` rows."""
         for batch in self._batches(columns, most):
             for start in range(0, batch.num_rows, most):
                 yield batch.slice(start, most)
@@ -78,9 +78,9 @@ STORED = ".arrows"
 def sections(
     uri: str, paths: list[File], rows: int, window: Window | None = None
 ) -> Iterator[Section]:
-    """The sections of an input; of parquet of about ``rows`` rows each, in the cloud whole files.
+    """Split an input into sections: local parquet files by about ``rows`` rows, others whole.
 
-    :param paths: its files, none for a database.
+    :param paths: the input's files, empty for a database.
     """
     if not paths:
         yield Section(identity(uri), uri=uri, window=window)
@@ -89,7 +89,7 @@ def sections(
         if format_of(path) == "csv":
             yield whole
             continue
-        most = rows if isinstance(path, Path) else sys.maxsize  # it is copied as a whole
+        most = rows if isinstance(path, Path) else sys.maxsize  # a cloud file is copied as a whole
         for number, (start, count, groups) in enumerate(_row_groups(path, most)):
             yield replace(whole, number=number, start=start, rows=count, groups=groups)
 
@@ -110,25 +110,25 @@ def _row_groups(path: File, rows: int) -> Iterator[tuple[int, int, tuple[int, ..
 
 
 def store(section: Section, columns: list[str], folder) -> Iterator[Section]:
-    """The rows of a query kept in files of a ``storage`` folder, as sections of their own."""
+    """Store the rows of a query in files of a ``storage`` folder; yields one section per file."""
     batches = section.batches(columns, STORED_ROWS)
     number, start, batch = 0, 0, next(batches, None)
     while batch or not number:
         name, count = f"{section.name[:-6]}{number:06d}{STORED}", 0
         with folder.file(name) as path, path.open("wb") as file:
             while batch and count < STORED_ROWS:
-                # Batches of a query may differ in their types, and so each is a stream of its own.
+                # Batches of a query may differ in their types, so each one is a separate stream.
                 with pa.ipc.new_stream(file, batch.schema) as stream:
                     stream.write_batch(batch)
                 count, batch = count + batch.num_rows, next(batches, None)
-        # Without the address of the database, which may have a password.
+        # Without the URL of the database, which may contain a password.
         stored = {"number": number, "start": start, "rows": count, "path": folder.find(name)}
         yield replace(section, uri="", window=None, **stored)
         number, start = number + 1, start + count
 
 
 def kept(batch: pa.RecordBatch, source: str, folder) -> Section:
-    """Rows in memory as a section, in a file of a ``storage`` folder."""
+    """Store rows in a file of a ``storage`` folder; returns them as a section."""
     name = f"prepared{STORED}"
     with folder.file(name) as path, pa.ipc.new_stream(path, batch.schema) as stream:
         stream.write_batch(batch)
@@ -142,7 +142,7 @@ def _stored(path: File) -> Iterator[pa.RecordBatch]:
 
 
 def row_count(found: list[Section]) -> int | None:
-    """How many rows there are, where that is known without reading them."""
+    """The number of rows, None if it is not known without reading them."""
     counts = [section.rows for section in found]
     return None if None in counts else sum(counts)
 
@@ -150,7 +150,7 @@ def row_count(found: list[Section]) -> int | None:
 def digest(paths: Iterable[Path], stop: threading.Event | None = None) -> str:
     """SHA-256 of the files' SHA-256s, in order: the same input has the same digest anywhere.
 
-    Of no use once ``stop`` is set: then it returns early.
+    Once ``stop`` is set, it returns early and the result is meaningless.
     """
     total = hashlib.sha256()
     for path in paths:
@@ -174,7 +174,7 @@ def _query(uri: str, columns: list[str], window: Window | None):
 
 
 def sql_maximum(uri: str, column: str, after: Any = None) -> Any:
-    """The largest value of a column beyond ``after``, in the database's own order; None if none."""
+    """The largest value of a column after ``after``, in the database's order; None if none."""
     from sqlalchemy import column as named
     from sqlalchemy import func, select
 

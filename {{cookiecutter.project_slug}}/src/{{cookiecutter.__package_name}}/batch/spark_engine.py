@@ -1,8 +1,8 @@
-"""The Spark engine: the sections of a run scored by the executors of a Spark master.
+"""The Spark engine: the executors of a Spark master score the sections of a run.
 
-A section is a task, which does what the local engine does: the same batches, the same model, the
-same files. Nothing is shuffled. The folder of the predictions must be in the cloud, or on storage
-that the driver and the executors share.
+A task scores one section or, if there are more than MOST_TASKS, several. It does what the local
+engine does: the same batches, the same model, the same files. Nothing is shuffled. An attempt's
+folder must be in the cloud, or on storage that the driver and the executors share.
 """
 
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ def score(run, found: list[Section], results: Results) -> list[dict]:
     """
     stored = folder(f"{results.attempt}-model")
     try:
-        if found[0].uri:  # what a query gives may change: it is read once, here
+        if found[0].uri:  # the result of a query may change: read it once, here
             found = list(sections.store(found[0], CONTRACT.needed, results.attempt))
-        # Executors need no registry, and the model may get another version meanwhile.
+        # A copy, so that executors need no registry and all get the same version.
         model = stores.copy(run.model_uri, str(stored), run.config)
         sha256, allowed = run.model.metadata["sha256"], run.config.models.allow_pickle
         task = partial(_write, found, results, partial(_model, model, sha256, allowed))
@@ -47,7 +47,7 @@ def score(run, found: list[Section], results: Results) -> list[dict]:
 
 
 def _write(found, results: Results, model, tasks: Iterator) -> Iterator[pa.RecordBatch]:
-    """What an executor does: write the parts of the sections whose numbers it is given."""
+    """Runs on an executor: writes the parts of the sections with the given numbers."""
     for task in tasks:
         for number in task.column(0).to_pylist():
             written = results.write(model(), found[number])
@@ -65,7 +65,7 @@ def _model(uri: str, sha256: str, allow_pickle: bool) -> Model:
 
 
 def _collect(tasks) -> list:
-    """What all tasks have written, when all have ended well."""
+    """What all tasks return; if one has failed, its error is raised as a ProjectError."""
     from pyspark.errors import PySparkException
 
     try:

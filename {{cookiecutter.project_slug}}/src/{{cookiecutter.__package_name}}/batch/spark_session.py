@@ -1,4 +1,4 @@
-"""A Spark session for one run: made within a bounded time, quiet, and always ended."""
+"""A Spark session for one run: started within a time limit, quiet, and always stopped."""
 
 import importlib.util
 import logging
@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import ProjectError, brief, hidden
 from ..settings import PACKAGE, Batch, root
 
-# batch.spark comes before them.
+# batch.spark overrides these.
 DEFAULTS = {
     "spark.app.name": PACKAGE,
     "spark.ui.enabled": "false",
@@ -36,7 +36,7 @@ def session(config: Batch) -> Iterator:
     """
     if importlib.util.find_spec("pyspark") is None:
         raise ProjectError("the Spark engine needs pyspark: install requirements-spark.txt.")
-    if not MASTER.fullmatch(config.master):  # Java would end with it, and say so in its log alone
+    if not MASTER.fullmatch(config.master):  # Java would exit, and only its log would say why
         known = "local[*], spark://host:port, yarn, k8s://… or sc://host:port"
         raise ProjectError(f"{hidden(config.master)!r} is no Spark master: use {known}.")
     for noisy in ("py4j", "pyspark", "grpc"):
@@ -54,7 +54,7 @@ def session(config: Batch) -> Iterator:
 
 
 def _classic(config: Batch):
-    """A session whose driver is this process and a Java process of its own."""
+    """A session whose driver is this process together with a Java process."""
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
@@ -67,7 +67,7 @@ def _classic(config: Batch):
         python = config.spark.get("spark.pyspark.python", sys.executable)
         os.environ.setdefault("PYSPARK_PYTHON", python)
     conf = SparkConf().setAll(options.items())
-    # One Java process serves all the sessions of this process; it ends when this one does.
+    # One Java process serves all sessions of this process, and ends with this process.
     gateway = SparkContext._gateway or _java(conf)
     context = SparkContext(conf=conf, gateway=gateway)
     context.setLogLevel("ERROR")
@@ -75,17 +75,17 @@ def _classic(config: Batch):
 
 
 def _connect(config: Batch):
-    """A session of a Spark Connect server, which is the driver."""
+    """A session on a Spark Connect server, which is the driver."""
     from pyspark.sql import SparkSession
 
-    # Without options it does not ask the server yet, and so can be told not to try for long.
+    # Without options it does not contact the server yet, so that ``_stop`` can end the retries.
     return SparkSession.builder.remote(config.master).getOrCreate()
 
 
 def _prepare(spark, config: Batch, folder: Path) -> None:
-    """Give it our code, and a first job: not before is it known whether there is an executor."""
+    """Send our code and run a first job, which shows whether there is an executor."""
     for name, value in config.spark.items():
-        # The others were set before it began, or are the Connect server's own.
+        # The others were set before the session started, or belong to the Connect server.
         if spark.conf.isModifiable(name):
             spark.conf.set(name, value)
     spark.addArtifacts(str(_package(folder)), pyfile=True)
@@ -93,7 +93,7 @@ def _prepare(spark, config: Batch, folder: Path) -> None:
 
 
 def _java(conf):
-    """Start Java; what it says goes to log/spark.log, if there is such a folder."""
+    """Start Java; its output goes to log/spark.log, if that folder is writable."""
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
 
@@ -110,7 +110,7 @@ def _java(conf):
 
 
 def _within(config: Batch, action: Callable):
-    """What ``action`` returns, in bounded time; what it raises as a sentence."""
+    """Call ``action`` within ``batch.master_seconds``; errors are raised as a ProjectError."""
     master = hidden(config.master)
     try:
         return apart(action, config.master_seconds)
@@ -124,9 +124,9 @@ def _within(config: Batch, action: Callable):
 
 
 def apart(action: Callable, seconds: float | None = None):
-    """What ``action`` returns, in a thread of its own, which Ctrl-C and time leave to itself.
+    """Call ``action`` in a daemon thread, which is abandoned after Ctrl-C or a timeout.
 
-    :raises TimeoutError: it takes longer.
+    :raises TimeoutError: it takes longer than ``seconds``.
     """
     done: Future = Future()
 
@@ -151,7 +151,7 @@ def _package(folder: Path) -> Path:
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong at the bottom of Spark's report: Python's own error, or Java's."""
+    """The root cause in Spark's report: the last line that names an error of Python or Java."""
     text = str(getattr(error, "java_exception", None) or error)
     lines = [line.strip() for line in text.splitlines()]
     found = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception"))]
@@ -159,11 +159,11 @@ def cause(error: BaseException) -> str:
 
 
 def _stop(spark, connect: bool) -> None:
-    """End the session and what it still does; who does not answer any more is left alone."""
+    """Stop the session and its jobs; gives up after STOPPED_WITHIN and ignores errors."""
 
     def stop() -> None:
         if connect:
-            # Else the client tries for ten minutes to say farewell to a server that has gone.
+            # Otherwise the client retries for ten minutes if the server is gone.
             spark.client.set_retry_policies([])
             spark.interruptAll()
         spark.stop()
