@@ -1,7 +1,7 @@
-"""Failed tests as annotations of GitHub, which stand at their lines in the diff of a pull request.
+"""Print failed tests as GitHub annotations, at their lines in the diff of a pull request.
 
-``python ci/annotate.py FOLDER`` reads the JUnit reports in FOLDER and prints a line for each of the
-first ten failures: GitHub shows no more of a step. 2: there is no report that can be read.
+``python ci/annotate.py FOLDER`` reads the JUnit reports in FOLDER and annotates the first ten
+failures: GitHub shows no more per step. Exit code 2: a report is missing or cannot be read.
 """
 
 import re
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         print(f"error: no report of tests in {argv[0]}.", file=sys.stderr)
         return 2
     try:
-        # Our own tests wrote them a moment ago.
+        # Trusted XML: the project's own tests wrote it.
         trees = [ElementTree.parse(path) for path in sorted(reports)]  # noqa: S314
     except (OSError, ElementTree.ParseError) as problem:
         print(f"error: a report of tests cannot be read: {problem}.", file=sys.stderr)
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 
 def annotations(report: ElementTree.ElementTree) -> Iterator[str]:
-    """A command of GitHub's for each failure; ``error`` is one outside the test's own code."""
+    """A workflow command per failure; JUnit's ``error`` is one outside the test's own code."""
     for test in report.iter("testcase"):
         for problem in (*test.findall("failure"), *test.findall("error")):
             name, text = test.get("name", ""), problem.text or ""
@@ -57,12 +57,12 @@ def file_of(dotted: str) -> str:
 
 
 def as_data(text: str) -> str:
-    """Escaped as the text of a command of GitHub's."""
+    """Escape the message of a GitHub workflow command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def as_property(text: str) -> str:
-    """Escaped as a value before the text, where a colon and a comma have a meaning, too."""
+    """Escape a property of a workflow command, where colons and commas are special, too."""
     return as_data(text).replace(":", "%3A").replace(",", "%2C")
 
 

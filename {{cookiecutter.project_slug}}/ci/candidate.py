@@ -1,4 +1,4 @@
-"""Let the registry's tag ``candidate`` name the release in FOLDER: NONPROD has approved it.
+"""Tag the release in FOLDER as ``candidate``: it has passed in NONPROD.
 
 ``python ci/candidate.py FOLDER``
 """
@@ -11,7 +11,7 @@ from program import call
 
 
 def approve(folder: str) -> None:
-    """:raises ProjectError: there is no release, or the registry refuses."""
+    """:raises ProjectError: there is no release, or the registry refuses the tag."""
     approved = release.read(Path(folder))
     release.tag(approved.repository, approved.digest, "candidate")
     print(f"Candidate: {approved}.")

@@ -1,7 +1,7 @@
-"""Let the model that a release's image holds be the champion of the registry of ENVIRONMENT.
+"""Make the model of a release the champion in the registry of ENVIRONMENT.
 
-``python ci/champion.py ENGINE FOLDER`` takes the release in FOLDER. A model that the registry has
-already is not copied again.
+``python ci/champion.py ENGINE FOLDER`` reads the release in FOLDER and copies the model from its
+image, unless the registry already has it.
 """
 
 import sys
@@ -19,7 +19,7 @@ from {{ cookiecutter.__package_name }}.models.registry import CHAMPION
 
 
 def promote(engine: str, folder: str) -> None:
-    """:raises ProjectError: the registry cannot be written, or the model is not the one it says."""
+    """:raises ProjectError: the registry cannot be written to, or the model fails its checks."""
     deployed = release.read(Path(folder))
     config, reason = settings.load(), f"released with {deployed.image}"
     champion = registry.find(CHAMPION, config)
@@ -40,7 +40,7 @@ def promote(engine: str, folder: str) -> None:
 
 
 def take_out(engine: str, image: str, folder: Path) -> None:
-    """The model's folder of an image."""
+    """Copy the model's folder out of an image."""
     made = run(engine, "create", image).strip().splitlines()[-1]
     try:
         run(engine, "cp", f"{made}:/app/model", str(folder))

@@ -1,6 +1,6 @@
-"""A change that a workflow proposes: a commit on a branch of its own, and a request to merge it.
+"""A change that a workflow proposes: a commit on its own branch, and a request to merge it.
 
-Neither the branch that is checked out nor what is staged is touched.
+The checked-out branch and the staged files stay as they are.
 """
 
 import tempfile
@@ -16,12 +16,12 @@ EMAIL = "{{ cookiecutter.author_email }}"
 
 
 def propose(branch: str, title: str, body: str, *paths: str, **files: str) -> str | None:
-    """The address of the change that brings these paths as they are now to the main branch.
+    """Propose the present state of these paths for the main branch; returns the change's address.
 
-    A change from this branch that is open already is renewed. None: nothing differs from HEAD.
+    A change that is already open for this branch is updated. None: nothing differs from HEAD.
 
-    :param files: contents by path, of files that are not to be written here.
-    :raises ProjectError: no commit, no push, or no request; in one sentence.
+    :param files: contents by path, of files that are only written to the commit.
+    :raises ProjectError: the commit, the push or the request fails.
     """
     revision = commit(title, *paths, **files)
     if revision is None:
@@ -31,7 +31,7 @@ def propose(branch: str, title: str, body: str, *paths: str, **files: str) -> st
 
 
 def commit(message: str, *paths: str, **files: str) -> str | None:
-    """A commit upon HEAD with these paths as they are, and these files; None if nothing differs."""
+    """A commit on top of HEAD with these paths and files; None if nothing differs."""
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         origin.git("read-tree", "HEAD", **index)
@@ -49,10 +49,10 @@ def commit(message: str, *paths: str, **files: str) -> str | None:
 
 
 def push(revision: str, branch: str) -> None:
-    """Make a branch of ``origin`` this revision, whatever it was.
+    """Set a branch of ``origin`` to this revision, by force.
 
-    The token is given to git by variables: no command line and no file holds it, and only that
-    server is shown it.
+    git gets the token in environment variables: it is in no command line and no file, and git
+    sends it to this server only.
     """
     target, variables = origin.url(), {"GIT_TERMINAL_PROMPT": "0"}
     if target.startswith(("http://", "https://")):

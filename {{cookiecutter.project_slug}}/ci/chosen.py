@@ -1,7 +1,7 @@
-"""The model for the next release: the one of config/model.toml, which a retraining proposes and a
-reviewer approves; without that file the one of the gate.
+"""Copy the model for the next release to FOLDER: ``python ci/chosen.py GATE FOLDER``.
 
-``python ci/chosen.py GATE FOLDER`` copies it to FOLDER. 1: it is not the one that was approved.
+A retraining proposes the model in config/model.toml, and a reviewer approves it. Without that file
+it is the model of the gate. Exit code 1: it cannot be copied, or is not the approved one.
 """
 
 import shutil
@@ -20,7 +20,7 @@ APPROVED = Path("config/model.toml")
 
 
 def choose(gate: str, folder: str) -> None:
-    """:raises ProjectError: the model cannot be had, or has another digest than was approved."""
+    """:raises ProjectError: the model cannot be copied, or its digest is not the approved one."""
     shutil.rmtree(folder, ignore_errors=True)
     config = settings.load()
     if not APPROVED.exists():
@@ -36,9 +36,9 @@ def choose(gate: str, folder: str) -> None:
 
 
 def approved(text: str) -> tuple[str, str]:
-    """Connection string and SHA-256 of the model that a text of APPROVED names.
+    """Connection string and SHA-256 of the model, from the text of APPROVED.
 
-    :raises ProjectError: nobody can read it.
+    :raises ProjectError: the text is not valid.
     """
     try:
         found = tomllib.loads(text)

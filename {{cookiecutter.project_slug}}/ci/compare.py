@@ -1,8 +1,8 @@
-"""A dry run of a new version of the batch job beside the old one, on the input of the environment.
+"""Compare a new version of the batch job with the old one, in dry runs on the environment's input.
 
-Both score ``batch.input`` into a folder of their own, in the volume of the environment; nothing is
-published. The share of rows whose prediction differs by more than ``rollout.tolerance``, or that
-only one of them predicts, must not be above ``rollout.max_changed_share``.
+Both versions score ``batch.input`` into folders of their own in the environment's volume; nothing
+is published. The share of rows whose prediction differs by more than ``rollout.tolerance``, or that
+only one version predicts, must not exceed ``rollout.max_changed_share``.
 """
 
 import json
@@ -14,8 +14,8 @@ from release import Release
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.settings import Settings
 
-# Run by the new image's own Python: the two folders, the tolerance. Both runs read the same input
-# in the same order, so little waits for its other prediction, and little memory is needed.
+# Runs in the new image; arguments: the two folders and the tolerance. Both versions read the same
+# input in the same order, so few rows wait for their counterpart, and little memory is needed.
 DIFFER = """
 import itertools, json, pathlib, sys
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
@@ -58,14 +58,14 @@ class OldVersionError(ProjectError):
 
 
 def compare(job: Job, old: Release, new: Release, config: Settings) -> None:
-    """:raises ProjectError: the new one fails, or too many predictions changed."""
-    job.forget(new.image, DRY_RUNS)  # whatever one that died has left
+    """:raises ProjectError: the new version fails, or too many predictions changed."""
+    job.forget(new.image, DRY_RUNS)  # left by an interrupted comparison
     folder = f"{DRY_RUNS}/{secrets.token_hex(6)}"
     try:
         dry_run(job, new, folder, "new")
         found = changes(job, old, new, folder, config)
     except OldVersionError as problem:
-        # Otherwise a broken version, or one of another contract, could never be replaced.
+        # Otherwise a broken version, or one with another contract, could never be replaced.
         if config.rollout.max_changed_share < 1:
             raise
         print(f"All predictions may change: {problem}")

@@ -1,8 +1,8 @@
-"""Whether who sends rows and who reads predictions can go on: this contract beside another one.
+"""Check that the contract breaks neither senders of rows nor readers of predictions.
 
-``python ci/compatibility.py BASE`` compares it with that of a revision of git. It prints what would
-break them and returns 1, unless ``version`` in contract.py has changed as well, which says that it
-is meant. 2: BASE cannot be read.
+``python ci/compatibility.py BASE`` compares it with the contract of a revision of git. It prints
+breaking changes and returns 1, unless ``version`` in contract.py has changed, too: then they are
+intended. Exit code 2: BASE cannot be read.
 """
 
 import io
@@ -84,7 +84,7 @@ def revision(base: str) -> str:
 
 
 def git(*words: str) -> bytes:
-    """:raises ProjectError: git's own words."""
+    """:raises ProjectError: git fails; with its message."""
     command = [shutil.which("git") or "git", *words]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=SECONDS)
     if done.returncode:
@@ -95,7 +95,7 @@ def git(*words: str) -> bytes:
 
 
 def operations(base: str) -> list[str]:
-    """What breaks clients of the API beside its columns: operations that are gone."""
+    """The operations of the API that BASE has and this revision lacks."""
     old = json.loads(git("show", f"{revision(base)}:docs/openapi.json"))
     new = json.loads((PROJECT / "docs/openapi.json").read_text("utf-8"))
     return gone(old, new)

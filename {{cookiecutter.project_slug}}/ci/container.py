@@ -1,7 +1,7 @@
-"""Containers by Docker or Podman, as a cautious operator runs them.
+"""Run containers with Docker or Podman, with as few rights as possible.
 
-Whatever the engine talks to is meant: this machine, or another one by DOCKER_HOST or
-CONTAINER_HOST. So nothing of this machine is mounted but by the smoke tests.
+The engine may run on another machine, named by DOCKER_HOST or CONTAINER_HOST. Therefore only the
+smoke tests mount folders of this machine.
 """
 
 import json
@@ -12,18 +12,18 @@ from contextlib import suppress
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 SECONDS, TRANSFER_SECONDS = 120, 1800
-# Of a container's memory, where the settings of an environment say nothing else.
 RIGHTS = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--pids-limit=256")
+# For containers whose memory no setting limits, such as those of the smoke tests.
 LOCKED = ("--network=none", *RIGHTS, "--memory=1g")
 LINES_SHOWN = 20
 
 
 def run(*command: str, seconds: float = SECONDS, given: str | None = None, **environment) -> str:
-    """What a command prints, within so many seconds.
+    """Run a command, with a timeout of ``seconds``, and return its standard output.
 
     :param given: its standard input.
-    :param environment: variables on top of ours, for what no list of processes shall show.
-    :raises ProjectError: it fails, or takes longer; with the last that it said.
+    :param environment: additional variables, for secrets, as a list of processes shows arguments.
+    :raises ProjectError: it fails, with the end of its output, or takes longer.
     """
     shown = f"`{' '.join(command[:3])} …`"
     try:
@@ -54,24 +54,24 @@ def pull(engine: str, image: str) -> None:
 
 
 def is_local(image: str) -> bool:
-    """Whether an image's registry is on this machine, where none has a certificate."""
+    """Whether an image's registry is on this machine, and so has no certificate."""
     return image.startswith(("localhost:", "127.0.0.1:"))
 
 
 def _insecure(engine: str, image: str) -> tuple[str, ...]:
-    # Docker knows by itself.
+    # Docker accepts a local registry without a certificate by default.
     return ("--tls-verify=false",) if is_local(image) and "podman" in engine else ()
 
 
 def inspect(engine: str, container: str) -> dict | None:
-    """What the engine knows of a container; None if there is none of that name."""
+    """The engine's description of a container; None if there is no such container."""
     with suppress(ProjectError):
         return json.loads(run(engine, "container", "inspect", container))[0]
     return None
 
 
 def remove(engine: str, container: str, seconds: int = 0) -> None:
-    """Stop and remove a container that may not be there, after so many seconds of grace."""
+    """Stop a container, with this many seconds to finish, and remove it, if it exists."""
     with suppress(ProjectError):
         run(engine, "stop", "-t", str(seconds), container, seconds=seconds + SECONDS)
     with suppress(ProjectError):

@@ -1,7 +1,7 @@
-"""Put a release to work in the environment that ENVIRONMENT names.
+"""Deploy a release to the environment that ENVIRONMENT names.
 
-``python ci/deploy.py ENGINE FOLDER`` deploys the release in FOLDER, by its digest: nothing is
-built. 1: it is refused or taken back, and what was there before goes on.
+``python ci/deploy.py ENGINE FOLDER`` deploys the release in FOLDER by its digest; nothing is built.
+Exit code 1: it is refused or taken back, and the previous release stays in place.
 """
 
 import sys
@@ -32,14 +32,14 @@ CACHE = Path.home() / ".cache"
 
 
 def deploy(engine: str, folder: str) -> None:
-    """:raises ProjectError: it is older than what serves, or did not prove itself."""
+    """:raises ProjectError: it is older than the deployed release, or fails its checks."""
     environment = release.environment()
     with alone(environment):
         replace_by(release.read(Path(folder)), engine, environment)
 
 
 def alone(environment: str):
-    """:raises ProjectError: another process of this machine deploys there, or rolls back."""
+    """:raises ProjectError: another process on this machine deploys or rolls back there."""
     return only_one(f"{NAME}-{environment}", CACHE, f"A rollout to {environment}")
 
 
@@ -64,7 +64,7 @@ def serving(engine: str, environment: str, repository: str) -> Release | None:
 
 
 def half_way(engine: str, environment: str, told: Release) -> bool:
-    """Whether this machine has begun with another release than the registry's tag tells."""
+    """Whether this machine already has another release than ``told``, which the registry names."""
 {%- if cookiecutter.deployment_flavor != "batch" %}
     running = set(Machine(engine, environment, settings.load()).running().values())
     if running - {told.digest}:
@@ -75,7 +75,7 @@ def half_way(engine: str, environment: str, told: Release) -> bool:
 
 
 def put(engine: str, environment: str, new: Release, before: Release | None, careful: bool) -> None:
-    """Let a release do the work; if ``careful``, only after it has proven itself."""
+    """Put a release to work; if ``careful``, only after trying it beside the previous one."""
     config = settings.load()
 {%- if cookiecutter.deployment_flavor != "api" %}
     if before and careful and before.digest != new.digest:
@@ -85,7 +85,7 @@ def put(engine: str, environment: str, new: Release, before: Release | None, car
     canary = tuple(config.rollout.canary) if careful else ()
     replace(Machine(engine, environment, config), new, before, canary)
 {%- endif %}
-    # What the schedule of this machine runs.
+    # The tag of the deployed image on this machine, for a schedule and for half_way().
     run(engine, "tag", new.image, f"{NAME}:{environment}")
 
 

@@ -1,8 +1,8 @@
-"""Azure DevOps by its REST API: changes, tags and protection.
+"""Azure DevOps through its REST API: changes, tags and protection.
 
-The variables of a pipeline say where: SYSTEM_COLLECTIONURI, SYSTEM_TEAMPROJECT and
-BUILD_REPOSITORY_ID; elsewhere the remote ``origin`` does. The token is SYSTEM_ACCESSTOKEN, or a
-personal one in AZURE_DEVOPS_EXT_PAT.
+In a pipeline SYSTEM_COLLECTIONURI, SYSTEM_TEAMPROJECT and BUILD_REPOSITORY_ID name the repository;
+elsewhere the remote ``origin`` does. The token is SYSTEM_ACCESSTOKEN, or a personal access token
+in AZURE_DEVOPS_EXT_PAT.
 """
 
 import os
@@ -17,13 +17,13 @@ from http_json import quoted
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Whose password the token is, for git.
+# The user name that git sends with the token.
 USER = "pipeline"
 PIPELINE = ".azuredevops/change.yml"
 VERSION, PREVIEW = "7.1", "7.1-preview.1"
-# No longer description of a pull request is taken.
+# The longest description of a pull request, in characters.
 LONGEST = 4000
-# What CODEOWNERS is elsewhere: who reviews these.
+# Files that need a reviewer's approval; Azure DevOps has no CODEOWNERS.
 OWNED = (
     "/src/{{ cookiecutter.__package_name }}/contract.py",
     "/src/{{ cookiecutter.__package_name }}/model.py",
@@ -46,12 +46,12 @@ BRANCH_CONTROL = {
     "name": "evaluatebranchProtection",
     "version": "0.0.1",
 }
-# How long an approval is waited for, in minutes: 30 days.
+# The longest wait for an approval, in minutes: 30 days.
 TIMEOUT = 43_200
 
 
 class Place(NamedTuple):
-    """Addresses of the organization and of the project, and what the repository is called."""
+    """Addresses of the organization and the project, and the repository's name or id."""
 
     collection: str
     project: str
@@ -86,7 +86,7 @@ def _from_origin() -> tuple[str, str, str]:
 
 
 def call(method: str, path: str, body: Any = None, version: str = VERSION) -> Any:
-    """The answer of the API below the project."""
+    """Call the API of the project; ``path`` is below its ``_apis``."""
     return _ask(method, f"{place().project}/_apis{path}", body, version)
 
 
@@ -96,12 +96,12 @@ def _ask(method: str, url: str, body: Any, version: str) -> Any:
 
 
 def git(method: str, path: str, body: Any = None) -> Any:
-    """The answer of the API below the repository."""
+    """Call the API of the repository; ``path`` is below the repository."""
     return call(method, f"/git/repositories/{quoted(place().repository)}{path}", body)
 
 
 def open_change(branch: str, title: str, body: str) -> str:
-    """The address of the pull request from a pushed branch; one that is open is renewed.
+    """Open a pull request for a pushed branch, or update the open one; returns its address.
 
     https://learn.microsoft.com/rest/api/azure/devops/git/pull-requests
     """
@@ -120,13 +120,13 @@ def open_change(branch: str, title: str, body: str) -> str:
 
 
 def release(tag: str, revision: str, notes: str) -> str:
-    """The address of an annotated tag of a revision; one that is there for it is left as it is.
+    """Give a revision an annotated tag, unless it has this tag; returns the tag's address.
 
     https://learn.microsoft.com/rest/api/azure/devops/git/refs/list
     https://learn.microsoft.com/rest/api/azure/devops/git/annotated-tags/create
 
-    :param revision: the full name of a commit.
-    :raises ProjectError: the tag names another revision.
+    :param revision: the full hash of a commit.
+    :raises ProjectError: the tag exists for another revision.
     """
     refs = git("GET", f"/refs?filter={quoted(f'tags/{tag}')}&peelTags=true")["value"]
     for ref in refs:
@@ -142,7 +142,7 @@ def release(tag: str, revision: str, notes: str) -> str:
 
 
 def protections(reviewers: list[str]) -> list[tuple[str, Callable[[], None]]]:
-    """What protects this project, a sentence and what brings it about.
+    """The protections of this project: a sentence for each, and the function that applies it.
 
     :param reviewers: e-mail addresses of users, or names of groups.
     """
@@ -193,7 +193,7 @@ def protections(reviewers: list[str]) -> list[tuple[str, Callable[[], None]]]:
 
 
 def policy(kind: str, settings: dict) -> None:
-    """A blocking policy of the main branch, renewed where it is there.
+    """Create or update a blocking policy of the main branch.
 
     https://learn.microsoft.com/rest/api/azure/devops/policy/configurations
     """
@@ -215,7 +215,7 @@ def policy(kind: str, settings: dict) -> None:
 
 
 def _covers(settings: dict, scope: dict) -> bool:
-    """Whether a policy is for that branch of that repository, and for nothing else."""
+    """Whether a policy applies to this branch of this repository and to nothing else."""
     keys = ("repositoryId", "refName")
     return [[each.get(key) for key in keys] for each in settings.get("scope", [])] == [
         [scope[key] for key in keys]
@@ -276,7 +276,7 @@ def branch_control(resource: dict) -> None:
 
 
 def check(resource: dict, kind: dict, settings: dict) -> None:
-    """A check of an environment, renewed where it is there.
+    """Create or update a check of an environment.
 
     https://learn.microsoft.com/rest/api/azure/devops/approvalsandchecks/check-configurations
     """

@@ -1,7 +1,7 @@
-"""GitHub by its REST API: changes, releases and protection.
+"""GitHub through its REST API: changes, releases and protection.
 
-The runner's variables say where: GITHUB_API_URL, GITHUB_REPOSITORY and GITHUB_TOKEN (or GH_TOKEN).
-Elsewhere the remote ``origin`` does, and only the token is needed.
+In a workflow GITHUB_API_URL and GITHUB_REPOSITORY name the repository; elsewhere the remote
+``origin`` does. The token is GH_TOKEN or GITHUB_TOKEN.
 """
 
 import os
@@ -14,16 +14,16 @@ from http_json import RefusedError, quoted
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Whose password the token is, for git.
+# The user name that git sends with the token.
 USER = "x-access-token"
 WORKFLOW = "change.yml"
-# The jobs of that workflow, by the names that its runs show.
+# The names of that workflow's jobs, as its runs show them.
 CHECKS = (
     "style, contract, vulnerabilities, secrets",
     "tests",
     "model and image",
 )
-# The app that GitHub's own workflows report as: nobody else's check of the same name counts.
+# The id of the app GitHub Actions: a check of the same name by another app does not count.
 ACTIONS = 15368
 RULESET = "main: reviewed and green"
 
@@ -48,7 +48,7 @@ def repository() -> tuple[str, str]:
 
 
 def call(method: str, path: str, body: Any = None, whole: bool = False) -> Any:
-    """The answer of the API below the repository, or below its root."""
+    """Call the API; ``path`` is below the repository, or, if ``whole``, below the API's root."""
     base, name = repository()
     headers = {
         "Authorization": f"Bearer {token()}",
@@ -59,10 +59,10 @@ def call(method: str, path: str, body: Any = None, whole: bool = False) -> Any:
 
 
 def open_change(branch: str, title: str, body: str) -> str:
-    """The address of the pull request from a pushed branch; one that is open is renewed.
+    """Open a pull request for a pushed branch, or update the open one; returns its address.
 
-    GitHub starts no workflow for what a workflow's own token does, except one that is asked for:
-    so Change is, and its jobs are those that the branch's protection waits for.
+    GitHub starts no workflow for events that a workflow's own token causes, except for a dispatch.
+    So this dispatches Change, whose jobs the branch's protection requires.
 
     https://docs.github.com/rest/pulls/pulls
     https://docs.github.com/rest/actions/workflows#create-a-workflow-dispatch-event
@@ -80,13 +80,13 @@ def open_change(branch: str, title: str, body: str) -> str:
 
 
 def release(tag: str, revision: str, notes: str) -> str:
-    """The address of the release of a revision; one that is there for it is left as it is.
+    """Create a release of a revision, unless it exists; returns its address.
 
     https://docs.github.com/rest/releases/releases
     https://docs.github.com/rest/commits/commits#get-a-commit
 
-    :param revision: the full name of a commit.
-    :raises ProjectError: the tag names another revision.
+    :param revision: the full hash of a commit.
+    :raises ProjectError: the tag exists for another revision.
     """
     try:
         tagged = call("GET", f"/commits/{quoted(f'tags/{tag}')}")["sha"]
@@ -106,7 +106,7 @@ def release(tag: str, revision: str, notes: str) -> str:
 
 
 def protections(reviewers: list[str]) -> list[tuple[str, Callable[[], None]]]:
-    """What protects this project, a sentence and what brings it about.
+    """The protections of this project: a sentence for each, and the function that applies it.
 
     :param reviewers: names of users, or of teams as organization/team.
     """
@@ -170,7 +170,7 @@ def protect_main() -> None:
 def restrict_workflows() -> None:
     """https://docs.github.com/rest/actions/permissions#set-default-workflow-permissions-for-a-repository
 
-    One setting lets them open pull requests and approve: no code owner, they approve in vain.
+    One setting lets workflows open and approve pull requests. Only code owners' approvals count.
     """
     rights = {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": True}
     call("PUT", "/actions/permissions/workflow", rights)

@@ -1,7 +1,7 @@
-"""GitLab by its REST API: changes, releases and protection.
+"""GitLab through its REST API: changes, releases and protection.
 
-The runner's variables say where: CI_API_V4_URL and CI_PROJECT_ID; elsewhere the remote ``origin``
-does. GITLAB_TOKEN is a project access token, as a job's own token may open no merge request.
+In a job CI_API_V4_URL and CI_PROJECT_ID name the project; elsewhere the remote ``origin`` does.
+GITLAB_TOKEN is a project access token: a job's own token cannot open merge requests.
 """
 
 import os
@@ -14,7 +14,7 @@ from http_json import RefusedError, quoted
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Whose password the token is, for git.
+# The user name that git sends with the token.
 USER = "oauth2"
 NOBODY, MAINTAINERS = 0, 40
 RULE = "Reviewers"
@@ -38,7 +38,7 @@ def project() -> str:
 
 
 def call(method: str, path: str, body: Any = None) -> Any:
-    """The answer of the API below the project; ``/../..`` leads to its root."""
+    """Call the API; ``path`` is below the project, or, after ``/../..``, below the API's root."""
     base = project()
     if path.startswith("/../.."):
         base, path = base.rpartition("/projects/")[0], path.removeprefix("/../..")
@@ -46,7 +46,7 @@ def call(method: str, path: str, body: Any = None) -> Any:
 
 
 def found(path: str) -> Any:
-    """What is there, None if nothing is."""
+    """The answer to GET; None if there is nothing (404)."""
     try:
         return call("GET", path)
     except RefusedError as problem:
@@ -56,7 +56,7 @@ def found(path: str) -> Any:
 
 
 def open_change(branch: str, title: str, body: str) -> str:
-    """The address of the merge request from a pushed branch; one that is open is renewed.
+    """Open a merge request for a pushed branch, or update the open one; returns its address.
 
     https://docs.gitlab.com/api/merge_requests/
     """
@@ -69,13 +69,13 @@ def open_change(branch: str, title: str, body: str) -> str:
 
 
 def release(tag: str, revision: str, notes: str) -> str:
-    """The address of the release of a revision; one that is there for it is left as it is.
+    """Create a release of a revision, unless it exists; returns its address.
 
     https://docs.gitlab.com/api/tags/#get-a-single-repository-tag
     https://docs.gitlab.com/api/releases/
 
-    :param revision: the full name of a commit.
-    :raises ProjectError: the tag names another revision.
+    :param revision: the full hash of a commit.
+    :raises ProjectError: the tag exists for another revision.
     """
     there = found(f"/repository/tags/{quoted(tag)}")
     if there and there["commit"]["id"] != revision:
@@ -88,7 +88,7 @@ def release(tag: str, revision: str, notes: str) -> str:
 
 
 def protections(reviewers: list[str]) -> list[tuple[str, Callable[[], None]]]:
-    """What protects this project, a sentence and what brings it about.
+    """The protections of this project: a sentence for each, and the function that applies it.
 
     :param reviewers: names of users who are members of the project.
     """
@@ -119,7 +119,7 @@ def protections(reviewers: list[str]) -> list[tuple[str, Callable[[], None]]]:
 def protect_main() -> None:
     """https://docs.gitlab.com/api/protected_branches/
 
-    Without Premium who may push is only set when a branch is protected anew.
+    Without Premium, push access can only be set when the protection is created.
     """
     there = found(f"/protected_branches/{origin.MAIN}")
     if there:

@@ -1,7 +1,7 @@
-"""The quality gate of a change: train as ``train`` does, in a registry of its own, and report.
+"""The quality gate of a change: train as ``train`` does, in a separate registry, and report.
 
 ``python ci/gate.py FOLDER REPORT`` returns 1 if the model misses a threshold of the settings. It
-leaves the model in FOLDER/model, for images to be tried with, and the report, in Markdown.
+writes a report in Markdown and, if the model passes, the model to FOLDER/model.
 """
 
 import os
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 
 def markdown(version: Version, config: Settings) -> str:
-    """Metrics of a version beside the thresholds, its verdict and why."""
+    """A version's verdict with the reason, and its metrics beside the thresholds."""
     training = config.training
     lines = [
         f"## Model: {version.tags['verdict']}",

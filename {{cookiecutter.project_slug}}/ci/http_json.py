@@ -1,4 +1,4 @@
-"""JSON over HTTP with a token: bounded in time and size, and never sent on to another address."""
+"""JSON over HTTP with a token: limited in time and size, without following redirects."""
 
 import base64
 import json
@@ -11,9 +11,9 @@ from typing import Any
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 SECONDS, TRIES, MOST_BYTES = 30, 4, 10_000_000
-# Longer than this no server's Retry-After is waited for, in seconds.
+# The longest wait for a server's Retry-After, in seconds.
 LONGEST_WAIT = 30
-# What may be asked again: the server was busy. A POST may have been done behind a gateway's error.
+# Statuses that are retried. After a gateway's error a POST is not: it may have been carried out.
 BUSY, BUSY_UNLESS_POST = {429, 503}, {429, 500, 502, 503, 504}
 MEANS = {
     401: "the token is not valid",
@@ -23,7 +23,7 @@ MEANS = {
 
 
 class RefusedError(ProjectError):
-    """The server's answer was an error; ``status`` is its code, 0 where there was no answer."""
+    """The server answered with an error, ``status``; 0 means that there was no usable answer."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -31,7 +31,7 @@ class RefusedError(ProjectError):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A token is for the server that it was given for: wherever it points is asked nothing."""
+    """Follow no redirect: the token must not be sent to another server."""
 
     def redirect_request(self, *_):
         return None
@@ -46,14 +46,14 @@ def basic(user: str, token: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """As one part of a path or a query."""
+    """Escape a text as one part of a path or a query."""
     return urllib.parse.quote(text, safe="")
 
 
 def ask(method: str, url: str, headers: dict[str, str], body: Any = None) -> Any:
     """The answer to a request, None if it is empty; a busy server is asked up to TRIES times.
 
-    :raises RefusedError: in one sentence, with what the server says.
+    :raises RefusedError: an error, with the server's message, or no usable answer.
     """
     if not url.startswith(("http://", "https://")):
         raise ProjectError(f"{url}: an address begins with https://.")

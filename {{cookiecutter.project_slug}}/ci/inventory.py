@@ -1,4 +1,4 @@
-"""What is in an image, as JSON; the image's own Python reads this from its standard input."""
+"""Print the contents of an image as JSON. The image's Python runs this file from standard input."""
 
 import importlib.metadata
 import json

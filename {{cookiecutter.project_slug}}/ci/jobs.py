@@ -1,4 +1,4 @@
-"""Batch jobs of an environment in containers: one run each, with the environment's volume."""
+"""Runs of an environment's batch job, each in a container with the environment's volume."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from {{ cookiecutter.__package_name }}.settings import Settings
 
 # In the volume of the environment.
 DRY_RUNS = "data/dry-runs"
-# A run on the whole input.
+# The timeout of a run on the whole input.
 RUN_SECONDS = 6 * 3600
 PRINT = "import sys, pathlib; print(pathlib.Path(sys.argv[1]).read_text())"
 THERE = "import sys, pathlib; print(pathlib.Path(sys.argv[1]).exists())"
@@ -26,7 +26,7 @@ class Job:
         self.engine, self.environment, self.config = engine, environment, config
 
     def score(self, image: str, output: str, run_id: str) -> dict:
-        """The manifest of a run that writes to a folder of the volume and nowhere else."""
+        """Score into a folder of the volume and nowhere else, and return the run's manifest."""
         aside = {"APP__BATCH__REJECTED": f"{output}/rejected", "APP__BATCH__WORK": f"{output}/work"}
         options = [word for name, value in aside.items() for word in ("--env", f"{name}={value}")]
         words = ("score", "--output", output, "--run-id", run_id)
@@ -37,14 +37,14 @@ class Job:
         return json.loads(self.python(image, PRINT, f"{output}/{run_id}/_manifest.json"))
 
     def python(self, image: str, script: str, *words: str) -> str:
-        """What a script prints that the image's own Python runs, with the volume."""
+        """Run a script in the image, with the volume, and return its output."""
         return self._run(image, "-c", script, *words, options=("--entrypoint=python",))
 
     def forget(self, image: str, folder: str) -> None:
         self.python(image, FORGET, folder)
 
     def _run(self, image: str, *words: str, options=(), sample: Path | None = None) -> str:
-        """Created, given the sample, and started: an engine elsewhere sees no file of ours."""
+        """Run a container. The sample is copied into it: a remote engine cannot mount our files."""
         memory = f"--memory={self.config.rollout.memory_mb}m"
         known = (*given(self.environment), *options, memory)
         rights = tuple(each for each in RIGHTS if each != "--read-only") if sample else RIGHTS
@@ -57,7 +57,7 @@ class Job:
             container.remove(self.engine, made)
 
     def _sample(self, image: str) -> Path | None:
-        """The input, where it is a file of this project that the volume does not have."""
+        """The input, if it is a file of this project that the volume does not have."""
         file = Path(self.config.batch.input)
         if not file.is_file() or not file.is_relative_to(settings.root()):
             return None

@@ -1,8 +1,8 @@
-"""The API on one machine: a proxy, the version that serves, and the one that comes.
+"""The API on one machine: a proxy, the version that serves and, during a rollout, the new one.
 
-The two are called blue and green, whichever came first. They are in a network of their own, and
-only the proxy has a port on the machine, ``rollout.publish``. Predictions that they keep, and the
-hashes of API keys, are in volumes, which stay.
+The two versions are called blue and green; either one can be the newer. The containers share a
+network, and only the proxy has a port on the machine, ``rollout.publish``. Kept predictions and
+the hashes of API keys are in volumes, which outlive the containers.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from {{ cookiecutter.__package_name }}.settings import Settings
 COLOURS = ("blue", "green")
 PROXY = Path(__file__).with_name("proxy")
 HERE, THERE = "127.0.0.1:8000", "proxy:8000"
-# Of both a container's start and a command in it.
+# The timeout of a container's start, and of a command in it.
 START_SECONDS = 120
-# Of answering what is at work and delivering what was kept, see "How it ends" in docs/api.md.
+# To answer open requests and deliver kept predictions, see "How it ends" in docs/api.md.
 GRACE_SECONDS = 50
-# An API that runs has read the file of keys again.
+# After this time a running API has read the file of keys again.
 KEY_SECONDS = 2
-# Run by a version's own Python: a request to a port of its network, or a line to the proxy.
+# Scripts for a version's container: send a request, print an example, send a command to the proxy.
 ASK = """
 import os, sys, urllib.error, urllib.request
 url, body = sys.argv[1], sys.argv[2].encode() if len(sys.argv) > 2 else None
@@ -75,7 +75,7 @@ with proxy:
 class Machine:
     """The containers of one environment.
 
-    :param environment: its name, of which the settings are ``config``.
+    :param environment: its name; ``config`` holds its settings.
     """
 
     def __init__(self, engine: str, environment: str, config: Settings) -> None:
@@ -84,9 +84,9 @@ class Machine:
         self.key = ""
 
     def start_proxy(self) -> None:
-        """Start the network and the proxy; one that runs is replaced if it is to be another.
+        """Start the network and the proxy; a proxy with another configuration is replaced.
 
-        :raises ProjectError: the other one does not work; then the one before goes on.
+        :raises ProjectError: the new proxy does not work; then the previous one keeps running.
         """
         proxy, publish = f"{self.name}-proxy", self.config.rollout.publish
         files = sorted(path.read_bytes() for path in PROXY.iterdir())
@@ -104,7 +104,7 @@ class Machine:
             self._start(proxy, "proxy", proxy, *options)
 
     def start(self, colour: str, release: Release) -> None:
-        """Start a version, which gets no requests yet.
+        """Start a version; it gets no requests yet.
 
         :raises ProjectError: it is not ready in START_SECONDS.
         """
@@ -113,7 +113,7 @@ class Machine:
         except ProjectError:
             if self._is_steady(self.other(colour)):
                 raise
-            # The other one ends again and again: no request of its could go astray.
+            # The other version keeps crashing, so it has no requests that the new one could get.
         self.stop(colour)
         label = ("--label", f"digest={release.digest}")
         memory = f"--memory={self.config.rollout.memory_mb}m"
@@ -141,13 +141,13 @@ class Machine:
         return found
 
     def serving(self, digest: str | None) -> str | None:
-        """The colour that runs this digest, otherwise one that runs at all, or None."""
+        """The colour that runs this digest, otherwise any colour that runs, or None."""
         running = self.running()
         same = [colour for colour in running if running[colour] == digest]
         return next(iter([*same, *running]), None)
 
     def share(self, colour: str, percent: int) -> None:
-        """Let a version have so many percent of the requests, and the other one the rest.
+        """Send this percentage of the requests to a version, and the rest to the other one.
 
         :raises ProjectError: the proxy does not find it healthy in START_SECONDS.
         """
@@ -155,36 +155,36 @@ class Machine:
         self.weigh(colour, percent)
 
     def weigh(self, colour: str, percent: int) -> None:
-        """As ``share``, whether or not the version is healthy."""
+        """Like ``share``, but without waiting until the version is healthy."""
         weights = ((colour, percent), (self.other(colour), 100 - percent))
         for each, weight in weights:
             self._tell(f"set server versions/{each} weight {weight}", through=colour)
 
     def require_share(self, colour: str, percent: int) -> None:
-        """:raises ProjectError: the proxy divides the requests otherwise, as after a restart."""
+        """:raises ProjectError: the proxy uses other shares, for example after a restart."""
         said = self._tell(f"get weight versions/{colour}", through=colour)
         if not said.startswith(f"{percent} "):
             raise ProjectError(f"the proxy has forgotten the share of {percent} %: {said.strip()}.")
 
     def ask(self, colour: str, path: str, body: dict | None = None, at: str = HERE) -> str:
-        """What a version answers, or, ``at`` the proxy, whichever has its turn."""
+        """A version's answer; with ``at=THERE`` the proxy chooses the version."""
         words = ("python", "-c", ASK, f"http://{at}{path}")
         return self._inside(colour, *words, *([json.dumps(body)] if body else []))
 
     def example(self, colour: str) -> dict:
-        """The body of a request with one row, by the contract of the version itself."""
+        """The body of a request with one row, from the version's own contract."""
         return json.loads(self.run_in(colour, EXAMPLE))
 
     def metrics(self, colour: str) -> str:
         return self.ask(colour, "/metrics")
 
     def run_in(self, colour: str, script: str, *words: str, seconds: float = START_SECONDS) -> str:
-        """What a script prints that a version's own Python runs beside it."""
+        """Run a script with Python in a version's container, and return its output."""
         return self._inside(colour, "python", "-c", script, *words, seconds=seconds)
 
     @contextmanager
     def with_key(self, image: str) -> Iterator[None]:
-        """A key for our own requests where the API asks for one, revoked in the end."""
+        """An API key for our own requests, if the API requires one; it is revoked at the end."""
         if not self.config.authentication.required:
             yield
             return
@@ -197,12 +197,12 @@ class Machine:
             yield
         finally:
             self.key = ""
-            with suppress(ProjectError):  # it was not made; otherwise it ends within a day
+            with suppress(ProjectError):  # it may not exist; if it does, it expires in a day
                 run(*once, "api-key", "revoke", name)
 
     @contextmanager
     def _aside(self, name: str, known: dict | None) -> Iterator[None]:
-        """A container is out of the way, for good if what takes its place starts."""
+        """Set a container aside: it is removed if its replacement starts, otherwise restored."""
         before = f"{name}-before"
         container.remove(self.engine, before)
         if known:
@@ -224,11 +224,11 @@ class Machine:
         run(self.engine, "run", "--detach", "--name", name, *where, *logs, *RIGHTS, *options, image)
 
     def _given(self) -> tuple[str, ...]:
-        """What every container of a version gets, the hashes of the API keys, too."""
+        """Options of every container of a version, with the volume for the hashes of API keys."""
         return (*given(self.environment), "--volume", f"{self.name}-secrets:/app/secrets")
 
     def _is_steady(self, colour: str) -> bool:
-        """Whether a version runs, and has not ended by itself since it was started."""
+        """Whether a version runs, and has not restarted since it was started."""
         known = container.inspect(self.engine, self.at(colour)) or {"State": {}}
         state = known["State"]
         return bool(state.get("Running") and not state.get("Restarting")) and not known.get(
@@ -243,7 +243,7 @@ class Machine:
         raise ProjectError("the proxy does not find it healthy")
 
     def _tell(self, line: str, through: str) -> str:
-        """Tell the proxy something through a version that runs; if none does, there is no need."""
+        """Send the proxy a command through a version; does nothing if that version does not run."""
         known = container.inspect(self.engine, self.at(through))
         if not known or not known["State"]["Running"]:
             return ""
@@ -273,5 +273,5 @@ class Machine:
 
 
 def labels(known: dict) -> dict[str, str]:
-    """Those of a container, of which ``inspect`` has told."""
+    """The labels of a container that ``inspect`` has described."""
     return known["Config"].get("Labels") or {}

@@ -1,4 +1,4 @@
-"""The repository of this project, and the server that it came from."""
+"""The git repository of this project, and the server of its remote ``origin``."""
 
 import os
 import re
@@ -19,10 +19,10 @@ ORIGIN = re.compile(
 
 
 def git(*words: str, given: str | None = None, **variables: str) -> str:
-    """What git prints.
+    """Run git and return its output.
 
-    :param given: what it reads, if anything.
-    :raises ProjectError: git's own words.
+    :param given: its standard input.
+    :raises ProjectError: git fails; with its message.
     """
     command = [shutil.which("git") or "git", *words]
     options = {"cwd": PROJECT, "env": os.environ | variables, "timeout": SECONDS}
@@ -35,12 +35,12 @@ def git(*words: str, given: str | None = None, **variables: str) -> str:
 
 
 def url() -> str:
-    """Where ``origin`` is, without the name and the password that it may hold."""
+    """The URL of ``origin``, without a user name and password."""
     return without_password(git("remote", "get-url", "origin"))
 
 
 def without_password(address: str) -> str:
-    """An address on the web without what a workflow's checkout may have put before the host."""
+    """A URL without the credentials that a workflow's checkout may have added."""
     return re.sub(r"^(https?://)[^@/]*@", r"\1", address)
 
 

@@ -1,4 +1,4 @@
-"""What the programs of this folder have in common: how they are called, and how they fail."""
+"""How the programs of this folder are called, and how they fail."""
 
 import signal
 import sys
@@ -8,10 +8,10 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 
 
 def call(work: Callable[..., None], usage: str, argv: list[str]) -> int:
-    """The exit code of ``work`` with the words of the command line, which ``usage`` names.
+    """Call ``work`` with the arguments that ``usage`` names, and return the exit code.
 
-    0; 1 if it fails, with a sentence; 2 for other words than those. A workflow that is cancelled
-    sends SIGTERM: then, as with Ctrl-C, what was begun is taken back.
+    0: success. 1: ``work`` fails; the message is printed. 2: wrong number of arguments. SIGTERM,
+    which a cancelled workflow sends, raises SystemExit, so that ``work`` undoes what it began.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if len(argv) != len(usage.split()):

@@ -1,7 +1,7 @@
-"""Makes the gates real: protects the main branch and the environments on the server.
+"""Protect the main branch and the environments on the server.
 
-``python ci/protect.py [--dry-run] REVIEWER…`` says what it does and does it; again, it changes
-nothing. 1: the server refuses some of it. 2: nobody is named, or there is no token.
+``python ci/protect.py [--dry-run] REVIEWER…`` lists the protections and applies them; a second run
+changes nothing. Exit code 1: the server refuses some of them. 2: no reviewer or no token is given.
 """
 
 import sys
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
 
 
 def protect(reviewers: list[str]) -> int:
-    """Does each by itself: a plan that lacks one thing still gets the others."""
+    """Apply each protection separately: a plan that lacks one still gets the others."""
     refused = 0
     for sentence, action in forge.protections(reviewers):
         try:

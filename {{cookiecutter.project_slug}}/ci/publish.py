@@ -1,9 +1,9 @@
-"""Push an image, and write down what it is: the release, its origin, and what is in it.
+"""Push an image, and describe the release: its digest, its contents and its provenance.
 
-``python ci/publish.py ENGINE IMAGE REPOSITORY FOLDER`` leaves in FOLDER ``release.json``, whose
-digest names the image from now on; ``inventory.json``, of which sbom.py makes the bill of
-materials; and ``provenance.json``, in the form of SLSA. 1: the image holds no model, or the
-registry refuses it.
+``python ci/publish.py ENGINE IMAGE REPOSITORY FOLDER`` writes three files to FOLDER: release.json,
+whose digest identifies the image from now on; inventory.json, from which sbom.py makes the bill of
+materials; and provenance.json in SLSA's format. Exit code 1: the image holds no model or was not
+built from a commit, or the registry refuses it.
 """
 
 import os
@@ -21,7 +21,7 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models.registry import now
 from {{ cookiecutter.__package_name }}.tables.json_files import write_json
 
-# What the workflow calls itself and this run of it.
+# The variables that identify the workflow and this run.
 BUILDER, RUN = {{ {"github": '"GITHUB_WORKFLOW_REF", "GITHUB_RUN_ID"', "gitlab": '"CI_PROJECT_URL", "CI_JOB_URL"', "azure": '"BUILD_DEFINITIONNAME", "BUILD_BUILDURI"'}[cookiecutter.ci_provider] }}
 PREDICATE = "https://slsa.dev/provenance/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -47,7 +47,7 @@ def publish(engine: str, image: str, repository: str, folder: str) -> None:
 
 
 def provenance(published: Release, started: str) -> dict:
-    """From what, where and when an image was built, as https://slsa.dev/spec/v1.0/provenance."""
+    """From what, where and when an image was built: https://slsa.dev/spec/v1.0/provenance."""
     remote = run("git", "config", "--get", "--default=unknown", "remote.origin.url").strip()
     source = without_password(remote)
     algorithm, _, value = published.digest.partition(":")

@@ -1,7 +1,7 @@
-"""A release: an image by its digest, with the model that it holds; and the registry's tags.
+"""A release: an image with its model, named by the image's digest; and the tags of releases.
 
-The tags of the registry of images remember what is where: ``nonprod`` and ``prod`` name what serves
-in an environment, ``prod-previous`` what did before, ``candidate`` what NONPROD has approved.
+Tags in the registry of images name the release of an environment (``nonprod``, ``prod``), its
+previous one (``nonprod-previous``, …) and the last that passed in NONPROD (``candidate``).
 """
 
 import json
@@ -21,7 +21,7 @@ FILE = "release.json"
 REVISION = "org.opencontainers.image.revision"
 REPOSITORY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-# Printed by the image itself.
+# Runs in the image and prints its contents.
 INVENTORY = Path(__file__).with_name("inventory.py")
 
 
@@ -51,7 +51,7 @@ def environment() -> str:
 
 
 def given(environment: str) -> tuple[str, ...]:
-    """What every container of an environment gets: its name, its variables, its data."""
+    """Options of every container of an environment: its name, its variables, its data."""
     file = Path("config") / f"{environment}.env"
     return (
         *("--env", f"ENVIRONMENT={environment}"),
@@ -64,7 +64,7 @@ def read(folder: Path) -> Release:
     """:raises ProjectError: there is no release, or a damaged one."""
     try:
         return checked(Release(**read_json(folder / FILE)))
-    except TypeError:  # nothing, or something else
+    except TypeError:  # no file, or other contents
         missing = f"{folder / FILE} is missing or damaged: `make publish` writes it."
         raise ProjectError(missing) from None
 
@@ -75,7 +75,7 @@ def write(folder: Path, release: Release) -> None:
 
 
 def checked(release: Release) -> Release:
-    """:raises ProjectError: its repository or digest is none."""
+    """:raises ProjectError: its repository or digest is not valid."""
     named(release.repository)
     if not DIGEST.fullmatch(release.digest):
         raise ProjectError(f"{release.digest!r} is no digest of an image.")
@@ -83,9 +83,9 @@ def checked(release: Release) -> Release:
 
 
 def named(repository: str) -> str:
-    """A repository as registries take it, in lower case.
+    """A repository in lower case, as registries require it.
 
-    :raises ProjectError: it is none.
+    :raises ProjectError: it is not a repository of images.
     """
     if not REPOSITORY.fullmatch(repository.lower()):
         raise ProjectError(
@@ -96,7 +96,7 @@ def named(repository: str) -> str:
 
 
 def of(engine: str, repository: str, digest: str) -> Release:
-    """The release behind a digest, as the image itself tells."""
+    """The release with this digest, as its image describes it."""
     image = f"{repository}@{digest}"
     pull(engine, image)
     found = inventory(engine, image)
@@ -105,7 +105,7 @@ def of(engine: str, repository: str, digest: str) -> Release:
 
 
 def inventory(engine: str, image: str) -> dict:
-    """What is in an image: revision, model, packages of Python and of Debian.
+    """The contents of an image: revision, model, packages of Python and of Debian.
 
     :raises ProjectError: it holds no model.
     """
@@ -118,7 +118,7 @@ def inventory(engine: str, image: str) -> dict:
 
 
 def label(engine: str, image: str, name: str) -> str:
-    """A label of an image, empty if there is none, or no such image."""
+    """A label of an image; empty if the label or the image does not exist."""
     try:
         [known] = json.loads(run(engine, "image", "inspect", image))
     except ProjectError:
@@ -142,7 +142,7 @@ def digest_of(repository: str, tag: str) -> str | None:
 
 
 def tag(repository: str, digest: str, name: str) -> None:
-    """Let a tag of the registry name a digest; the image itself does not move."""
+    """Set a tag of the registry to a digest; the image itself stays where it is."""
     tls = ("--src-tls-verify=false", "--dest-tls-verify=false") if is_local(repository) else ()
     words = ("copy", "--all", "--preserve-digests", "--quiet", *tls)
     images = (f"docker://{repository}@{digest}", f"docker://{repository}:{name}")
@@ -150,7 +150,7 @@ def tag(repository: str, digest: str, name: str) -> None:
 
 
 def descends(newer: str, older: str) -> bool:
-    """Whether a commit comes after another one, or is the same; unknown ones do not count."""
+    """Whether a commit comes after another one, is the same, or one of them is unknown to git."""
     words = ("git", "merge-base", "--is-ancestor", older, newer)
     done = subprocess.run(words, capture_output=True, timeout=SECONDS)
     return done.returncode != 1

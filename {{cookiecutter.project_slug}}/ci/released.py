@@ -1,7 +1,7 @@
-"""Give a release its tag, and write down what changed since the last one.
+"""Tag a release, and list what changed since the last one.
 
-``python ci/released.py FOLDER`` leaves ``notes.md`` in FOLDER, and in a workflow a release on the
-provider's page; elsewhere the tag is only in this checkout. A release that has a tag keeps it.
+``python ci/released.py FOLDER`` writes ``notes.md`` to FOLDER. In a workflow it publishes the tag
+and the notes; elsewhere the tag is only in this checkout. A release that has a tag keeps it.
 """
 
 import os
@@ -34,7 +34,7 @@ def announce(folder: str) -> None:
 
 
 def tag_of(revision: str) -> tuple[str, bool]:
-    """The tag of a commit, vYYYY.MM.DD or the next .N of that day, and whether it is there."""
+    """The tag of a commit, vYYYY.MM.DD or the next .N of that day, and whether it exists."""
     if mine := run("git", "tag", "--list", "v[0-9]*", "--points-at", revision).split():
         return mine[0], True
     today = f"v{datetime.now(UTC):%Y.%m.%d}"

@@ -1,7 +1,7 @@
-"""Proposes what is newer: ``python ci/renew.py requirements`` or ``python ci/renew.py template``.
+"""Propose newer versions: ``python ci/renew.py requirements`` or ``python ci/renew.py template``.
 
-Requirements are locked anew by `make lock`; the template's changes come by cruft, where the project
-was made with it. 1: neither can be done, or nothing can be proposed.
+`make lock` locks the newest requirements; cruft applies changes of the template, if the project was
+made with cruft. Exit code 1: the update or its proposal fails.
 """
 
 import sys
@@ -14,7 +14,7 @@ from program import call
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Resolving, or rendering two versions of the template, in seconds.
+# The timeout of resolving requirements, or of rendering two versions of the template.
 SECONDS = 1200
 CRUFT = ("--from", "cruft==2.16.0", "--with", "cookiecutter==2.7.1", "cruft")
 {%- if cookiecutter.ci_provider == "github" %}
@@ -24,7 +24,7 @@ CHECKED = "The checks of a change say whether all still works."
 
 
 def renew(kind: str) -> None:
-    """:raises ProjectError: there is no such kind, or it cannot be done."""
+    """:raises ProjectError: the kind is unknown, or the update fails."""
     kinds = {"requirements": requirements, "template": template}
     if kind not in kinds:
         raise ProjectError(f"{kind} is none of {', '.join(kinds)}.")

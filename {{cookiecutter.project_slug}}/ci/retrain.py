@@ -1,10 +1,10 @@
-"""Trains again and, if the model is better, proposes that production shall have it.
+"""Train again and, if the model is better, propose it for production.
 
 ``python ci/retrain.py REPORT`` trains as ``train`` does, and opens a change of config/model.toml,
-whose description is the report. Nothing is proposed for a model that misses a threshold or does
-not beat the present one; the report says so. 2: it could not be found out.
+whose description is the report. A model that misses a threshold or does not beat the present one
+is not proposed; the report says so. Exit code 2: training or the proposal fails.
 
-MODELS_STORE names a store that the version is copied to; REASON is what an alert says, untrusted.
+MODELS_STORE names a store that the version is copied to; REASON is an alert's text, not trusted.
 """
 
 import json
@@ -60,10 +60,10 @@ def main(argv: list[str]) -> int:
 
 
 def lasting_store(config: Settings) -> str:
-    """The store to copy to, or an empty text where the registry itself is one that lasts.
+    """The store to copy to; an empty text if releases find the model in the registry itself.
 
-    :raises ProjectError: nobody else would find the version there, or everybody would read its
-        password.
+    :raises ProjectError: others would not find the version there, or the change would show the
+        store's password.
     """
     store = os.environ.get("MODELS_STORE", "")
     if databases.has_password(store):
@@ -83,9 +83,9 @@ def lasting_store(config: Settings) -> str:
 
 
 def start_from_production(config: Settings) -> None:
-    """Make the model that production has the champion that is to be beaten.
+    """Make production's model the champion, which the new model must beat.
 
-    It may be elsewhere; and the champion may be a model that was proposed, and never merged.
+    It may be in another store, and the present champion may be a proposal that was never merged.
     """
     uri, sha256 = present() or ("", "")
     if not uri:
@@ -103,9 +103,9 @@ def start_from_production(config: Settings) -> None:
 
 
 def present() -> tuple[str, str] | None:
-    """Connection string and SHA-256 of the model in the revision that is checked out.
+    """Connection string and SHA-256 in config/model.toml of HEAD; None if there is no such file.
 
-    :raises ProjectError: nobody can read them.
+    :raises ProjectError: the file is not valid.
     """
     if not origin.git("ls-tree", "HEAD", "--", CHOSEN):
         return None
@@ -113,14 +113,14 @@ def present() -> tuple[str, str] | None:
 
 
 def outcome(config: Settings, store: str) -> str:
-    """The report, after proposing the newest version if it is the champion now."""
+    """Propose the newest version if it is the champion now, and return the report."""
     version = registry.history(config)[0]
     told = gate.markdown(version, config)
     if version.tags["verdict"] != "promoted":
         return f"{told}\nNo change is proposed: production keeps its model.\n"
     uri = f"models:/{PACKAGE}/{version.number}"
     if store:
-        # A place of its own, so that what is approved stays what it is.
+        # A separate place for each version, so that an approved model is never replaced.
         beside = "#" if databases.is_database(store) and "#" not in store else "/"
         uri = stores.copy(uri, f"{store}{beside}{version.sha256[:12]}", config)
     title = f"Retrained model, version {version.number}"
@@ -130,9 +130,9 @@ def outcome(config: Settings, store: str) -> str:
 
 
 def written(uri: str, version: Version) -> str:
-    """config/model.toml."""
+    """The text of config/model.toml."""
     known = {"uri": uri, "sha256": version.sha256, "contract": version.tags["contract"]}
-    # What JSON writes, TOML reads.
+    # TOML reads strings in JSON's notation.
     lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
     lines += ["", "[metrics]"]
     lines += [f"{key(name)} = {value!r}" for name, value in sorted(version.metrics.items())]
@@ -140,14 +140,14 @@ def written(uri: str, version: Version) -> str:
 
 
 def key(name: str) -> str:
-    """A name as TOML has it, in quotes where it must be."""
+    """A key of TOML, in quotes if necessary."""
     return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def reason() -> str:
-    """Why an alert asked for it, as code: nothing in it is a command or a link to anybody.
+    """The alert's text as a Markdown code block, in which commands, links and mentions do nothing.
 
-    Whoever sends it may name variables that a workflow puts in; secrets are taken out again.
+    The text may name variables that a workflow replaces by their values; secrets are masked.
     """
     text = os.environ.get("REASON", "")
     for name, value in os.environ.items():
@@ -157,8 +157,8 @@ def reason() -> str:
         return ""
     lines = text[:LONGEST_REASON].splitlines()
     shown = ["".join(sign if sign.isprintable() else " " for sign in line) for line in lines]
-    # Indented code ends where the indent does, and every line has it.
-    # Azure and GitHub look for commands to their agents in whatever is printed.
+    # Every line is indented, so that the text cannot end the code block.
+    # Azure and GitHub run commands that they find in printed text, such as ##vso or ::error.
     harmless = [line.replace("##", "# #").replace("::", ": :") for line in shown]
     code = "".join(f"    {line}\n" for line in harmless)
     return f"\nThe reason that was given, by whoever asked:\n\n{code}"

@@ -1,7 +1,7 @@
-"""Put the previous release back to work in the environment that ENVIRONMENT names, at once.
+"""Roll the environment that ENVIRONMENT names back to its previous release, in one step.
 
-``python ci/roll_back.py ENGINE REPOSITORY FOLDER`` asks the registry which one that is,
-and leaves its release.json in FOLDER. 1: there is none, or it does not start, and nothing changes.
+``python ci/roll_back.py ENGINE REPOSITORY FOLDER`` finds that release by the registry's tags and
+writes release.json to FOLDER. Exit code 1: there is none, or it does not start; nothing changes.
 """
 
 import sys
@@ -24,7 +24,7 @@ def put_back(engine: str, repository: str, folder: str) -> None:
 
 
 def go_back(engine: str, repository: str, environment: str) -> Release:
-    """The release that does the work again."""
+    """Deploy the previous release or, after an interrupted rollout, the tagged one; return it."""
     before = serving(engine, environment, repository)
     if before and half_way(engine, environment, before):
         old = before

@@ -1,8 +1,8 @@
-"""A new version of the API takes the place of the old one, by and by, and only if it keeps its SLO.
+"""Canary rollout: a new version of the API replaces the old one in steps, if it keeps its SLO.
 
-It starts beside the old one and proves itself before it gets a request. Then it gets the shares of
-``rollout.canary``, each for ``rollout.canary_seconds``; if its own metrics miss an objective, the
-old version has all requests again, and the new one is gone.
+It starts beside the old version and is checked before it gets requests. Then it gets the shares in
+``rollout.canary``, each for ``rollout.canary_seconds``. If its metrics miss an objective, the old
+version gets all requests again, and the new one is removed.
 """
 
 import json
@@ -14,14 +14,14 @@ from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# In percent of the requests.
+# Percentages of the requests.
 Shares = tuple[int, ...]
-# How often it is judged while it has a share.
+# The time between two looks at the metrics of a version that has a share.
 LOOK_SECONDS = 5
-# The longest that one answer may take, on average.
+# The longest average time of an answer.
 SECONDS_PER_REQUEST = 1
-# One after the other, from inside, for a version that has few clients: count, body. An answer that
-# is neither a prediction nor a failure tells nothing of either; who is too fast waits.
+# Sends ``count`` requests with ``body``, one after the other, to a version that gets too little
+# traffic to be judged. It waits after 429, and fails after other answers than 200 and 5xx.
 ASK_MORE = """
 import http.client, os, sys, time
 left = int(sys.argv[1])
@@ -44,12 +44,12 @@ while left:
 
 
 def replace(machine: Machine, new: Release, before: Release | None, canary: Shares) -> None:
-    """:raises ProjectError: the new version was taken back; the old one serves as it did."""
+    """:raises ProjectError: the new version was removed again; the old one serves as before."""
     slo.require_edge(machine.config.slo)
     machine.start_proxy()
     old = machine.serving(before.digest if before else None)
     if old and machine.running()[old] == new.digest:
-        machine.weigh(old, 100)  # a rollout that died may have left it a share, or none
+        machine.weigh(old, 100)  # an interrupted rollout may have changed its share
         machine.stop(machine.other(old))
         print(f"{new} serves already.")
         return
@@ -96,9 +96,9 @@ def check(machine: Machine, colour: str, release: Release, **where: str) -> None
 
 
 def watch(machine: Machine, colour: str, percent: int) -> None:
-    """Judge a version for as long as the settings say.
+    """Judge a version for ``rollout.canary_seconds``.
 
-    :raises ProjectError: it misses an objective, or there is no telling.
+    :raises ProjectError: it misses an objective, or cannot be judged.
     """
     config, least = machine.config, machine.config.rollout.canary_requests
     before, seen = slo.counts(machine.metrics(colour), config.slo), slo.Counts()
@@ -114,7 +114,7 @@ def watch(machine: Machine, colour: str, percent: int) -> None:
         longest = START_SECONDS + missing * SECONDS_PER_REQUEST
         body = json.dumps(machine.example(colour))
         machine.run_in(colour, ASK_MORE, f"{missing:.0f}", body, seconds=longest)
-        time.sleep(2)  # metrics are brought together once a second
+        time.sleep(2)  # the workers' metrics are collected once a second
         seen = look(machine, colour, before, seen)
     if seen.requests < least:
         raise ProjectError(f"it has counted {seen}, and was asked {least} times.")
@@ -125,7 +125,7 @@ def watch(machine: Machine, colour: str, percent: int) -> None:
 def look(machine: Machine, colour: str, before: slo.Counts, last: slo.Counts) -> slo.Counts:
     """What a version has counted since ``before``.
 
-    :raises ProjectError: less than the last time, so it has started again.
+    :raises ProjectError: it is less than the last time, so the version has restarted.
     """
     seen = slo.counts(machine.metrics(colour), machine.config.slo) - before
     if seen.requests < last.requests:

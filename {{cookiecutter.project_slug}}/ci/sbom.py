@@ -1,7 +1,7 @@
-"""The bill of materials of a release: its packages and its model, in the form of CycloneDX 1.6.
+"""The bill of materials of a release: its packages and its model, in the format CycloneDX 1.6.
 
-``python ci/sbom.py FOLDER`` reads release.json and inventory.json there and writes sbom.json, after
-it was checked against the standard's own schema. It runs in .venv-ci.
+``python ci/sbom.py FOLDER`` reads release.json and inventory.json from FOLDER, validates the result
+against the schema of CycloneDX and writes sbom.json. It runs in .venv-ci.
 """
 
 import json
@@ -55,7 +55,7 @@ def bill(release: dict, inventory: dict) -> Bom:
 
 
 def model(known: dict) -> Component:
-    """With its metrics, so that whoever reads the bill knows what is served."""
+    """The model, with its contract, estimator and metrics as properties."""
     told = {"contract": known["contract"], "estimator": known.get("estimator")}
     told |= {f"metric:{name}": value for name, value in known.get("metrics", {}).items()}
     return Component(
@@ -79,7 +79,7 @@ def python(known: dict) -> Component:
 
 
 def expressions(text: str) -> list[LicenseExpression]:
-    """A licence, where it is told in the form of SPDX."""
+    """The licence, if it is a valid SPDX expression."""
     try:
         parsed = get_spdx_licensing().parse(text, validate=True) if text else None
     except ExpressionError:

@@ -1,7 +1,7 @@
-"""Whether an API keeps its objectives ([slo] of the settings), from its own metrics.
+"""Check the metrics of an API against its objectives ([slo] of the settings).
 
-An answer of 5xx is a failure. What is slow is counted exactly, so the objective's seconds have
-to be one of the histogram's edges.
+A 5xx answer is a failure. Slow requests are counted exactly, so ``slo.latency_seconds`` must be
+one of the histogram's edges.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from {{ cookiecutter.__package_name }}.api.metrics import DURATIONS
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.settings import Slo
 
-# What clients wait for; health and documentation are not.
+# Routes that predict; health and documentation do not count.
 PREFIXES = ("/predict", "/invocations", "/v2/models/")
 
 
@@ -34,7 +34,7 @@ class Counts:
 
 
 def counts(exposition: str, slo: Slo) -> Counts:
-    """The counts in a text of Prometheus' format."""
+    """The counts in a text in Prometheus' format."""
     requests = failed = timed = fast = 0.0
     for family in text_string_to_metric_families(exposition):
         for name, labels, value, *_ in family.samples:
@@ -51,14 +51,14 @@ def counts(exposition: str, slo: Slo) -> Counts:
 
 
 def require_edge(slo: Slo) -> None:
-    """:raises ProjectError: slow requests cannot be counted."""
+    """:raises ProjectError: ``latency_seconds`` is not an edge of the histogram."""
     if slo.latency_seconds not in DURATIONS:
         edges = ", ".join(f"{edge:g}" for edge in DURATIONS)
         raise ProjectError(f"slo.latency_seconds = {slo.latency_seconds:g}: choose one of {edges}.")
 
 
 def broken(seen: Counts, slo: Slo) -> list[str]:
-    """What of the objectives these requests miss, a phrase for each."""
+    """The objectives that these requests miss, a phrase for each."""
     if not seen.requests:
         return []
     found = []

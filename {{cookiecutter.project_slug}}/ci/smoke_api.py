@@ -1,7 +1,7 @@
-"""Whether an image serves: the contract's example, with a model and nothing else.
+"""Smoke test of an image: it must serve the contract's example, with only a model.
 
-``python ci/smoke_api.py ENGINE IMAGE MODEL`` returns 1 if not. ENGINE is docker or podman, MODEL
-the folder of a model.
+``python ci/smoke_api.py ENGINE IMAGE MODEL`` returns 1 if it does not. ENGINE is docker or podman,
+MODEL the folder of a model.
 """
 
 import json
@@ -18,7 +18,7 @@ from program import call
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Asked from inside, as nothing reaches the container from outside.
+# Runs inside the container, because the container has no network.
 ASK = """
 import sys, urllib.request
 url, kind = "http://127.0.0.1:8000" + sys.argv[1], {"Content-Type": "application/json"}
@@ -34,7 +34,7 @@ def serve(engine: str, image: str, model: str) -> None:
     with tempfile.TemporaryDirectory(dir="build", ignore_cleanup_errors=True) as folder:
         data = Path(folder, "data").resolve()
         data.mkdir()
-        data.chmod(0o777)  # the image's user is another one
+        data.chmod(0o777)  # the image runs as another user
         mounts = ("-v", f"{Path(model).resolve()}:/app/model:ro", "-v", f"{data}:/app/data")
         run(engine, "run", "--detach", "--name", name, *LOCKED, *mounts, image)
         try:

@@ -1,7 +1,7 @@
-"""Whether an image scores: the example, with a model and nothing else.
+"""Smoke test of an image: it must score the example, with only a model.
 
-``python ci/smoke_batch.py ENGINE IMAGE MODEL`` returns 1 if not. ENGINE is docker or podman, MODEL
-the folder of a model.
+``python ci/smoke_batch.py ENGINE IMAGE MODEL`` returns 1 if it does not. ENGINE is docker or
+podman, MODEL the folder of a model.
 """
 
 import os
@@ -21,9 +21,9 @@ RUN = "smoke"
 
 
 def score(engine: str, image: str, model: str) -> None:
-    """:raises ProjectError: it fails, or its manifest counts other rows than it was given."""
+    """:raises ProjectError: it fails, predicts no row, or its manifest lacks rows."""
     Path("build").mkdir(exist_ok=True)
-    # Below the project, as the engine may be on another machine that has this folder, too.
+    # Inside the project: an engine on another machine may share this folder.
     with tempfile.TemporaryDirectory(dir="build") as folder:
         data = Path(folder, "data").resolve()
         shutil.copytree("data/raw", data / "raw")

@@ -1,8 +1,8 @@
-"""Whether the API that was deployed does its work: model, contract, predictions, a little load.
+"""Check the deployed API: its model, a prediction, its description, and a little load.
 
-``python ci/verify_api.py ENGINE FOLDER`` asks the one in ENVIRONMENT through its proxy, from
-inside, and then lets ``rollout.load_connections`` ask it for ``rollout.load_seconds``. 1: it serves
-another release than the one in FOLDER, breaks its contract, or misses an objective.
+``python ci/verify_api.py ENGINE FOLDER`` asks the API in ENVIRONMENT through its proxy, and then
+puts load on it: ``rollout.load_connections`` for ``rollout.load_seconds``. Exit code 1: it serves
+another release than that in FOLDER, breaks clients of docs/openapi.json, or misses an objective.
 """
 
 import json
@@ -21,8 +21,8 @@ from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.api.describe import breaking
 from {{ cookiecutter.__package_name }}.errors import ProjectError
 
-# Each connection sends its next request as soon as the last one is answered: connections, seconds,
-# body. It prints how many had which status; those that were too many for its limits wait.
+# Arguments: connections, seconds, body. Each connection sends its next request as soon as the last
+# one is answered; after 429 it waits. Prints the number of answers for each other status.
 LOAD = """
 import collections, http.client, json, os, sys, threading, time
 connections, until = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
@@ -52,7 +52,7 @@ def verify_deployed(engine: str, folder: str) -> None:
 
 
 def verify(machine: Machine, deployed: Release) -> None:
-    """:raises ProjectError: what is deployed does not do what it must."""
+    """:raises ProjectError: the deployed API fails a check."""
     colour = machine.serving(deployed.digest)
     if not colour or machine.running()[colour] != deployed.digest:
         raise ProjectError(f"{deployed.image} does not run: `make deploy`.")
@@ -71,7 +71,7 @@ def verify(machine: Machine, deployed: Release) -> None:
 
 
 def put_load_on(machine: Machine, colour: str) -> None:
-    """:raises ProjectError: it misses an objective, or was not really asked."""
+    """:raises ProjectError: it misses an objective, or the load got no predictions."""
     config = machine.config
     before = slo.counts(machine.metrics(colour), config.slo)
     load = (str(config.rollout.load_connections), str(config.rollout.load_seconds))
@@ -80,7 +80,7 @@ def put_load_on(machine: Machine, colour: str) -> None:
     had = json.loads(machine.run_in(colour, LOAD, *load, body, seconds=longest))
     if not had or any(status != "200" and status < "500" for status in had):
         raise ProjectError(f"the load was not answered with predictions: {had or 'nothing'}.")
-    time.sleep(2)  # metrics are brought together once a second
+    time.sleep(2)  # the workers' metrics are collected once a second
     seen = slo.counts(machine.metrics(colour), config.slo) - before
     if seen.requests < sum(had.values()):
         raise ProjectError(f"the answers were {had}, but it has counted {seen}.")

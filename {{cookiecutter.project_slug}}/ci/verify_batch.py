@@ -1,8 +1,8 @@
-"""Whether the batch job that was deployed does its work: a run on the sample, and its manifest.
+"""Check the deployed batch job by a run on ``batch.input``, and by the run's manifest.
 
 ``python ci/verify_batch.py ENGINE FOLDER`` runs what the schedule of ENVIRONMENT would run, into a
-folder of its own. 1: it fails, is another release than the one in FOLDER, or counts other rows than
-it read.
+separate folder. Exit code 1: the run fails, has another model or contract than the release in
+FOLDER, predicts no row, or loses rows.
 """
 
 import secrets
@@ -25,7 +25,7 @@ def verify_deployed(engine: str, folder: str) -> None:
 
 
 def verify(job: Job, image: str, deployed: Release) -> None:
-    """:raises ProjectError: what is deployed does not do what it must."""
+    """:raises ProjectError: the deployed batch job fails a check."""
     folder = f"{DRY_RUNS}/{secrets.token_hex(6)}"
     try:
         manifest = job.score(image, folder, "verify")

@@ -1,7 +1,7 @@
-"""What the tests share: the training table, and a copy of this project in which training has run.
+"""Shared fixtures: the training table, and a copy of this project in which training has run.
 
-The tests follow contract.py, data.py and model.py. Commands run as in a terminal, as processes of
-their own and in the copy: nothing is written to this project's own folders.
+The tests adapt to contract.py, data.py and model.py. Commands run as separate processes in the
+copy, so that nothing is written to this project's own folders.
 """
 
 import json
@@ -24,10 +24,10 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = settings.PACKAGE
 SECONDS = 300
 MOST_ROWS = 1000
-# What no feature of any contract may hold.
+# A value that no feature of any contract accepts.
 BAD = "not a value"
 
-# Settings of the developer's own have no say in the tests; a password that data.py needs has.
+# The developer's own settings are ignored; a password that data.py needs stays in the environment.
 try:
     settings.read_dotenv()
 except ProjectError as error:
@@ -39,7 +39,7 @@ for variable in list(os.environ):
 
 
 def quick() -> dict[str, str]:
-    """Settings of a training with few tries, in which no threshold is missed for that."""
+    """Settings for a quick training, with thresholds that every model passes."""
     training, far = settings.load().training, 1e9
     return {
         "APP__TRAINING__FOLDS": "2",
@@ -63,7 +63,7 @@ class Project:
         """``python WORDS``; ``chosen`` are variables, such as APP__TRAINING__FOLDS=2."""
         variables = {name: str(value) for name, value in chosen.items()}
 {%- if cookiecutter.deployment_flavor != "api" %}
-        variables["APP__BATCH__RAW"] = "false"  # the rows of the tests are prepared
+        variables["APP__BATCH__RAW"] = "false"  # the rows of the tests are prepared already
 {%- endif %}
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
@@ -75,13 +75,13 @@ class Project:
         )
 
     def run(self, *words: object, **chosen: object) -> subprocess.CompletedProcess:
-        """A command: ``python -m <package> WORDS``."""
+        """Run ``python -m <package> WORDS``."""
         process = self.start("-m", PACKAGE, *words, **chosen)
         out, err = process.communicate(timeout=SECONDS)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def succeed(self, *words: object, **chosen: object) -> str:
-        """What a command prints, which must not fail."""
+        """Run a command, which must not fail, and return its output."""
         done = self.run(*words, **chosen)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -95,19 +95,19 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def examples(table) -> pd.DataFrame:
-    """The training table, or some of its rows where it is long."""
+    """The training table, or a sample of it if it is long."""
     return table.sample(min(len(table), MOST_ROWS), random_state=0).reset_index(drop=True)
 
 
 @pytest.fixture(scope="session")
 def rows(examples) -> pd.DataFrame:
-    """Those rows as they come in, without the target."""
+    """The examples as a model receives them: without the target."""
     return examples[CONTRACT.needed]
 
 
 @pytest.fixture(scope="session")
 def split(examples):
-    """Their numeric form, float32 of shape (rows, columns), and the target's, on both sides."""
+    """The examples, split: numeric form, float32 of shape (rows, columns), and encoded target."""
     return split_table(examples, settings.load())
 
 
@@ -121,7 +121,7 @@ def trained(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="session")
 def champion(trained) -> Path:
-    """The folder that the champion was copied to, from the registry."""
+    """A folder with a copy of the champion from the registry."""
     trained.succeed("copy", f"models:/{PACKAGE}@champion", "data/model")
     return trained.folder / "data" / "model"
 

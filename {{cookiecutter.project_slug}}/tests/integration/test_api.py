@@ -1,4 +1,4 @@
-"""The API as a process that listens on this machine: keys, predictions, errors, what it keeps."""
+"""The API as a process on this machine: keys, predictions, errors, kept predictions."""
 
 import http.client
 import json
@@ -42,7 +42,7 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(trained, champion):
-    """A running API of the project that wants a key."""
+    """A running API of the project that requires a key."""
     key = trained.succeed("api-key", "create", "tests").strip()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -119,7 +119,7 @@ def test_every_prediction_is_kept_with_its_inputs(trained, api, rows):
     file, found = trained.folder / "data/project.db", []
 
     def delivered() -> bool:
-        # There is neither file nor table until the first rows are delivered.
+        # The file and the table do not exist until the first rows are delivered.
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as database:
             found[:] = database.execute(query).fetchall()
         return len(found) == 4

@@ -24,7 +24,7 @@ def source(trained, rows, tmp_path):
 
 @pytest.fixture
 def score(trained, champion):
-    """score(*words): what the command says."""
+    """score(*words) runs the command and returns its output."""
     return lambda *words: trained.succeed("score", "--model", champion, *words)
 
 

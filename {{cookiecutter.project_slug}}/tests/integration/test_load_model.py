@@ -1,4 +1,4 @@
-"""The champion loads from the registry and from a folder, and only as it was saved."""
+"""The champion loads from the registry and from a folder; a changed artifact is refused."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from {{ cookiecutter.__package_name }}.errors import ProjectError
 from {{ cookiecutter.__package_name }}.models import stores
 from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
-# What somebody writes who knows MLflow and not this project.
+# The script of a user who knows MLflow but not this project.
 PLAIN = """
 import json, sys
 import mlflow, pandas
@@ -21,7 +21,7 @@ mlflow.set_tracking_uri("sqlite:///mlflow.db")
 model = mlflow.pyfunc.load_model(sys.argv[1])
 print(json.dumps(list(model.predict(pandas.read_parquet("rows.parquet"))), default=str))
 """
-# MLflow insists on these types.
+# MLflow accepts these types only.
 TYPES = {"float": "float64", "integer": "int64", "boolean": "bool", "date": "datetime64[ns]"}
 
 

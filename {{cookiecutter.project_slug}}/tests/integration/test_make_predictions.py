@@ -1,7 +1,7 @@
-"""The champion answers every row with a value that the target may have.
+"""The champion predicts a valid value of the target for every row.
 
-``tests/known_answers.csv`` holds rows whose answer nobody doubts, with the target as it must be
-predicted; where that is a number, WITHIN says how far off a prediction may be.
+``tests/known_answers.csv`` holds rows with the target that must be predicted. If the target is a
+number, the column WITHIN holds the tolerance.
 """
 
 import numpy as np

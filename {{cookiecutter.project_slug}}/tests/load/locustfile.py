@@ -1,17 +1,17 @@
-"""Load of your own making, with Locust, which is no dependency of this project.
+"""A load test with Locust, which is not a dependency of this project.
 
     uvx --with-editable . locust -f tests/load/locustfile.py --host http://127.0.0.1:8000
 
-opens a page on which users are added and the answers watched; without a page it is
+opens a page where you add users and watch the answers. Without the page:
 
     locust -f tests/load/locustfile.py --host http://127.0.0.1:8000 --headless -u 20 -r 20 -t 10s
 
-(`pip install locust` puts it into this project's environment.) An API key is taken from the
-variable API_KEY. The rows are drawn evenly from what the contract allows: they cost what real ones
-cost, but their predictions mean nothing.
+(`pip install locust` puts it into this project's environment.) The variable API_KEY
+holds the API key, if there is one. The rows are drawn evenly from what the contract allows: they
+cost as much as real ones, but their predictions mean nothing.
 """
 
-# ruff: noqa: S311 - no secret depends on chance here
+# ruff: noqa: S311 - the random values are no secrets
 import json
 import math
 import os
@@ -23,15 +23,15 @@ from locust import FastHttpUser, constant, task
 
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 
-# Bodies that are made beforehand, so that Locust's own work does not slow the load.
+# Bodies that are made in advance, so that making them does not reduce the load.
 BODIES = 100
 MISSING_SHARE = 0.05
-# How wide a range is taken to be to the side on which the contract gives no end.
+# The width of a range for which the contract gives no minimum or no maximum.
 WIDTH = 100.0
 
 
 def value(column):
-    """A random value that the contract allows, as JSON has it."""
+    """A random value that the contract allows, in its JSON form."""
     if column.nullable and random.random() < MISSING_SHARE:
         return None
     if column.allowed:
@@ -64,7 +64,7 @@ HUNDRED_ROWS = [body(100) for _ in range(BODIES)]
 
 
 class Client(FastHttpUser):
-    """Asks again as soon as it was answered; `between(1, 3)` is a person at a screen."""
+    """Sends a request after each answer; `between(1, 3)` waits like a person at a screen."""
 
     wait_time = constant(0)
 
@@ -82,7 +82,7 @@ class Client(FastHttpUser):
         self.ask(random.choice(HUNDRED_ROWS), "100 rows")
 
     def ask(self, content: bytes, name: str) -> None:
-        """Only 200 is a success; what the API sheds by intention is counted under its own name."""
+        """Only 200 is a success; requests that the API sheds are counted under a separate name."""
         with self.client.post(
             "/predict", data=content, headers=self.headers, name=name, catch_response=True
         ) as answer:

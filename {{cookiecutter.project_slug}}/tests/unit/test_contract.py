@@ -1,4 +1,4 @@
-"""This project's own contract: documented as it is, kept by its training table, and strict."""
+"""This project's contract: docs and training table agree with it, and bad values are refused."""
 
 import subprocess
 import sys

@@ -14,6 +14,6 @@ def test_a_key_names_one_row(table):
 
 
 def test_no_feature_is_the_target_itself(split):
-    """It would tell what is to be predicted."""
+    """It would leak what is to be predicted."""
     for name, values in zip(CONTRACT.names, split.training.T, strict=True):
         assert (values != split.target).any(), name

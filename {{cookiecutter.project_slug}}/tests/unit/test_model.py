@@ -1,4 +1,4 @@
-"""The candidates that model.py builds, and how it judges predictions."""
+"""The candidates that model.py builds, and its metrics."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_the_baseline_is_no_perfect_model(split):
 
 
 def evaluate(target: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """The metrics of predictions that are sure of themselves."""
+    """The metrics of predictions; every predicted class has probability 1."""
     sure = None
     if is_classifier(model.build(0)[model.BASELINE].estimator):
         sure = np.eye(int(target.max()) + 1, dtype=np.float32)[predicted.astype(int)]

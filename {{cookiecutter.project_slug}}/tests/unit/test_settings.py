@@ -1,4 +1,4 @@
-"""The settings in config/: every environment loads, and a mistake in it is named."""
+"""The settings in config/: every environment loads, and a misspelt name is reported."""
 
 import pytest
 from conftest import CHECKOUT
