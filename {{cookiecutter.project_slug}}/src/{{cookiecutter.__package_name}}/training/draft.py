@@ -68,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"Unsure: {name}: {note}")
     for name, reason in left_out.items():
         print(f"Left out: {name}: {reason}")
-    print("Next: edit it: meanings, units, ranges that hold for years. Then `train`.")
+    print("Next: edit it: meanings, units, ranges that hold for years. Name the table in config/,")
+    print("as training.table. Then `train`.")
     return 0
 
 
