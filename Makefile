@@ -1,9 +1,9 @@
-# What one types here. `make` alone explains itself.
+# The commands of the template. `make` alone lists them.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# The newest Python that answers; one that only a version manager's shim promises does not count.
+# The newest Python that runs; a version manager's shim may exist without its Python.
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c '$(RECENT)' 2>/dev/null && echo $$name && break; done)
@@ -21,7 +21,7 @@ TEMPLATE := {{cookiecutter.project_slug}}
 FLAVORS := batch api both
 PINNED := check-jsonschema nbstripout pre-commit-hooks ruff zizmor
 
-# An environment keeps its folder's path: in a moved or copied folder it is made again.
+# An environment contains the path of its folder, so it is made again in a moved or copied folder.
 HERE := $(shell pwd -P | cksum | cut -d ' ' -f 1)
 READY := .venv/ready-$(HERE)
 
@@ -45,7 +45,7 @@ demo: $(READY) ## Render the default project, train, score and show the predicti
 	@echo "  analysis/          the notebooks"
 	@echo "A project of your own: make new"
 
-# Rendered again when the template is another one. The project's own environment is kept.
+# Rendered again if the template has changed. The project's own environment is kept.
 $(DEMO)/digest: build/digest
 	@echo "Rendering $(DEMO)/$(PROJECT)"
 	@rm -rf $(DEMO).new
@@ -55,7 +55,7 @@ $(DEMO)/digest: build/digest
 	@mv $(DEMO).new $(DEMO)
 	@cp build/digest $@
 
-# Touched only when a file of the template has changed, come or gone.
+# Written only if a file of the template has been changed, added or removed.
 .PHONY: always
 build/digest: always
 	@mkdir -p build
@@ -82,7 +82,7 @@ test-all: test ## Run the others too: they need Java, Node, containers, a browse
 test-slow: $(READY) ## Run those of the template; TESTS=classification only those of that name
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow $(if $(TESTS),-k '$(TESTS)')
 
-# What a rendered project does is tested in few renderings, each for the rooms that it decides about.
+# tests/machinery runs in a few renderings; each runs only the folders (rooms) that its answers affect.
 RENDERINGS := both spark regression gitlab azure
 OTHERS := $(filter-out both,$(RENDERINGS))
 ANSWERS_both := deployment_flavor=both
@@ -110,7 +110,7 @@ $(OTHERS:%=machinery-%): machinery-%: $(MACHINERY)/%/ready-$(HERE)
 test_rooms = @cd tests/machinery && ../../$(MACHINERY)/$(1)/.venv/bin/python -m pytest \
 	-n $(WORKERS) --dist loadfile $(2) $(ARGS)
 
-# The environment of a rendered project, with what the tests of the machinery need on top.
+# The environment of a rendered project, plus the requirements of the tests of the machinery.
 $(MACHINERY)/%/ready-$(HERE): build/digest tests/machinery/requirements.txt | $(READY)
 	@echo "Rendering $(@D)/$(PROJECT)"
 	@rm -rf $(@D)/$(PROJECT) $(@D)/ready-*
@@ -122,7 +122,7 @@ $(MACHINERY)/%/ready-$(HERE): build/digest tests/machinery/requirements.txt | $(
 		--editable $(@D)/$(PROJECT)
 	@touch $@
 
-# As somebody begins with it: a repository whose first commit is the main branch.
+# As for a new user: a repository whose main branch has one commit.
 CHECKS := ci
 .PHONY: rendered-ci
 rendered-ci: $(READY) ## Render ANSWERS="ci_provider=gitlab", and run what its pipeline runs
@@ -185,7 +185,7 @@ bench-api: $(READY) ## Measure a rendered API beside other servers; OPTIONS="--r
 clean: ## Remove the environment and everything that was rendered here
 	@rm -rf .venv build .pytest_cache .ruff_cache
 
-# pip installs uv, in the version and with the hashes of the lock; uv installs the rest.
+# pip installs uv, with the version and the hashes in the lock; uv installs the rest.
 $(READY): requirements.txt
 	@'$(PYTHON)' -c '$(RECENT)' 2>/dev/null || { \
 		echo "Python 3.11 or newer is needed; name yours with PYTHON=/path/to/python." >&2; exit 1; }

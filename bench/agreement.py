@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 
 
 def ours(folder: str) -> np.ndarray:
-    """Predictions in the input's order, as the row numbers have it."""
+    """Predictions in the input's order, by their row numbers."""
     table = ds.dataset(folder).to_table(columns=["row", "prediction"])
     rows = table["row"].to_numpy()
     predictions = np.full(len(rows), -1)
@@ -17,7 +17,7 @@ def ours(folder: str) -> np.ndarray:
 
 
 def other(path: str, source: str) -> np.ndarray:
-    """Predictions in the input's order; Spark keeps no order, but the columns beside them."""
+    """Predictions in the input's order; Spark changes the order, so columns identify its rows."""
     table = ds.dataset(path).to_table()
     predictions = table["prediction"].to_numpy()
     keys = [name for name in table.column_names if name != "prediction"]

@@ -1,4 +1,4 @@
-"""What every measured script does the same way."""
+"""The clock of all measured scripts."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def work() -> Iterator[None]:
-    """Print the seconds of the block: what is left of the process without imports and loading."""
+    """Print the seconds of the block, which leaves out imports and loading."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     seconds = {"work": time.perf_counter() - wall, "work_cpu": time.process_time() - cpu}

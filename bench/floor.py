@@ -1,6 +1,6 @@
-"""The floor: read the input and write the bytes of our output, without anything in between.
+"""The floor: read the input and write the bytes of our output, with nothing in between.
 
-The rows it writes are those of our first part, repeated, through the project's own writer.
+It writes the rows of our first part, repeated, with the project's own writer.
 """
 
 import sys

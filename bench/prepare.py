@@ -1,4 +1,4 @@
-"""Inputs drawn from the contract's ranges, and two models: for serving and as MLflow has them.
+"""Draw inputs from the contract's ranges, and save two models: for serving and in MLflow.
 
 Run in the generated project's environment: ``prepare.py FOLDER STORE NAME=ROWS …``.
 """
@@ -29,7 +29,7 @@ ESTIMATORS = {
 
 
 def write_input(path: Path, rows: int) -> None:
-    """Rows of float64, each column even over its range; the first rows are the same in any size."""
+    """float64 rows, each column uniform over its range; the first rows are the same at any size."""
     random = np.random.default_rng(0)
     schema = pa.schema([(column.name, pa.float64()) for column in CONTRACT.columns])
     with pq.ParquetWriter(path, schema) as out:

@@ -1,8 +1,8 @@
 """Render a project and measure it beside its peers: ``run.py [OPTIONS] [SECTION …]``.
 
 Every command is a whole process. The commands of a section take turns, ROUNDS times, and the
-median counts, so that whatever else the machine does falls on all of them alike. With BENCH_TINY=1
-everything runs once, with a thousand rows for each million: to see that it runs.
+median counts, so that other work of the machine affects all of them alike. With BENCH_TINY=1
+everything runs once, with a thousand rows for each million, as a test that it runs.
 """
 
 import argparse
@@ -30,8 +30,8 @@ SIZES = (1,) if TINY else (1, 10, 30)
 ROUNDS, SHORT_ROUNDS = (1, 1) if TINY else (3, 5)
 SPARK = ["pyspark>=4.3,<4.4", "mlflow>=3.17,<3.18", "pandas>=2.3,<3", "scikit-learn", "skops"]
 
-# The environments: what the image installs, what development installs, what the Spark engine needs,
-# and a plain Spark's.
+# The environments: the image's requirements, development's, those of the Spark engine, and a plain
+# Spark.
 SERVING, DEVELOPMENT, ENGINES, SPARKS = (
     BUILD / f"venv-{name}" for name in ("serving", "dev", "engines", "spark")
 )
@@ -39,7 +39,7 @@ Command = list[str | Path]
 
 
 def environment() -> dict[str, str]:
-    """Compiled modules must be kept, as on any user's machine."""
+    """Compiled modules are kept, as on a user's machine."""
     skipped = ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PYTHONPATH")
     return {key: value for key, value in os.environ.items() if key not in skipped}
 
@@ -52,7 +52,7 @@ def call(*command: str | Path, cwd: Path = TEMPLATE) -> str:
 
 
 def measure(command: Command, cwd: Path = BUILD) -> dict[str, float]:
-    """Wall and CPU seconds and peak memory (MB) of a whole process, and what it says of itself."""
+    """Wall and CPU seconds and peak memory (MB) of a process, and the figures that it prints."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -88,7 +88,7 @@ def in_turns(commands: dict[str, Command], clean: Collection[Path], rounds: int 
 
 
 def prepare() -> None:
-    """Render the project, make environments and models anew; inputs are kept, they never change."""
+    """Render the project and make environments and models; existing inputs are kept."""
     shutil.rmtree(PROJECT, ignore_errors=True)
     call(BIN / "cookiecutter", TEMPLATE, "--no-input", "--default-config", "--output-dir", BUILD)
     for folder, name in (
@@ -117,7 +117,7 @@ def script(python: Path, name: str, *arguments: str | Path) -> Command:
 
 
 def scoring(model: str, millions: int) -> dict:
-    """Rows through everything but Spark, and whether the predictions agree."""
+    """Score rows with everything but Spark, and compare the predictions."""
     source, folder = BUILD / f"{millions}.parquet", BUILD / model
     out = {name: BUILD / f"out-{name}" for name in ("ours", "pandas", "mlflow")}
     one_file, floor, kept = BUILD / "out-ours.parquet", BUILD / "out-floor", BUILD / "out-kept"
@@ -138,7 +138,7 @@ def scoring(model: str, millions: int) -> dict:
 
 
 def spark() -> dict:
-    """1 million rows through Spark and through ours."""
+    """Score 1 million rows with Spark and with ours."""
     source, folder = BUILD / "1.parquet", BUILD / "logistic"
     out = {name: BUILD / f"out-{name}" for name in ("ours", "spark")}
     commands = {
@@ -150,7 +150,7 @@ def spark() -> dict:
 
 
 def agreement(commands: dict[str, Command], source: Path, out: dict[str, Path]) -> dict:
-    """Rows, and on how many each peer predicts otherwise than ours; the runs warm everything up."""
+    """The number of rows that each peer predicts differently from ours; the runs also warm up."""
     found = {}
     remove(out.values())
     measure(commands["ours"])
@@ -172,7 +172,7 @@ def size(path: Path) -> int:
 
 
 def engines() -> dict:
-    """Both engines of ours as the rows grow, once each; of Spark the job's own process counts."""
+    """Both engines of ours, by the number of rows, once each; Spark's JVM is not measured."""
     out, model = BUILD / "out-ours", BUILD / "logistic"
     commands = {
         f"{engine}, {rows} million": script(
@@ -195,7 +195,7 @@ def memory() -> dict:
 
 
 def command_line() -> dict:
-    """What every call costs: help, and ten rows with a model folder."""
+    """The cost of any call: help, and ten rows with a model folder."""
     out = BUILD / "out-ours"
     commands: dict[str, Command] = {}
     for name, python in (("image's requirements", SERVING), ("development", DEVELOPMENT)):
@@ -268,7 +268,7 @@ def main() -> None:
 
 
 def table(name: str, rows: dict) -> str:
-    """Markdown; the first columns are the seconds without imports and loading."""
+    """A Markdown table; the first two columns leave out imports and loading."""
     columns = ("work", "work_cpu", "wall", "cpu", "memory")
     lines = [f"\n### {name}\n", "| | " + " | ".join(columns) + " |", "|---|" + "---:|" * 5]
     for label, figures in rows.items():

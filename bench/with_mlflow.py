@@ -1,4 +1,4 @@
-"""Peer (b): MLflow's generic model, chunk by chunk, predictions only."""
+"""Peer (b): MLflow's pyfunc model, in chunks; writes only the predictions."""
 
 import sys
 from pathlib import Path

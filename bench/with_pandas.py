@@ -1,4 +1,4 @@
-"""Peer (a): the notebook's way; everything in memory, predictions only."""
+"""Peer (a): as in a notebook, everything in memory; writes only the predictions."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Peer (c): the same MLflow model as a function of local Spark, on all cores."""
+"""Peer (c): the same MLflow model as a user-defined function of local Spark, on all cores."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Keeps the files that belong to the answers, removes the others, and says what to type next."""
+"""Keeps the files that belong to the answers, removes the others, and prints the next command."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ from pathlib import Path
 # Rendered by cookiecutter, see pre_gen_project.py.
 ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
-# (question, its answers): files of which every answer has its own version, NAME_<answer>.EXT.
-# The chosen version becomes NAME.EXT, the others go.
+# (question, its answers): files that have a version for each answer, NAME_<answer>.EXT.
+# The chosen version becomes NAME.EXT; the others are removed.
 VARIANTS = {
     ("problem_type", ("classification", "regression")): (
         "data/raw/example.csv",
@@ -29,8 +29,8 @@ VARIANTS = {
     ("license", ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")): ("LICENSE",),
 }
 
-# (question, some of its answers): files and folders that stay with these answers only; a file that
-# has versions of its own is named as it is after the choice.
+# (question, some of its answers): files and folders that only these answers keep. For a file with
+# versions, the name after the choice is given.
 ONLY = {
     ("deployment_flavor", ("batch", "both")): (
         "ci/compare.py",
@@ -63,7 +63,7 @@ ONLY = {
 
 
 def steps(answers, variants=VARIANTS, only=ONLY):
-    """Every path of the table with the path it gets, or None where it goes."""
+    """Every path of the table with its new path, or None if it is removed."""
     stays = {
         path: answers[question] in choices
         for (question, choices), paths in only.items()
@@ -102,7 +102,7 @@ def arrange(folder, planned):
 
 
 def arranged(planned):
-    """Whether this hook has been here before: nothing is left to rename or remove."""
+    """Whether this hook has already run: nothing is left to rename or remove."""
     return all(target.exists() for _, target in planned if target) and not any(
         path.exists() for path, target in planned if path != target
     )

@@ -1,4 +1,4 @@
-"""Refuses answers that would not make a working project, before any file is written."""
+"""Refuses answers that would not give a working project, before any file is written."""
 
 import json
 import keyword
@@ -6,7 +6,7 @@ import re
 import sys
 import unicodedata
 
-# Rendered by cookiecutter. JSON never holds three quotes in a row, and a raw string keeps its
+# Rendered by cookiecutter. JSON never contains three quotes in a row, and a raw string keeps its
 # backslashes, so no answer can end this literal early.
 ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
@@ -18,13 +18,13 @@ CHOICES = {
     "python_version": ("3.11", "3.12", "3.13"),
 }
 FREE_TEXT = ("project_name", "description", "author_name")
-LONGEST_PACKAGE_NAME = 40  # an import of it, and a line of code with it, still fit 100 columns
+LONGEST_PACKAGE_NAME = 40  # lines of code that contain it stay within 100 columns
 
 SLUG = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 
-# Import and distribution names in the generated project's environment: a package of the same
+# Import and distribution names in the generated project's environment: a package with such a
 # name would hide the library, or depend on itself.
 DEPENDENCIES = frozenset(
     """
@@ -78,7 +78,7 @@ OWN_FOLDERS = frozenset(
 
 
 def problems(answers):
-    """One sentence for each reason why these answers make no project."""
+    """One sentence for each reason to refuse these answers."""
     return [
         *slug_problems(answers["project_slug"]),
         *email_problems(answers["author_email"]),
@@ -101,7 +101,7 @@ def slug_problems(slug):
 
 
 def taken(package):
-    """What already bears this name, or an empty string."""
+    """What already has this name, or an empty string."""
     if keyword.iskeyword(package):
         return "a Python keyword"
     if package in sys.stdlib_module_names:
@@ -123,7 +123,7 @@ def email_problems(email):
 def text_problems(key, text):
     if not text.strip():
         yield f"{key} must not be empty."
-    # Line ends and tabs are welcome, they become spaces where one line is wanted.
+    # Line ends and tabs are allowed; they become spaces where one line is needed.
     if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\r" for char in text):
         yield f"{key} must not hold control characters."
 

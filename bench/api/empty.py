@@ -1,4 +1,4 @@
-"""The ceiling: the framework, the server and the body of ours, and an answer that costs nothing."""
+"""The ceiling: our framework, server and request body, with a constant answer."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Where everything lies, the rendered project, and an environment for each peer."""
+"""The paths, the rendered project, and an environment for each peer."""
 
 import os
 import re
@@ -25,12 +25,12 @@ QUIET = {
 Command = list[str | Path]
 
 
-class Failed(Exception):  # noqa: N818 - it is said of a run, in the table
-    """Why there is no figure."""
+class Failed(Exception):  # noqa: N818 - a run failed; shown in the table
+    """Why a server gets no figures."""
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Compiled modules are kept, and no peer tells its makers about its use."""
+    """Compiled modules are kept, and the telemetry of the peers is off."""
     skipped = ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PYTHONPATH")
     kept = {key: value for key, value in os.environ.items() if key not in skipped}
     return kept | QUIET | settings
@@ -70,12 +70,12 @@ def prepare() -> None:
 
 
 def same_versions() -> list[str]:
-    """What the estimators were fitted with, for the peers that load them."""
+    """The versions that the estimators were fitted with, for the peers that load them."""
     frozen = call(BIN / "uv", "pip", "freeze", "--python", python(DEVELOPMENT))
     return re.findall(r"^(?:scikit-learn|numpy)==.*$", frozen, re.MULTILINE)
 
 
 def size(name: str) -> float:
-    """MB of an environment: what an image holds above its base."""
+    """MB of an environment: what an image adds to its base."""
     files = python(name).parents[1].rglob("*")
     return sum(path.lstat().st_size for path in files if path.is_file()) / 1e6

@@ -1,4 +1,4 @@
-"""Requests: one at a time, whose answers are checked, and as many as wrk manages."""
+"""Requests: single ones whose answers are checked, and load from wrk."""
 
 import http.client
 import itertools
@@ -25,7 +25,7 @@ end
 
 
 class Client:
-    """Speaks one peer's format to a server of it."""
+    """Sends requests to a server, in its peer's format."""
 
     def __init__(self, peer: Peer, port: int, model: str) -> None:
         self.peer, self.port = peer, port
@@ -37,7 +37,7 @@ class Client:
         return json.dumps(self.peer.body([self.rows[row] for row in chosen]))
 
     def ask(self, chosen: list[int]) -> list | None:
-        """The classes of the known rows that were chosen."""
+        """The classes that the server predicts for the chosen rows."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("POST", self.peer.path, self.body(chosen), self.headers)
@@ -50,7 +50,7 @@ class Client:
         return self.peer.labels(json.loads(content))
 
     def wait(self, process: subprocess.Popen) -> None:
-        """Until the first prediction comes back."""
+        """Wait for the first prediction."""
         ends = time.perf_counter() + STARTING
         while True:
             try:
@@ -70,7 +70,7 @@ class Client:
     def press(
         self, rows: int, seconds: int, every: float = 1.0, watch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """Run wrk; meanwhile, ``every`` so many seconds, check other answers and ``watch``."""
+        """Run wrk; ``every`` seconds meanwhile, check answers to other rows and call ``watch``."""
         headers = [f"wrk.headers[{key!r}] = {value!r}" for key, value in self.headers.items()]
         body = f"wrk.body = [==[{self.body(list(range(rows)))}]==]"
         SCRIPT.write_text("\n".join(['wrk.method = "POST"', body, *headers, DONE]))

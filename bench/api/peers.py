@@ -1,4 +1,4 @@
-"""The servers: how each is started, and what a request and its answer look like in its format."""
+"""The servers: the command that starts each, and the format of its requests and answers."""
 
 import functools
 import json
@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from environments import BUILD, HERE, MODELS, PACKAGE, PROJECT, SERVING, Command, call, python
 
-# uvicorn is faster with these two, which not every peer installs.
+# uvicorn is faster with these two; not every peer installs them.
 FASTER = ("uvloop", "httptools")
 COLUMNS = ("SEPAL_LENGTH", "SEPAL_WIDTH", "PETAL_LENGTH", "PETAL_WIDTH")
 Rows = list[list[float]]
@@ -21,7 +21,7 @@ class Start(NamedTuple):
 
 
 class Peer:
-    """What most of them have in common."""
+    """A server; most of the methods suit most servers."""
 
     name = ""
     environment = ""
@@ -48,7 +48,7 @@ class Peer:
 
 
 class Ours(Peer):
-    """Validation, metrics and authentication on."""
+    """The rendered project, with validation, metrics and authentication."""
 
     name = "ours"
     environment = SERVING
@@ -77,7 +77,7 @@ class Ours(Peer):
 
 
 class Empty(Peer):
-    """In the environment of ours, so that framework and server are the same."""
+    """It runs in our environment, so that framework and server are the same."""
 
     name = "empty endpoint"
     environment = SERVING
@@ -156,7 +156,7 @@ class MLServer(Peer):
         self.name = "MLServer, batching" if batching else "MLServer"
 
     def command(self, start: Start) -> Command:
-        """Write its two settings files; its workers are processes beside the server."""
+        """Write its two settings files; its workers are processes in addition to the server."""
         http, grpc, metrics = start.ports
         server = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc}
         server |= {"metrics_port": metrics, "parallel_workers": start.workers, "debug": False}

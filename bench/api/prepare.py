@@ -1,4 +1,4 @@
-"""Fit both models and save them as every server wants them, with rows and their right answers.
+"""Fit both models and save them in every server's format, with rows and the right answers.
 
 Run in the generated project's development environment: ``prepare.py FOLDER``.
 """
@@ -31,7 +31,7 @@ ESTIMATORS = {
 
 
 def save_models(folder: Path) -> None:
-    """Fitted twice, so that no peer is slowed by a warning about names its rows lack or have."""
+    """Fit with and without column names, so that no peer loses time with warnings."""
     config = settings.load()
     split = load_split(config)
     features, target = split.training.astype(float).round(1), split.target.astype(int)

@@ -1,7 +1,7 @@
-"""What servers do where a request is not as it should be: ``probe.py``.
+"""What servers do with broken requests, ended processes and too many connections: ``probe.py``.
 
-A server that needs no code of ours for these is the one that the API runs on. Each line is one
-question, asked of a server that was started for it alone. Nothing here measures speed.
+The API runs on the server that handles most of these by itself. Each line of the table is one
+question, asked to a server that was started only for it. Nothing here measures speed.
 """
 
 import http.client
@@ -19,9 +19,9 @@ import environments
 from environments import BUILD, HERE, python
 from server import family, free_ports, running
 
-SECONDS = 2  # set for heads, and where there is such an option for idle connections
+SECONDS = 2  # limit for heads (granian), idle connections (uvicorn) and the shutdown (both)
 PATIENCE = 8.0
-MOST = 4  # connections
+MOST = 4  # the limit of connections
 HEAD = b"GET / HTTP/1.1\r\nHost: probe\r\n"
 VERSIONS = ("granian[uvloop]==2.8.9", "uvicorn==0.54.0", "uvloop", "httptools")
 
@@ -44,7 +44,7 @@ LIMIT = {"granian": "--backpressure", "uvicorn": "--limit-concurrency"}
 
 
 async def app(scope, receive, send) -> None:
-    """Answers at once, or after ``?seconds``."""
+    """Answer at once, or after ``?seconds``."""
     import asyncio
 
     if scope["type"] != "http":
@@ -61,7 +61,7 @@ async def app(scope, receive, send) -> None:
 
 @contextmanager
 def started(server: str, *more: str, target: str = "probe:app"):
-    """A server that answers: its process and its port."""
+    """A server that was started: its process and its port."""
     port = free_ports(1)[0]
     command = SERVERS[server](target, port, *more)
     with running(command, HERE, {"PYTHONPATH": str(HERE)}) as process:
@@ -83,7 +83,7 @@ def status(port: int, path: str = "/", seconds: float = PATIENCE) -> int:
 
 
 def end(opened: socket.socket) -> str:
-    """How a connection ends on which no more is sent."""
+    """How a connection ends after the client has sent everything."""
     opened.settimeout(PATIENCE)
     began, got = time.monotonic(), b""
     try:
@@ -99,7 +99,7 @@ def end(opened: socket.socket) -> str:
 
 
 def sent(content: bytes) -> Callable[[str], str]:
-    """What a server does with so much of a request."""
+    """What a server does with this part of a request."""
 
     def probe(server: str) -> str:
         with started(server) as (_, port), socket.create_connection(("127.0.0.1", port)) as opened:
@@ -111,7 +111,7 @@ def sent(content: bytes) -> Callable[[str], str]:
 
 
 def terminated(seconds: float) -> Callable[[str], str]:
-    """SIGTERM while a request of ``seconds`` is at work, another connection is idle."""
+    """SIGTERM during a request that takes ``seconds``, while another connection is idle."""
 
     def probe(server: str) -> str:
         with started(server) as (process, port):
@@ -132,7 +132,7 @@ def terminated(seconds: float) -> Callable[[str], str]:
 
 def worker_killed(server: str) -> str:
     with started(server) as (process, port):
-        time.sleep(6)  # granian takes an earlier death for a loop of crashes
+        time.sleep(6)  # granian takes an earlier end for a crash loop
         worker = family(process.pid)[-1]
         os.kill(worker, signal.SIGKILL)
         began = time.monotonic()
@@ -165,7 +165,7 @@ def cannot_start(server: str) -> str:
 
 
 def full(server: str) -> str:
-    """One connection more than allowed, the others being idle."""
+    """One connection more than allowed, while the others are idle."""
     with started(server, LIMIT[server], str(MOST), "--workers", "1") as (_, port):
         held = [socket.create_connection(("127.0.0.1", port)) for _ in range(MOST)]
         for each in held:

@@ -1,7 +1,7 @@
 """Measure the rendered project's API beside other servers: ``run.py [OPTIONS]``.
 
-One server runs at a time. All take turns, ``--rounds`` times, and medians count, so that whatever
-else the machine does falls on all of them alike.
+One server runs at a time. All take turns, ``--rounds`` times, and medians count, so that other work
+of the machine affects all of them alike.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COSTS = {"cold start s": 2, "at rest MB": 0, "under load MB": 0, "processes": 0}
 
 
 def measure(peer: Peer, start: Start, options: argparse.Namespace) -> dict[str, float]:
-    """Start a server, check its answers, put it under load, end it."""
+    """Start a server, check its answers, put it under load, and end it."""
     client = Client(peer, start.ports[0], start.model)
     began = time.perf_counter()
     with running(peer.command(start), peer.folder, peer.settings(start)) as process:
@@ -45,7 +45,7 @@ def measure(peer: Peer, start: Start, options: argparse.Namespace) -> dict[str, 
 
 
 def in_turns(model: str, workers: int, options: argparse.Namespace) -> dict[str, dict]:
-    """Every server's rounds; one that fails says why, in vain are then its other rounds."""
+    """The figures of every server's rounds; a server that fails has no further rounds."""
     found = {name: {"rounds": [], "failed": ""} for name in options.only}
     for number, name in itertools.product(range(options.rounds), options.only):
         if found[name]["failed"]:
@@ -55,14 +55,14 @@ def in_turns(model: str, workers: int, options: argparse.Namespace) -> dict[str,
         try:
             found[name]["rounds"].append(measure(PEERS[name], start, options))
             print(f"  {label}: {found[name]['rounds'][-1]}", file=sys.stderr)
-        except Exception as error:  # whatever it is, the others go on
+        except Exception as error:  # whatever fails, the other servers go on
             found[name]["failed"] = f"{error!r}; the server said: {last_words()}"
             print(f"INVALID {label}: {found[name]['failed']}", file=sys.stderr)
     return found
 
 
 def medians(found: dict[str, dict]) -> dict[str, dict[str, float]]:
-    """Of those that never failed."""
+    """The medians of the servers that never failed."""
     good = {name: entry["rounds"] for name, entry in found.items() if not entry["failed"]}
     return {
         name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
@@ -71,7 +71,7 @@ def medians(found: dict[str, dict]) -> dict[str, dict[str, float]]:
 
 
 def speed(found: dict[str, dict], rows: int) -> list[list[str]]:
-    """What was answered, and how it compares in requests per second and in the 99th percentile."""
+    """The table of requests per second and latencies, with ratios to the empty endpoint."""
     table = [["", "requests/s", "× empty", "ours ×", "p50 ms", "p99 ms", "p99 × empty"]]  # noqa: RUF001
     known = medians(found)
     for name, entry in found.items():
@@ -110,7 +110,7 @@ def show(title: str, table: list[list[str]]) -> None:
 
 
 def prepare(names: list[str]) -> None:
-    """The project, its models, and an environment for each server."""
+    """Make the project, its models, and an environment for each server."""
     environments.prepare()
     fitted_with = environments.same_versions()
     for name in names:

@@ -1,4 +1,4 @@
-"""A server's processes: started, measured, and all ended."""
+"""Start, measure and end the processes of a server."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def running(command: Command, folder: Path, settings: dict[str, str]) -> Iterato
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Politely, then by force; also what has left the process group."""
+    """SIGTERM, then SIGKILL, also for descendants that have left the process group."""
     members = family(process.pid)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
@@ -45,7 +45,7 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
     found = [pid]
     for parent in found:
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -55,7 +55,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> float:
-    """MB of all processes; what they share is counted once (PSS)."""
+    """MB of a process and its descendants; shared memory counts once (PSS)."""
     total = 0
     for member in family(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -73,6 +73,6 @@ def free_ports(count: int) -> tuple[int, ...]:
 
 
 def last_words() -> str:
-    """The end of what the server has said."""
+    """The last line of the server's output."""
     lines = LOG.read_text(errors="replace").strip().splitlines() or ["no output"]
     return lines[-1][:200]

@@ -1,4 +1,4 @@
-"""FastAPI as every tutorial has it: pydantic, a DataFrame, ``model.predict``."""
+"""FastAPI as in most tutorials: pydantic, a DataFrame, ``model.predict``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The model as two BentoML services; each is written the way that is faster for it."""
+"""The model as two BentoML services, each written in the way that is fastest for it."""
 
 import os
 
