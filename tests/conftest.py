@@ -27,19 +27,19 @@ QUESTIONS = {
     if not key.startswith("_")
 }
 CHOICES = {key: value for key, value in QUESTIONS.items() if isinstance(value, list)}
-# Every answer with every other, but for the provider: each with each, though not all of them.
+# All combinations of the other answers; each combination has one of the providers, in turn.
 OTHERS = {key: answers for key, answers in CHOICES.items() if key != "ci_provider"}
 COMBINATIONS = [
     dict(zip(OTHERS, answers, strict=True))
     | {"ci_provider": CHOICES["ci_provider"][(number + number // 3) % 3]}
     for number, answers in enumerate(product(*OTHERS.values()))
 ]
-# Answers that render other code; the remaining questions fill in a license or a version.
+# Answers that render different code; the other questions only fill in a license or a version.
 FLAVORS = [
     {"problem_type": problem, "deployment_flavor": flavor}
     for problem, flavor in product(CHOICES["problem_type"], CHOICES["deployment_flavor"])
 ]
-# Three of them, in which each answer is at least once.
+# Three of them, which contain each answer at least once.
 EACH = [
     {"problem_type": "classification", "deployment_flavor": "batch"},
     {"problem_type": "regression", "deployment_flavor": "api"},
@@ -48,9 +48,9 @@ EACH = [
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = {"python_version": RUNNING} if RUNNING in CHOICES["python_version"] else {}
 ENGINE = next((name for name in ("podman", "docker") if shutil.which(name)), None)
-# Whatever proxy this machine has is none for itself.
+# Requests to this machine use no proxy.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# Rows of the example, and what the project itself answers.
+# Prints rows of the example and the project's predictions for them.
 EXPECTED = """
 import json
 from {package} import settings
@@ -78,7 +78,7 @@ HOSTILE = {
 
 
 def verbatim(answer):
-    """The answer as text: without input, cookiecutter takes every answer for a Jinja template."""
+    """The answer as text: with --no-input, cookiecutter reads every answer as a Jinja template."""
     return re.sub(r"\{[{%#]", r"{{ '\g<0>' }}", answer)
 
 
@@ -126,14 +126,14 @@ class Project:
 
 
 def run(*command, cwd, **options):
-    """What a command writes to both streams; fails the test when the command fails."""
+    """The output of a command, stdout and stderr; fails the test when the command fails."""
     done = attempt(*command, cwd=cwd, **options)
     assert done.returncode == 0, f"{' '.join(command)} exited {done.returncode}\n{done.stdout}"
     return done.stdout
 
 
 def attempt(*command, cwd, **options):
-    """The finished process of a command, its two streams in one."""
+    """The finished process of a command, with stdout and stderr in one stream."""
     program = shutil.which(command[0], path=Path(sys.executable).parent) or command[0]
     return subprocess.run(
         [program, *command[1:]],
@@ -153,7 +153,7 @@ def in_environment(project, *command, cwd=None):
 
 
 def in_shell(programs, code, cwd, program=("bash", "-euc"), seconds=300, **variables):
-    """What code prints that is typed in an activated environment; it must not fail."""
+    """The output of code in an activated environment; the code must not fail."""
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
     done = subprocess.run(
         [shutil.which(program[0], path=path), program[1], code],
@@ -168,13 +168,13 @@ def in_shell(programs, code, cwd, program=("bash", "-euc"), seconds=300, **varia
 
 
 def examples(project):
-    """A request with rows of a trained project's example, and the predictions it must answer."""
+    """A request with rows of a trained project's example, and the predictions it must return."""
     script = EXPECTED.format(package=project.package)
     return json.loads(in_environment(project, "python", "-c", script).splitlines()[-1])
 
 
 def free_port():
-    """One that no client of this machine is given, as the system's own choice might be."""
+    """A port below the range from which the system gives ports to clients."""
     while True:
         port = 10_000 + secrets.randbelow(22_000)
         with socket.socket() as listening, suppress(OSError):
@@ -186,7 +186,7 @@ def wait_for(condition, seconds, explain):
     """Returns once the condition holds; fails with the explanation after so many seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        with suppress(FileNotFoundError):  # a folder that goes while it is looked through
+        with suppress(FileNotFoundError):  # a folder that is removed while it is listed
             if condition():
                 return
         time.sleep(0.2)
@@ -211,7 +211,7 @@ def predict(port, body):
 
 
 def clean_environment():
-    """Ours without what make, pytest and our own virtual environment set for themselves."""
+    """This process's variables, without those of make, pytest and its virtual environment."""
     foreign = ("MAKE", "MFLAGS", "PYTEST", "PYTHONPATH", "VIRTUAL_ENV")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return kept | {"PYTHONUTF8": "1"}
@@ -237,7 +237,7 @@ def bake(cookies_session):
 
 @pytest.fixture
 def refuse(tmp_path):
-    """Gives answers that must be refused; returns what the user reads on his terminal."""
+    """Gives answers that must be refused; returns what the terminal shows."""
 
     def render(**answers):
         context = [f"{name}={verbatim(answer)}" for name, answer in answers.items()]
@@ -300,14 +300,14 @@ def serving(project, target, log):
         wait_for(lambda: is_ready(port), 600, log.read_text)
         yield port
     finally:
-        # As Ctrl-C does: to make and to all that it started.
+        # Like Ctrl-C: the signal goes to make and all its child processes.
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
     assert "Traceback" not in log.read_text("utf-8")
 
 
 class Advisories(BaseHTTPRequestHandler):
-    """An advisory service of this machine: it knows of one vulnerable package."""
+    """An advisory service on this machine that knows one vulnerable package."""
 
     protocol_version = "HTTP/1.1"
     vulnerable = ""
@@ -332,7 +332,7 @@ class Advisories(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def audit():
-    """What lets `make audit` ask this machine in place of PyPI."""
+    """The options that let `make audit` ask this machine instead of PyPI."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Advisories)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"--vulnerability-service osv --osv-url http://127.0.0.1:{server.server_port}/v1/query"

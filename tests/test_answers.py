@@ -124,7 +124,7 @@ def test_every_question_and_every_answer_is_explained():
     assert list(prompts) == list(QUESTIONS)
     for key, answers in CHOICES.items():
         assert prompts[key].keys() == {"__prompt__", *answers}
-    # The terminal would take words in brackets for colours and swallow them.
+    # The terminal would read words in brackets as colours and not show them.
     assert "[" not in "".join(map(str, prompts.values())).replace("{'", "")
 
 

@@ -1,4 +1,4 @@
-"""Does every section of both benches run, in a tiny size? Their figures are nobody's test."""
+"""Does every section of both benches run, in a tiny size? Figures are not tested."""
 
 import shutil
 import sys

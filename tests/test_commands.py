@@ -17,14 +17,14 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
-# What the README writes for wherever the template is.
+# Placeholders in the README for the template's location.
 SOURCE = re.compile("gh:OWNER/REPOSITORY|path/to/this/folder")
 COPIED = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache")
 
 
 @pytest.fixture
 def clone(tmp_path):
-    """The template in another folder, as a newcomer has it; nothing is set up in it."""
+    """A copy of the template without an environment, as after git clone."""
     return shutil.copytree(TEMPLATE, tmp_path / "a template", ignore=COPIED)
 
 
@@ -64,7 +64,7 @@ def test_an_old_python_is_refused_in_one_sentence(clone):
 
 @pytest.mark.xdist_group("template")
 def test_tests_that_share_a_project_share_a_worker(request):
-    """By the mark in its name: a pytest-xdist that is too old for its pytest leaves it out."""
+    """pytest-xdist adds the group to a test's name, unless it is too old for pytest."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     assert worker is None or request.node.nodeid.endswith("@template")
 

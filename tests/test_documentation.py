@@ -1,4 +1,4 @@
-"""Is what the README and docs/api.md show of the API what a rendered project really answers?"""
+"""Does a rendered project answer requests as the README and docs/api.md show?"""
 
 import json
 import math
@@ -10,9 +10,9 @@ from conftest import EACH, FENCES, FLAVORS, in_shell, label, serving
 
 PAGES = ("README.md", "docs/api.md")
 ADDRESS = "http://127.0.0.1:8000"
-# What is typed while the API runs; starting it, or its image, is not.
+# Code that users run while the API runs; not the commands that start it or its image.
 TYPED = re.compile(r"curl |printf |\(|import |KEY=|python -m \w+ api-key ")
-# Another one for every request.
+# Different for every request.
 VOLATILE = {"request_id"}
 BATCH, API, BOTH = (
     [each for each in FLAVORS if each["deployment_flavor"] == flavor]
@@ -22,9 +22,9 @@ EVERY_API = pytest.mark.parametrize("answers", API + BOTH, ids=label)
 
 
 def examples(page):
-    """(language, code, kind of the answer, the answer) of all that a reader may type in order.
+    """(language, code, kind of the answer, the answer) of all code that users run, in order.
 
-    Several blocks may share one answer, which stands below them in the same section; "" is none.
+    Several blocks may share one answer, below them in the same section; "" if there is none.
     """
     for section in re.split(r"(?m)^##+ ", page):
         blocks = FENCES.findall(section)
@@ -86,7 +86,7 @@ def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_pat
     project = install(**answers)
     if not (project.path / "mlflow.db").exists():
         project.run("make", "train")
-    # What was trained again since is no better, and so the first version is still the champion.
+    # Versions that other tests trained later are no better, so version 1 is still the champion.
     with serving(project, "serve", tmp_path / "log") as port:
         for name in PAGES:
             for language, code, kind, documented in examples(project.text(name)):
@@ -96,7 +96,7 @@ def test_what_a_reader_types_is_answered_as_documented(install, answers, tmp_pat
 
 
 def commands(page):
-    """The project's own commands in a page; not those for clouds, Docker or another's data."""
+    """The project's own commands in a page, without those for clouds, Docker or other data."""
     for language, code in FENCES.findall(page):
         for line in code.replace("\\\n", " ").splitlines():
             ours = re.match(r"(ENVIRONMENT=\w+ )?python -m ", line)
@@ -122,8 +122,8 @@ def test_the_commands_of_the_pages_work(install, answers):
         if name == "environments":
             shutil.rmtree(project.path / "data" / "model", ignore_errors=True)
         for command in commands(project.text(f"docs/{name}.md")):
-            # A laptop is not fit for production, which is what `check` says; and a database that
-            # nobody has used yet has no tables.
+            # `settings check` refuses a laptop as production, and `migrate --check` a database
+            # that has not been used and so has no tables.
             may_fail = "true" if re.search(r"settings check|migrate --check", command) else "false"
             typed(project, 0, "bash", f"{command} || {may_fail}")
             found += 1

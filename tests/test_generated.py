@@ -31,9 +31,9 @@ def for_each(flavors):
 EVERY_FLAVOR = for_each(EACH)
 BATCH = for_each([each for each in EACH if each["deployment_flavor"] != "api"])
 API = for_each([each for each in EACH if each["deployment_flavor"] != "batch"])
-# Where batch or API makes no difference, one project of each problem is enough.
+# If batch or API makes no difference, one project of each problem is enough.
 EVERY_PROBLEM = for_each(EACH[:2])
-# The import names of what the project asks for; more than the distributions' names tell.
+# The import names of the project's requirements, which differ from the distributions' names.
 IMPORT_NAMES = """
 import re, tomllib
 from importlib.metadata import packages_distributions

@@ -1,4 +1,4 @@
-"""What stands around the code: the same for every provider, valid, and with no rights to spare."""
+"""Files around the code: the same for every provider, valid, and with minimal permissions."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_each_provider_runs_the_same_targets(bake, provider, name):
     assert found == TARGETS[name]
     for target in found:
         assert re.search(rf"(?m)^{target}:.* ## ", project.text("Makefile"))
-    # Names and reasons come by the environment.
+    # Names and reasons are environment variables.
     assert not any(re.search(r"\$\(|\$\{\{", line) for line in lines)
 
 
@@ -234,7 +234,7 @@ def test_a_newer_template_is_proposed(tmp_path):
     commit(template)
     run("git", "init", "--quiet", "--bare", "bare.git", cwd=tmp_path)
     project.run("git", "remote", "add", "origin", str(tmp_path / "bare.git"))
-    # The branch is pushed before GitHub is asked, which nobody can reach here.
+    # The branch is pushed before the request to GitHub, which fails here.
     said = renew_template(project, "none")
     assert "GET http://127.0.0.1:9/repos/acme/iris/pulls" in said, said
     told = run("git", "show", "renew/template", cwd=tmp_path / "bare.git")

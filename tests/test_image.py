@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("classification-batch")]
 
 if not ENGINE:
     pytestmark.append(pytest.mark.skip(reason="no container engine: apt-get install podman"))
-# As a cautious operator runs it: no network, no rights, nothing to write to but what is mounted.
+# As a cautious operator runs it: no network, no rights, and only mounted folders are writable.
 LOCKED_DOWN = ("--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL")
 PREDICTIONS = """
 import sys
@@ -107,7 +107,7 @@ def test_an_image_with_its_model_needs_neither_registry_nor_network(project, tmp
     data = writable_data(project, tmp_path)
     start = (ENGINE, "run", *LOCKED_DOWN, *BOUNDED, "-v", f"{data}:/app/data", name)
     assert "150 predicted, 0 rejected" in run(*start, "score", "--run-id", "baked", cwd=tmp_path)
-    # The same model, told by its version in the registry.
+    # The output names the model's version in the registry.
     assert "version 1" in run(*start, "score", "--run-id", "again", cwd=tmp_path)
 
 

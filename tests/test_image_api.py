@@ -51,7 +51,7 @@ def serving(project, tmp_path_factory):
 
 def healthy(name):
     if ENGINE == "podman":
-        # Without systemd nothing asks by itself.
+        # Without systemd, podman does not run the health check by itself.
         return attempt(ENGINE, "healthcheck", "run", name, cwd="/").returncode == 0
     status = run(ENGINE, "inspect", "--format", "{{.State.Health.Status}}", name, cwd="/")
     return status.strip() == "healthy"

@@ -46,7 +46,7 @@ def test_they_pass_with_hostile_answers(install):
 
 @pytest.fixture
 def swapped(request, install, tmp_path):
-    """A copy of a project in which a user puts data and a model of his own."""
+    """A copy of a project to which a user adds other data and another model."""
     project = install(**request.param)
     ignored = shutil.ignore_patterns(".git", ".venv*", "mlflow.db", "mlartifacts")
     copy = shutil.copytree(project.path, tmp_path / project.path.name, ignore=ignored)
@@ -62,19 +62,19 @@ class Swapped:
         self.source = project.path / "src" / project.package
 
     def bash(self, script):
-        """What a script prints in the activated environment; this copy's code comes first."""
+        """The output of a script in the activated environment; it imports this copy's code."""
         variables = {"PYTHONPATH": str(self.source.parent)}
         return in_shell(self.programs, script, self.project.path, seconds=900, **variables)
 
     def replace(self, name, pattern, text):
-        """Put a text in the place of what a pattern matches once in a file."""
+        """Replace the only match of a pattern in a file by a text."""
         file = self.project.path / name
         changed, count = re.subn(pattern, lambda _: text, file.read_text("utf-8"), flags=re.S)
         assert count == 1, f"{name}: {pattern}"
         file.write_text(changed, "utf-8")
 
     def set_section(self, section, settings):
-        """Put settings in the place of those of their names, in both environments."""
+        """Replace the settings with the same names, in both environments."""
         names = "|".join(re.findall(r"(?m)^(\w+) =", settings))
         for environment in ("nonprod", "prod"):
             file = self.project.path / "config" / f"{environment}.toml"
@@ -84,7 +84,7 @@ class Swapped:
             file.write_text(before + mark + settings + own + end + rest, "utf-8")
 
     def served(self, code):
-        """A script that asks the API, while there is one."""
+        """The script, and a running API if the script uses one."""
         if ":8000" not in code:
             return code
         port = free_port()
@@ -95,14 +95,14 @@ class Swapped:
         """ + code.replace(":8000", f":{port}")
 
     def put(self, name, code):
-        """A file of the page, or, of model.py, what is new in it."""
+        """Write a file that the page shows; of model.py, the page shows only the additions."""
         if name.endswith("model.py"):
             add_candidate(self, name, code)
         else:
             (self.project.path / name).write_text(code, "utf-8")
 
     def walk(self, blocks):
-        """What the last of the blocks of a page prints; each answers as the page shows."""
+        """Run the blocks of a page, which must print what it shows; returns the last output."""
         for (language, code), (following, shown) in pairwise([*blocks, ("", "")]):
             if language == "python":
                 self.put(*re.match(r"# (\S+)\n(.*)", code, re.S).groups())
@@ -142,7 +142,7 @@ def test_they_follow_the_three_files(swapped, name):
     "swapped", [in_group(BOTH), in_group(API_OF_NUMBERS)], ids=label, indirect=True
 )
 def test_they_pass_at_the_end_of_the_page_about_data_of_your_own(swapped):
-    """From the first block to the last, each answered as the page shows."""
+    """All blocks run in order, and each prints what the page shows."""
     found = swapped.walk(FENCES.findall(swapped.project.text("docs/bring-your-own-data.md")))
     assert_all_passed(found)
     swapped.assert_nothing_of_the_example_is_left()
@@ -153,7 +153,7 @@ def test_they_pass_at_the_end_of_the_page_about_data_of_your_own(swapped):
     "swapped", [in_group(BOTH), in_group(BATCH_OF_NUMBERS)], ids=label, indirect=True
 )
 def test_the_readme_leads_to_predictions_of_your_own(swapped):
-    """With the table of the page, and with model.py as it is."""
+    """With the table of docs/bring-your-own-data.md, and with model.py unchanged."""
     page = FENCES.findall(swapped.project.text("docs/bring-your-own-data.md"))
     section = swapped.project.text("README.md").partition("## Your own data")[2]
     swapped.walk([page[0], *FENCES.findall(section.partition("\n## ")[0])])
@@ -164,7 +164,7 @@ def test_the_readme_leads_to_predictions_of_your_own(swapped):
 
 
 def add_candidate(swapped, name, code):
-    """As the page says: one import, and one entry of what build() returns."""
+    """As the page says: add the imports, and one entry to the dictionary that build() returns."""
     imports, entry = code.split("\n\n", 1)
     swapped.replace(name, r"(?<=import numpy as np\n)", imports + "\n")
     swapped.replace(name, r"(?=    }\n\n\ndef _features)", entry)

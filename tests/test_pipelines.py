@@ -9,21 +9,21 @@ import pytest
 import yaml
 from conftest import CHOICES, ENGINE, Advisories, Project, clean_environment, run
 
-# The file of a stage. In GitLab's and Azure's, NONPROD and PROD stand in one, as on GitHub.
+# The file of each stage.
 FILES = {
     "github": ".github/workflows/{}.yml",
     "gitlab": ".gitlab/ci/{}.yml",
     "azure": ".azuredevops/{}.yml",
 }
 STAGES = ("change", "nonprod", "prod", "rollback")
-# Of which page and Makefile say nothing: a provider may have a way of its own to log in.
+# Not compared with page and Makefile, because a provider may have its own way to log in.
 OWN_WAYS = {"login", "digest"}
 CHANGE_JOBS = ("checks", "tests", "model")
 PROVIDERS = pytest.mark.parametrize("provider", CHOICES["ci_provider"])
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 ANSWERS = {"problem_type": "classification", "deployment_flavor": "batch"}
 GROUP = pytest.mark.xdist_group("-".join(ANSWERS.values()))
-# What a provider puts in place of its expressions, for a change to the main branch.
+# The values of a provider's expressions, for a change to the main branch.
 EXPRESSIONS = {
     "${{ github.base_ref || github.event.repository.default_branch }}": "main",
     "${{ github.actor }}": "somebody",
@@ -32,12 +32,12 @@ EXPRESSIONS = {
     "${{ vars.APP__MODELS__ARTIFACTS }}": "",
     "${{ secrets.APP__MODELS__TRACKING_URI }}": "",
 }
-# Nobody's: drawn for this test, in parts, so that no scan takes them for somebody's.
+# Invented keys, in parts, so that no scan of this repository reports them.
 KEY_ID = "AKIA" + "QWB5PDKHX6" + "PYGPAN"
 KEY = "0JxXujr4qqaaABvv" + "LOzAxzXMcU1vsHiQ" + "MaRiNTN9"
 # Schemas that have no inputs for this task yet.
 UNKNOWN_TASK = "PublishCodeCoverageResults@2"
-# The most that the jobs of each stage may do, beside reading the code.
+# The largest rights of each stage's jobs, in addition to reading the code.
 RIGHTS = {
     "change": set(),
     "nonprod": {"attestations", "id-token", "packages"},
@@ -134,7 +134,7 @@ def test_each_provider_logs_in_where_images_are_kept(bake, provider):
 
 @PROVIDERS
 def test_nothing_goes_to_production_unless_people_approve(bake, provider):
-    """An environment that nobody has protected yet would let everything through."""
+    """An environment that is not protected yet would let everything through."""
     project = bake(ci_provider=provider)
     [(_, job)] = jobs(project, provider, "prod")
     assert job["environment"] == "prod"
@@ -175,7 +175,7 @@ def test_the_files_are_valid(bake, provider, tmp_path):
         if provider == "azure":
             for job in document.get("jobs", ()):
                 job["steps"] = [each for each in job["steps"] if each.get("task") != UNKNOWN_TASK]
-        # YAML 1.1 reads the key `on` as a truth.
+        # YAML 1.1 reads the key `on` as True.
         text = project.text(name) if provider == "github" else yaml.safe_dump(document)
         file.write_text(text, "utf-8")
         run("check-jsonschema", *words, str(file), cwd=tmp_path)
@@ -196,7 +196,7 @@ def test_the_workflows_give_no_rights_away(bake):
 @PROVIDERS
 @EACH_STAGE
 def test_no_script_takes_a_name_for_a_command(bake, provider, stage):
-    """Names of branches and the like come by the environment, in double quotes."""
+    """Names of branches and similar texts are environment variables, in double quotes."""
     for _, script, _ in scripts(bake(ci_provider=provider), provider, stage):
         assert "$(" not in script
         assert "${{" not in script
@@ -215,7 +215,7 @@ def execute(project, script, audit, **variables):
     """The finished process of one script, as a runner starts it."""
     more = {"AUDIT": audit, "ENGINE": ENGINE, "IMAGE": "iris-change", "CI": "true", **variables}
     more |= {"GITHUB_STEP_SUMMARY": str(project.path / "summary.md"), "PYTHON": sys.executable}
-    # Trained faster than anybody would: how good it is, is asked elsewhere.
+    # Less training, to save time; other tests check the quality of the model.
     more |= {"APP__TRAINING__SEARCHES": "1"}
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],

@@ -33,7 +33,7 @@ storage: {{filesystem: {{rootdirectory: {folder}/images}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 auth: {{htpasswd: {{realm: test, path: {folder}/users}}}}
 """
-# What a registry that is reached would give.
+# The image that a registry would supply if it could be reached.
 PROXY = f"""
 FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends haproxy
@@ -100,7 +100,7 @@ class World:
         # A pipeline's own variables, so that its steps take seconds.
         self.fast = {"APP__ROLLOUT__CANARY_SECONDS": "4", "APP__ROLLOUT__CANARY_REQUESTS": "40"}
         self.fast |= {"APP__ROLLOUT__LOAD_SECONDS": "3"}
-        # In so few requests a pause of this machine is more than one in a hundred.
+        # With so few requests, a pause of this machine delays more than one in a hundred.
         self.fast |= {"APP__SLO__LATENCY_SHARE": "0.9"}
 
     def known(self, environment):
@@ -166,12 +166,12 @@ class World:
         create = (f"{NAME}:prod", "api-key", "create", f"shop-{time.monotonic_ns()}")
         found = run(ENGINE, *words, *create, cwd=self.project.path).splitlines()[0]
         known = (self.ports["prod"], "/model")
-        # An API that runs looks at the file every second.
+        # A running API reads the file of keys every second.
         wait_for(lambda: status(*known, **{"X-API-Key": found}) == 200, 60, lambda: "unknown key")
         return found
 
     def next_release(self, **change):
-        """A release upon the present one, of a new commit; {line: other line} of predict.py."""
+        """The next release, of a new commit; ``change`` replaces a line of predict.py."""
         package, before = self.project.package, self.release
         commit_nothing(self.project)
         folder = self.project.path / "build/next"
@@ -203,7 +203,7 @@ def containers():
 
 
 def status(port, path, body=None, **headers):
-    """The status of an answer of this machine, 0 for none."""
+    """The status of an answer from this machine, 0 if there is none."""
     url = f"http://127.0.0.1:{port}{path}"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
     try:
@@ -216,7 +216,7 @@ def status(port, path, body=None, **headers):
 
 
 class Clients(threading.Thread):
-    """Clients of PROD that never rest; ``statuses`` counts what they are answered."""
+    """Clients that send requests to PROD without a pause; ``statuses`` counts the answers."""
 
     def __init__(self, port, key, body):
         super().__init__(daemon=True)
@@ -278,7 +278,7 @@ def test_a_commit_becomes_the_candidate_of_nonprod(world, bake):
 
 
 def test_the_same_image_goes_to_production(world, body):
-    # As a job finds what another one has left.
+    # As a job finds the files of an earlier job.
     shutil.copytree(world.project.path / "build/release", world.project.path / "build/arrived")
     for _, script, _ in scripts(world.project, "github", "prod"):
         world.green(script, "prod", RELEASE="build/arrived")
@@ -352,13 +352,13 @@ def test_a_rollout_that_is_cancelled_is_taken_back(world, body):
         process = world.begin("prod", command, APP__ROLLOUT__CANARY_SECONDS="60")
         wait_for(lambda: len(of_prod()) == 3, 600, lambda: process.communicate()[0])
         time.sleep(10)
-        process.terminate()  # of what was started, as a provider's agent does
+        process.terminate()  # only the process that was started, as a provider's agent does
         said = process.communicate(timeout=300)[0]
     assert process.returncode == -signal.SIGTERM, said
     assert "The old version has all requests again." in said
     assert set(clients.statuses) == {200}
     assert len(of_prod()) == 2
-    # The key of its own requests is gone with it.
+    # The key of the rollout's own requests has been removed too.
     words = ("run", "--rm", "--env", "ENVIRONMENT=prod")
     words += ("--volume", f"{NAME}-prod-secrets:/app/secrets", f"{NAME}:prod", "api-key", "list")
     names = run(ENGINE, *words, cwd=world.project.path)
@@ -392,7 +392,7 @@ def test_a_rollout_that_died_is_taken_back_or_begun_anew_and_no_request_is_lost(
 
 
 def test_a_release_whose_tag_was_not_moved_is_what_a_rollback_undoes(world):
-    """As after a registry that was away once the requests had moved."""
+    """As if the registry could not be reached after the requests had moved."""
     tags = world.tags()
     world.next_release()
     world.green("make deploy", "prod")
@@ -405,7 +405,7 @@ def test_a_release_whose_tag_was_not_moved_is_what_a_rollback_undoes(world):
 
 def test_the_release_before_is_put_back_and_only_once(world):
     previous = world.tags()["prod-previous"]
-    # Even where the present one has ended, as a broken one would.
+    # Even if the current version has ended, as a broken one would.
     [serving] = [name for name in of_prod() if not name.endswith("-proxy")]
     run(ENGINE, "stop", "--time", "0", serving, cwd=world.project.path)
     said = world.green("make rollback", "prod")
@@ -465,7 +465,7 @@ def test_the_lines_of_the_documentation_limit_a_clients_rate(world, tmp_path):
     run(ENGINE, "network", "create", name, cwd=folder)
     try:
         run(ENGINE, "run", *words, "--network", name, "limited", cwd=folder)
-        # Behind it nothing serves.
+        # No API runs behind the proxy.
         wait_for(lambda: status(port, "/") == 503, 60, lambda: "no proxy")
         found = [status(port, "/") for _ in range(30)]
     finally:

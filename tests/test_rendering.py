@@ -55,7 +55,7 @@ def parse_all(project):
 def test_no_jinja_is_left(bake, answers):
     for name, text in bake(**answers).texts():
         assert "cookiecutter" not in name
-        # git-cliff's template is written as one of Jinja is.
+        # git-cliff's template has the same syntax as Jinja.
         assert name == "ci/cliff.toml" or not JINJA.search(text), name
 
 
@@ -135,7 +135,7 @@ def test_rendering_twice_gives_the_same(bake, cookies, answers):
     [(key, *pair) for key, answers in CHOICES.items() for pair in combinations(answers, 2)],
 )
 def test_every_answer_has_an_effect(bake, question, one, other):
-    # More than the name of the answer in a text.
+    # The answer must change more than a text that names it.
     assert stripped(bake(**{question: one}), one) != stripped(bake(**{question: other}), other)
 
 

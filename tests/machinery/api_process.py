@@ -86,7 +86,7 @@ class Api:
 
     def logs(self) -> list[dict]:
         """The lines of its log so far."""
-        # The last may not be whole yet, and text has more ends of lines than a log.
+        # The last line may be incomplete; str.splitlines would also split at other characters.
         lines = self.output.read_text("utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
@@ -140,7 +140,7 @@ class Clients:
         return Counter(answer.status for answer in self.answers.copy().values() if answer)
 
     def wait_for_more(self, count: int = 100) -> None:
-        """Until so many more were answered."""
+        """Wait until ``count`` more requests have been answered."""
         before = len(self.answered)
         wait_for(lambda: len(self.answered) >= before + count)
 

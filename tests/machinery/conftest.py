@@ -32,7 +32,7 @@ from iris_flower_prediction.schema.arrow import as_batch, encode
 from iris_flower_prediction.tables.databases import connect
 from iris_flower_prediction.training.split import training_table
 
-# In the order in which they use each other.
+# In this order, because later ones use earlier ones.
 pytest_plugins = ["api_process", "loopback", "real_stores", "mirror_project", "churn_project"]
 
 # The rendered project whose environment this is.
@@ -41,11 +41,11 @@ PACKAGE = settings.PACKAGE
 sys.path.insert(0, str(CHECKOUT / "ci"))
 # Training of the tests: the same pipeline with fewer tries.
 QUICK = {"APP__TRAINING__FOLDS": "2", "APP__TRAINING__SEARCHES": "1"}
-# Longer than anything takes on a machine that is busy with something else, too.
+# A time limit that suffices on a busy machine too.
 SECONDS = 300
-# What no feature of any contract may hold.
+# A value that is invalid for every feature of every contract.
 BAD = "not a value"
-# What picks or stands in for settings without being one.
+# Variables that select or replace settings, but are no settings.
 VARIABLES = {"ENVIRONMENT", "SECRETS_DIR", "HOST", "PORT"}
 # Each problem has a model.py, and so an evaluate, of its own.
 PROBLEM = "classification" if hasattr(model, "f1_score") else "regression"
@@ -148,7 +148,7 @@ def wait_for(condition, process: subprocess.Popen | None = None):
     """The first true value of ``condition()``; it must come before the process ends."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
-        with suppress(FileNotFoundError):  # a folder that goes while it is looked through
+        with suppress(FileNotFoundError):  # a folder that is removed while it is listed
             if found := condition():
                 return found
         if process and process.poll() is not None and not condition():
@@ -158,7 +158,7 @@ def wait_for(condition, process: subprocess.Popen | None = None):
 
 
 def free_port() -> int:
-    """One that no client of this machine is given, as the system's own choice might be."""
+    """A port below the range from which the system gives ports to clients."""
     while True:
         port = 10_000 + secrets.randbelow(22_000)
         with socket.socket() as probe, suppress(OSError):
@@ -183,8 +183,8 @@ def use(folder: Path, monkeypatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_settings():
-    """Settings in the developer's own shell have no say in the tests, nor those of a .env."""
-    # Not by monkeypatch, which would put back what .env had given before it set a variable itself.
+    """Remove settings of the developer's shell, and those that a test reads from .env."""
+    # monkeypatch would restore a variable that .env set before the test patched it.
     variables = {name: text for name, text in os.environ.items() if not is_setting(name)}
     with (
         mock.patch.dict(os.environ, variables, clear=True),

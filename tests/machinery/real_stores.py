@@ -176,7 +176,7 @@ def azure_place(azure_port) -> Place:
 
 
 class Google(BaseHTTPRequestHandler):
-    """Google's storage in front of S3's: its protocol is the same but for the names of headers.
+    """Google's storage, emulated by S3's: the protocols differ only in the names of headers.
 
     A generation, which counts the versions of an object, is taken from its content.
     """
@@ -191,7 +191,7 @@ class Google(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        # Signed by anybody: what nobody signed, nobody but the bucket's owner could read.
+        # Any signature: the S3 server treats unsigned objects as readable only by the owner.
         signed = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, Signature=0"
         headers = {"Content-Type": "application/octet-stream", "Authorization": signed}
         for name in ("Range", "If-Match"):
@@ -325,7 +325,7 @@ def mlflow_server(tmp_path_factory) -> Iterator[tuple[int, Path]]:
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     with process([sys.executable, "-m", "mlflow", *words], folder, port, **more):
-        # Asked a thousand times: with MLflow's own hash each takes half a second of two cores.
+        # For a thousand requests: MLflow's own hash takes half a second of two cores for each.
         quick = generate_password_hash(CREDENTIALS["MLFLOW_TRACKING_PASSWORD"], "pbkdf2:sha256:1")
         with connect(f"sqlite:///{folder}/auth.db") as connection:
             connection.execute(sa.text("UPDATE users SET password_hash = :quick"), {"quick": quick})

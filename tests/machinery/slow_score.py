@@ -1,4 +1,4 @@
-"""The command, each part of whose runs takes a little longer: time to stop it midway.
+"""The command, slowed down in each part of a run, so that tests can stop it midway.
 
 ``python slow_score.py score …`` does the same as ``score …`` otherwise.
 """

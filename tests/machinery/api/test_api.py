@@ -160,7 +160,7 @@ def test_all_violations_are_counted_and_the_first_are_listed(api):
 
 
 def test_the_two_ways_of_reading_agree(api, examples):
-    """A member that the quick way does not know sends the request the long way."""
+    """Both ways of reading a request give the same predictions."""
     data = columns(examples)
     quick = api.post("/predict", {"data": data}).json
     rows = examples[CONTRACT.names].head(20).to_json(orient="split", date_format="iso")

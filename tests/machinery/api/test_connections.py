@@ -1,6 +1,6 @@
 """Clients that are slow, silent, malformed or too large take nothing away from the others.
 
-What a proxy does before the API, such as to bound slow bodies and connections, is not asked here.
+What a proxy does in front of the API, such as a limit on slow bodies, is not tested here.
 """
 
 import json
@@ -29,7 +29,7 @@ LIMITS = {
     "APP__API__MAX_HEADER_BYTES": HEADER_BYTES,
     "APP__API__MAX_BODY_BYTES": BODY_BYTES,
 }
-# A busy machine may be this late.
+# The delay in seconds that is accepted on a busy machine.
 SLACK = 10.0
 
 
@@ -88,7 +88,7 @@ def post(length: int | None = None, *more: str) -> bytes:
 
 
 def in_flight(api) -> float:
-    """Requests for predictions at work, as far as the metrics of the last second know."""
+    """The number of prediction requests in progress, from metrics that are up to a second old."""
     return api.metrics()["http_requests_in_flight"]
 
 
@@ -102,7 +102,7 @@ def refusal(received: bytes, status: int, code: str) -> None:
 
 
 def closed_after(connection, seconds: float) -> bytes:
-    """What comes until the server closes, which is not before and not long after ``seconds``."""
+    """What comes until the server closes, which must be about ``seconds`` later."""
     began = time.monotonic()
     received = connection.rest()
     assert seconds * 0.7 < time.monotonic() - began < seconds + SLACK
@@ -110,7 +110,7 @@ def closed_after(connection, seconds: float) -> bytes:
 
 
 def test_slow_heads_are_closed_while_others_are_served(strict, connect):
-    """Byte by byte, none of them would ever be late by itself; the first sends only line ends."""
+    """The clients send single bytes, so no read is late; the first one sends only line ends."""
     slow = [connect() for _ in range(20)]
     head = START + b"X: " + b"x" * 1000
     began, open_ones = time.monotonic(), dict(enumerate(slow))
@@ -172,7 +172,7 @@ def test_pipelined_requests_are_bounded(strict, connect):
 
 
 def send_what_is_taken(client, data: bytes, seconds: float) -> int:
-    """Send it over and over and read nothing, until the server closes; the bytes it took."""
+    """Send data repeatedly without reading; returns the number of bytes that were sent."""
     client.settimeout(0.2)
     sent, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
@@ -186,7 +186,7 @@ def send_what_is_taken(client, data: bytes, seconds: float) -> int:
 
 
 def memory(api) -> int:
-    """Of all its processes."""
+    """Resident bytes of all the API's processes."""
     processes = psutil.Process(api.process.pid).children(recursive=True)
     return sum(each.memory_info().rss for each in processes)
 
@@ -262,7 +262,7 @@ def test_a_body_longer_than_it_says_is_another_request(connect):
 
 @pytest.mark.parametrize("size", [2 * BODY_BYTES, 20_000_000])
 def test_a_body_that_is_too_large_is_refused_and_the_client_reads_why(strict, size):
-    """The refusal comes while the client still sends, and must not be lost by that."""
+    """The refusal comes while the client still sends; the client must receive it."""
     found = strict.post("/predict", b" " * size)
     assert (found.status, found.json["code"]) == (413, "body_size")
 

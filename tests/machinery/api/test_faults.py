@@ -76,9 +76,9 @@ def test_sigterm_under_load_loses_nothing(serve, count):
         assert api.stop() == 0
     print(f"SIGTERM, {count} workers: {clients}")
     assert set(clients.statuses) == {200}
-    # Sent to a worker that was just closing, which a client sends again; none was accepted.
+    # Requests to a worker that was just closing: not accepted, and a real client sends them again.
     assert clients.lost <= count * CLIENTS
-    # What a busy machine had no time for at the end.
+    # Deliver what a busy machine could not deliver before it ended.
     assert api.project.run("deliver").returncode == 0
     assert kept(api.project).keys() == set(clients.answered)
     require_each_once(api.project, clients)
@@ -100,8 +100,8 @@ def test_a_worker_that_ends_is_replaced(serve, number):
         clients.wait_for_more()
     print(f"{number.name} of one worker of two: {clients}")
     assert set(clients.statuses) == {200}
-    # Of a killed one each connection has lost the request at work, at most; one that ends in order
-    # closes its connections, and who has just sent a request sends it again.
+    # A killed worker loses at most one request per connection. A worker that ends normally closes
+    # its connections, and a real client sends its request again.
     assert clients.lost <= CLIENTS
     assert api.stop() == 0
     require_each_once(api.project, clients)
@@ -164,7 +164,7 @@ def test_what_was_answered_before_a_kill_is_kept(serve):
     found = require_each_once(api.project, clients)
     unseen = found.keys() - set(clients.answered)
     print(f"SIGKILL: {clients}; {len(found)} kept")
-    # Of each client the request at work, and the next one if its connection was still taken.
+    # Each client loses the current request, and the next one if it could still connect.
     assert set(clients.statuses) == {200} and clients.lost <= 2 * CLIENTS
     assert len(unseen) <= 6, "kept, and killed before the answer"
     assert again.post("/predict", example()).status == 200
@@ -213,7 +213,7 @@ def test_predictions_wait_for_a_database_that_is_away(serve):
 
 @contextmanager
 def halted(api):
-    """Nothing is delivered meanwhile."""
+    """Block all deliveries to the database meanwhile."""
     delivering = psutil.Process(api.process.pid)
     delivering.suspend()
     try:
@@ -273,7 +273,7 @@ def test_a_full_disk_costs_the_record_not_the_answer(small_disk, serve, monkeypa
     assert set(clients.statuses) == {200} and clients.lost == 0
     assert not_kept == before, "once there is room everything is kept again"
     assert api.stop() == 0
-    # What it had no time for at its end.
+    # Deliver what the API could not deliver before it ended.
     assert api.project.run("deliver", APP__KEEPING__SPOOL=small_disk / "spool").returncode == 0
     found = kept(api.project)
     assert set(found.values()) == {1}

@@ -15,8 +15,8 @@ from iris_flower_prediction.tables.migrate import ensure
 
 pytestmark = pytest.mark.slow
 
-# Two workers of the API at a time, each killed after a while and replaced. They keep predictions of
-# two rows, and say so in a file of their own once they are kept.
+# Two workers of the API run at a time; each is killed after a while and replaced. They keep
+# predictions of two rows each, and then write the request's id to a file of their own.
 KILLS = 30
 WORKERS = """
 import os, random, sys, threading, time
@@ -109,12 +109,12 @@ def test_killed_workers_lose_nothing_and_store_nothing_twice(database, project, 
     done = project.run(script, folder, database, said, line("?", rows=2).strip(), KILLS)
     assert done.returncode == 0, done.stderr
     deliver(folder, database)
-    # Without its line end the last word may be torn.
+    # An id without a line end may be incomplete.
     promised = {name for file in said.iterdir() for name in file.read_text().split("\n")[:-1]}
     found = stored(database)
     assert set(found.values()) == {2}
     assert promised <= set(found)
-    # A worker may be killed after it has kept one and before it can say so.
+    # A worker may be killed after it has kept a prediction and before it writes the id.
     assert len(set(found) - promised) <= KILLS
     assert len(promised) > 20 * KILLS
 

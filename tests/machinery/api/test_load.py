@@ -69,7 +69,7 @@ def memory(process: psutil.Process) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers):
-    """Connections ask again at once: twice as many as may be in flight are twice the load."""
+    """Connections never pause, so twice as many as may be in flight are twice the load."""
     limit = 8
     api = serve("--workers", workers, APP__API__MAX_IN_FLIGHT=limit, APP__KEEPING__SPOOL_MB=2000)
     put_load(api, request(200), limit, 1)
@@ -90,7 +90,7 @@ def test_twice_the_load_is_shed_and_the_rest_is_answered_in_time(serve, workers)
     assert set(outcome.statuses) == {200, 503}
     assert outcome.latency(SHARE, 200) < OBJECTIVE
     assert second < first + 8 * MEGABYTE
-    # Those who are not let in are told so at once.
+    # Requests beyond the limit are refused at once.
     assert outcome.latency(SHARE, 503) < OBJECTIVE
     problem = 'http_errors_total{code="overload",route="/predict",status_class="5xx"}'
     assert wait_for(lambda: api.metrics()[problem] == outcome.statuses[503])
@@ -108,7 +108,7 @@ def test_who_is_shed_is_told_when_to_try_again(serve_slowly):
 
 @pytest.fixture
 def serve_slowly(serve, project, fitted, matrix, target, config, monkeypatch):
-    """serve_slowly(seconds, **settings): an API whose model takes so long for each look at rows."""
+    """serve_slowly(seconds, **settings): an API whose model takes so long for each call."""
     file = next((project.folder / "src").glob("*/model.py"))
     file.write_text(file.read_text("utf-8") + SLOW, "utf-8")
     namespace: dict = {"__name__": model.__name__}
@@ -122,7 +122,7 @@ def serve_slowly(serve, project, fitted, matrix, target, config, monkeypatch):
 
     def start(seconds: float, **chosen: object):
         taking = project.folder / "seconds"
-        # It starts as a model that is somewhat slow, or that would take long.
+        # The model is fast while the API starts, as its self-test would take long.
         taking.write_text("0.01")
         api = serve(model=folder, **chosen)
         taking.write_text(str(seconds))

@@ -147,7 +147,7 @@ def test_the_registry_goes_away_and_comes_back(copy):
     content = database.read_bytes()
     wait_for(lambda: api.metrics().get(UP) == 1)
     with Clients(api, 2) as clients:
-        # In place: whoever has it open reads this, too.
+        # Overwritten in place, so that processes that have it open read this too.
         database.write_bytes(b"no database " * 1000)
         wait_for(lambda: api.metrics()[UP] == 0)
         clients.wait_for_more()

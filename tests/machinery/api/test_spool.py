@@ -181,7 +181,7 @@ spool.close()
 
 
 def test_a_full_disk_damages_no_neighbour(folder, child):
-    """The sixth write fits by half; the file ends where the fifth did, and goes on from there."""
+    """Half of the sixth write fits; the file is cut after the fifth, and later writes follow it."""
     done = child(FULL_DISK, folder)
     assert done.stdout.splitlines() == [str([True] * 5 + [False] * 3), "True"], done.stderr
     assert lines(folder) == list(range(11))

@@ -23,7 +23,7 @@ from iris_flower_prediction.api.problems import Problem
 from iris_flower_prediction.errors import ProjectError
 
 ISSUER, AUDIENCE = "https://login.example.com/", "predictions"
-# Whoever can verify with it could sign.
+# A symmetric key: whoever verifies with it could also sign.
 SYMMETRIC = b'{"keys": [{"kty": "oct", "kid": "rsa-2", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}]}'
 MAKERS = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),

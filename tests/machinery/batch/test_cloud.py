@@ -111,7 +111,7 @@ def test_what_cannot_be_scored_leaves_nothing(score, cloud, rows):
 
 
 def test_ctrl_c_ends_a_run_that_reads_from_the_cloud(score, cloud, project, saved, rows):
-    """Else threads of Arrow that read by Python would hold the process for ever."""
+    """Arrow's threads that read through Python must not block the end of the process."""
     for number in range(6):
         upload(f"{cloud}/in", f"{number}.csv", rows(200_000))
     words = ("score", "--input", f"{cloud}/in", "--model", saved, "--output", "out")

@@ -170,7 +170,7 @@ def test_two_calls_at_once_score_nothing_twice(score, rows):
 
 
 def test_the_database_says_which_value_is_the_larger_one(score, rows):
-    """Python would put B2 before a1."""
+    """By the column's collation a1 comes before B2; in Python, B2 comes before a1."""
     uri = f"sqlite:///{score.folder / 'shop.db'}#orders"
     fill(uri, rows(2))
     words = ("--incremental", "--watermark", "code", "--input", uri)

@@ -1,4 +1,4 @@
-"""What a hurried user may type must not cost him his files, his champion or his peace."""
+"""Mistakes on the command line must not destroy files, outputs or the champion."""
 
 import os
 import shutil

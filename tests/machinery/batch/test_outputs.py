@@ -110,7 +110,7 @@ def test_what_an_attempt_leaves_is_no_run_and_goes(output):
 
 @pytest.mark.parametrize("output", ["folder", "table", *CLOUD], indirect=True)
 def test_of_two_machines_that_publish_a_run_the_second_changes_nothing(output):
-    """Both are at it at once; on a shared file system they have the lock of the output besides."""
+    """Both publish at once. On a shared file system, the lock of the output prevents this."""
     other = copy.copy(output)
     for each in (output, other):
         each.published("one")

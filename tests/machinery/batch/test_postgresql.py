@@ -39,7 +39,7 @@ def test_from_table_to_table_by_watermark_exactly_once(postgresql, call, saved, 
     assert stored.num_rows == 1510
     assert len(set(stored["run_id"].to_pylist())) == 2
     assert reader.read(f"{postgresql}#score_runs", CONTRACT).num_rows == 2
-    # Another user, as after a password was renewed, has not scored anything less.
+    # Rows that were scored as one database user are not scored again as another.
     execute(postgresql, "CREATE ROLE another SUPERUSER LOGIN")
     another = sa.make_url(postgresql).set(username="another").render_as_string(False)
     words = [str(word).replace(postgresql, another) for word in words]

@@ -65,7 +65,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     metric = config.training.metric
     assert chosen["metrics"][metric] == model.metadata["metrics"][metric]
 
-    # Before it is merged, another one takes its place.
+    # A newer model replaces a proposal that is not merged yet.
     assert retrain(APP__TRAINING__SEED="1").returncode == 0
     [renewed] = hub.changes()
     assert renewed["title"] == "Retrained model, version 1", "of another registry"
@@ -74,7 +74,7 @@ def test_a_better_model_is_proposed_until_it_is_merged(pushed, hub, retrain, tmp
     assert second["uri"] == f"{tmp_path / 'store'}/{second['sha256'][:12]}"
     assert second["uri"] != chosen["uri"]
 
-    # Merged, it is what has to be beaten.
+    # After the merge, a new model must beat this one.
     git(pushed.folder, "pull", "--quiet", str(hub.bare), BRANCH)
     before = hub.branch(BRANCH)
     assert retrain(APP__TRAINING__SEED="1").returncode == 0
@@ -101,7 +101,7 @@ def test_what_was_proposed_and_never_merged_is_not_what_has_to_be_beaten(
 
     config = settings.load()
     of_production = registry.history(config)[0]
-    other = {"sha256": "f" * 64}  # as of another file
+    other = {"sha256": "f" * 64}  # the digest of another file
     record = register.Record()
     number = register.register(saved, record, config, more_tags=other)
     registry.promote(number, "proposed", config)

@@ -21,7 +21,7 @@ from iris_flower_prediction.models.sql_store import SQLStore
 
 pytestmark = pytest.mark.slow
 
-# What another process does: it copies the models of folders, and says when it begins.
+# Another process: prints when it is ready, then copies models from folders.
 COPY = """
 import sys
 from {package} import settings
@@ -35,7 +35,7 @@ for folder in sys.argv[2:]:
 
 
 def changed(saved: Path, folder: Path, **known: object) -> str:
-    """A copy of a saved model that differs in what is known of it."""
+    """A copy of a saved model with changed metadata."""
     folder.mkdir()
     metadata = artifact.read_metadata(saved) | known
     (folder / metadata["artifact"]).write_bytes((saved / metadata["artifact"]).read_bytes())
@@ -45,7 +45,7 @@ def changed(saved: Path, folder: Path, **known: object) -> str:
 
 @pytest.fixture
 def one_and_two(saved, tmp_path) -> tuple[str, str]:
-    """Folders of two models of another version each."""
+    """Folders of two models with versions 1 and 2."""
     return tuple(changed(saved, tmp_path / f"model {n}", version=str(n)) for n in (1, 2))
 
 
@@ -255,7 +255,7 @@ def test_a_number_cannot_be_chosen(mlflow_registry, config, saved):
 
 
 def test_concurrent_copies_each_get_a_number_of_their_own(mlflow_registry, config, saved, workshop):
-    # Whoever asks MLflow first makes its tables.
+    # The first request makes MLflow's tables, so that the copiers need not.
     mlflow_client.client(config).search_registered_models()
     copiers = [Copier(mlflow_registry, workshop, saved).ready() for _ in range(3)]
     for each in copiers:

@@ -33,14 +33,14 @@ class Doubled(TransformerMixin, BaseEstimator):
 
 @pytest.fixture
 def in_model(monkeypatch):
-    """Doubled as if it stood in model.py."""
+    """Make Doubled a class of model.py."""
     monkeypatch.setattr(Doubled, "__module__", model.__name__)
     monkeypatch.setattr(model, "Doubled", Doubled, raising=False)
 
 
 @pytest.fixture
 def exportable(fitted, matrix):
-    """A pipeline that ONNX knows, whichever stand in model.py."""
+    """A pipeline that can be exported to ONNX, independent of model.py."""
     last = LogisticRegression() if is_classifier(fitted) else Ridge()
     pipeline = make_pipeline(SimpleImputer(), StandardScaler(), last)
     return pipeline.fit(matrix, codes(fitted, matrix))
@@ -55,7 +55,7 @@ def save(estimator, folder, matrix, config):
 
 
 def shares(served, fitted, rows):
-    """What the two models answer otherwise, as training judges it."""
+    """The shares of rows on which the two models differ, as training computes them."""
     scores = native(fitted)(rows)
     return export.compare(served.run(rows), scores, float(np.std(scores[0])))
 
@@ -156,7 +156,7 @@ def test_an_export_that_takes_missing_values_otherwise_is_not_served(
 def test_a_missing_value_that_means_something_is_not_lost_in_the_export(
     with_gaps, exportable, matrix, tmp_path, config
 ):
-    """skl2onnx drops the column that ``add_indicator`` makes, and hardly a label changes by it."""
+    """skl2onnx drops the column that ``add_indicator`` makes; this changes few labels."""
     random, rows = np.random.default_rng(0), export.draw(matrix, seed=3)
     risk = np.where(np.isnan(rows[:, 0]), 0.35, 0.04)
     rare = random.random(len(rows)) < risk
@@ -257,7 +257,7 @@ def test_rows_with_another_answer_are_counted():
         found = export.compare((other, less), (labels, sure), 1)
         assert found == {"labels": 0.25, "probabilities": 0.25}, "the last row is a tie"
         assert export.compare((labels, None), (labels, None), 1) == {"labels": 0}
-        # As of SGDClassifier: it chose by its decision function, and no row is a tie.
+        # Like SGDClassifier: labels come from its decision function, so no row is a tie.
         flat = np.full((4, 2), 0.5)
         assert export.compare((other, flat), (labels, flat), 1)["labels"] == 0.5
     else:

@@ -211,7 +211,7 @@ def test_a_model_outside_a_registry_is_named_by_its_digest(saved):
 
 
 def test_functions_in_a_skops_file_are_not_run(tmp_path, model_folder):
-    """Two harmless-looking steps that would have run a text of the file's choice as code."""
+    """Two functions that look harmless, but together would run a text in the file as code."""
     code = f"open({str(tmp_path / 'ran')!r}, 'w')"
     text = {"fill_value": code, "dtype": f"S{len(code)}", "shape": [1]}
     steps = [
@@ -234,7 +234,7 @@ def test_a_class_that_a_module_of_scikit_learn_imports_is_not_its_own(tmp_path, 
     victim.write_text("precious", "utf-8")
     step = FunctionTransformer(partial(gzip.GzipFile, str(victim), "wb"))
     content = skops.io.dumps(step)
-    # As it is known to a module of scikit-learn's that imports it.
+    # The class under the name of a scikit-learn module that imports it.
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         schema = archive.read("schema.json").replace(
             b'"__module__": "gzip"', b'"__module__": "sklearn.datasets._covtype"'

@@ -184,7 +184,7 @@ def test_a_driver_that_is_killed_has_published_nothing_and_either_engine_repeats
     process.kill()
     process.communicate()
     assert not (score.predictions / "killed").exists()
-    # One that still wrote a part would make the folder of the attempt anew, once it was removed.
+    # A process that still writes a part would create the removed folder of the attempt again.
     _, alive = psutil.wait_procs([*executors, *below], SECONDS)
     assert executors and below and not alive
     again = score if by == "cluster" else score.local
@@ -227,7 +227,7 @@ def test_ctrl_c_ends_spark_too(score, spark, many):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == cli.INTERRUPTED, err
-    # A thread of pyspark may add what it says about a connection that broke off.
+    # A thread of pyspark may add a message about a broken connection.
     assert "interrupted" in err.splitlines()
     assert f"src/{PACKAGE}" not in err, "a traceback of this project's"
     assert not (score.predictions / "slow").exists()

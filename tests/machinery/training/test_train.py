@@ -104,7 +104,7 @@ DAYS = pd.DataFrame({"DAY": pd.to_datetime(["2024-01-03", "2024-01-01", "2024-01
 
 
 def by_time(examples, monkeypatch, days=DAYS["DAY"]):
-    """The example with a day that only training knows, and the contract that names it."""
+    """The example with a column DAY, which the contract names as its ``time``."""
     monkeypatch.setattr(split, "CONTRACT", replace(CONTRACT, time="DAY"))
     repeated = examples.iloc[np.arange(len(days)) % len(examples)].reset_index(drop=True)
     return repeated.assign(DAY=days)
