@@ -16,7 +16,7 @@ COMMITTED = CHECKOUT / "docs" / "openapi.json"
 def test_the_committed_description_is_the_one_that_is_served(api):
     served = api.get("/openapi.json")
     assert served.headers["content-type"] == "application/json"
-    assert json.loads(COMMITTED.read_text("utf-8")) == served.json, "run: make openapi"
+    assert json.loads(COMMITTED.read_text("utf-8")) == served.json, "run: make docs"
 
 
 def test_it_is_the_same_however_often_it_is_asked_for(api):
@@ -28,7 +28,7 @@ def test_the_command_writes_the_committed_file(project):
     done = project.run("openapi")
     assert (done.returncode, done.stderr) == (0, "")
     written = (project.folder / "docs" / "openapi.json").read_bytes()
-    assert written == COMMITTED.read_bytes(), "run: make openapi"
+    assert written == COMMITTED.read_bytes(), "run: make docs"
 
 
 def test_it_describes_the_contract(api):

@@ -102,7 +102,7 @@ def test_a_column_that_is_missing_is_named(api, rows):
 def test_the_committed_description_is_up_to_date(trained, tmp_path):
     trained.succeed("openapi", "--file", tmp_path / "openapi.json")
     committed = (CHECKOUT / "docs" / "openapi.json").read_bytes()
-    assert committed == (tmp_path / "openapi.json").read_bytes(), "run: make openapi"
+    assert committed == (tmp_path / "openapi.json").read_bytes(), "run: make docs"
 
 
 def test_other_protocols_answer_the_same(api, rows):
