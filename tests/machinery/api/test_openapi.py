@@ -84,7 +84,7 @@ BREAKING = {
         ),
     ),
     "the prediction takes more": replace(
-        CONTRACT, target=replace(CONTRACT.target, type="category", allowed=("x", "y"))
+        CONTRACT, target=replace(CONTRACT.target, type="category", allowed=("x", "y"), example=None)
     ),
 }
 

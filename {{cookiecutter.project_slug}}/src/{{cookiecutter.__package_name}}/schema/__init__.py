@@ -1,6 +1,6 @@
 """The building blocks of a contract, which validates rows and gives them their numeric form.
 
-This package is pure: everything it needs is an argument. It imports only ``errors``.
+It is pure, because everything it needs is an argument, and imports only ``errors``.
 """
 
 from .columns import Column

@@ -1,4 +1,4 @@
 """Files and databases: tables by URI, and the tables that the project keeps itself.
 
-It uses ``schema`` and ``settings``. Callers pass the contract that a table is read under.
+It uses ``schema`` and ``settings``; callers pass the contract that a table is read under.
 """
