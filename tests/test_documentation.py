@@ -11,7 +11,7 @@ from conftest import EACH, FENCES, FLAVORS, in_shell, label, serving
 PAGES = ("README.md", "docs/api.md")
 ADDRESS = "http://127.0.0.1:8000"
 # Code that users run while the API runs; not the commands that start it or its image.
-TYPED = re.compile(r"curl |printf |\(|import |KEY=|python -m \w+ api-key ")
+TYPED = re.compile(r"curl |cat |printf |\(|import |KEY=|python -m \w+ api-key ")
 # Different for every request.
 VOLATILE = {"request_id"}
 BATCH, API, BOTH = (

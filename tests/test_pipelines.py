@@ -281,7 +281,7 @@ def test_what_is_broken_on_purpose_is_red_at_its_stage(checkout, audit):
     assert "B011" in red("lint")
     test.unlink()
     never = json.dumps({"f1_macro": 1.5})
-    assert "below the minimum 1.5" in red("gate", APP__TRAINING__MINIMUM=never)
+    assert "below training.minimum, 1.5" in red("gate", APP__TRAINING__MINIMUM=never)
     contract = package / "contract.py"
     contract.write_text(contract.read_text("utf-8").replace("maximum=15", "maximum=7"), "utf-8")
     assert "breaking: column PETAL_LENGTH has a lower maximum" in red("compatibility")

@@ -11,6 +11,7 @@ from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.settings import PACKAGE
 
 URL = "http://127.0.0.1:8000"
+ROWS = "data/raw/rows.csv"
 WIDTH = 90
 TARGET = CONTRACT.target
 PREDICTION = openapi.example_of(TARGET)
@@ -61,8 +62,8 @@ def missing() -> None:
 def csv() -> None:
     """A row as csv."""
     rows = content(openapi.invocations_body(), "text/csv")
-    line = f'curl {URL}/invocations --header "Content-Type: text/csv" --data-binary'
-    print(f"```bash\n{line} {shlex.quote(rows)}\n```\n")
+    send = f'curl {URL}/invocations --header "Content-Type: text/csv" --data-binary @{ROWS}'
+    print(f"```bash\ncat > {ROWS} <<'END'\n{rows}END\n{send}\n```\n")
     show(PREDICTIONS)
 
 

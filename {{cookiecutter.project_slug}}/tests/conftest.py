@@ -90,7 +90,10 @@ class Project:
 @pytest.fixture(scope="session")
 def table() -> pd.DataFrame:
     """The training table."""
-    return training_table(settings.load())
+    try:
+        return training_table(settings.load())
+    except ProjectError as error:
+        pytest.exit(str(error), 2)
 
 
 @pytest.fixture(scope="session")

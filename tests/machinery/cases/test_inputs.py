@@ -48,7 +48,7 @@ REFUSED = {
     "lacking.csv": (b"ID,PRICE\na,1\n", "lacking.csv: column AMOUNT, AGE"),
     "misspelt.csv": (
         text().replace(b"PRICE", b"Prcie"),
-        "column PRICE is missing (is Prcie meant to be PRICE?)",
+        "column PRICE is missing (there is Prcie)",
     ),
     "twice.csv": (text().replace(b"\n", b",PRICE\n"), "column PRICE is there twice"),
 }

@@ -141,7 +141,7 @@ def test_a_target_has_no_limits_and_is_classes_where_it_has_few_values(tmp_path,
     assert contract.target == column
     told = " ".join(unsure["Y"])
     assert ("some rows have none" in told) == ("~" in values)
-    assert ("so far" in told) == (bool(column.classes) != bool(CONTRACT.target.classes))
+    assert ("model.py predicts" in told) == (bool(column.classes) != bool(CONTRACT.target.classes))
 
 
 def test_a_table_is_drafted_alike_in_every_form(tmp_path):
@@ -209,8 +209,8 @@ def test_a_column_that_a_file_lacks_is_named(tmp_path):
 
 REFUSED = {
     "no rows": ("A,Y\n", [], "no rows"),
-    "no such target": ("A,Target\n1,2\n", ["--target", "tarket"], "is Target meant to be tarket?"),
-    "no such key": ("A,Y,Kunde\n1,2,3\n", ["--key", "kunde"], "is Kunde meant to be kunde?"),
+    "no such target": ("A,Target\n1,2\n", ["--target", "tarket"], "there is Target"),
+    "no such key": ("A,Y,Kunde\n1,2,3\n", ["--key", "kunde"], "there is Kunde"),
     "an empty target": ("A,Y\n1,\n2,\n", [], "column Y cannot be used: it holds no value"),
     "a target in words": ("A,Y\n1,many words\n2,some\n", [], "Y cannot be used: 2 texts"),
     "a key with gaps": ("A,K,Y\n1,a,1\n2,,2\n", ["--key", "K"], "K cannot be used: it is missing"),

@@ -237,8 +237,8 @@ def test_thresholds_that_are_missed_are_named_with_both_numbers(config):
     bounds = training(config, minimum={"a": 0.5, "b": 0.5}, maximum={"c": 2.0, "d": 2.0})
     metrics = {"a": 0.5, "b": 0.4, "c": 2.0, "d": 2.1}
     assert train.shortfalls(metrics, bounds) == [
-        "b 0.4000 is below the minimum 0.5",
-        "d 2.1000 is above the maximum 2",
+        "b 0.4000 is below training.minimum, 0.5",
+        "d 2.1000 is above training.maximum, 2",
     ]
 
 

@@ -81,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
         log.info("failed: %s", error, exc_info=error)
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except SyntaxError as error:  # in a file of the user
+        print(f"error: {error.filename}, line {error.lineno}: {error.msg}.", file=sys.stderr)
+        return FAILED
     except Exception as error:
         log.info("failed unexpectedly", exc_info=error)
         kind = type(error).__name__

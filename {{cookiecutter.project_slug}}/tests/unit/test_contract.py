@@ -17,7 +17,8 @@ COLUMNS = pytest.mark.parametrize("column", CONTRACT.columns, ids=CONTRACT.names
 
 def test_the_pages_show_this_contract():
     pages = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
-    words = [sys.executable, "-m", "cogapp", "--check", "-P", "-I", CHECKOUT / "docs", *pages]
+    words = [sys.executable, "-m", "cogapp", "--check", "--verbosity=1", "-P"]
+    words += ["-I", CHECKOUT / "docs", *pages]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, f"run: make docs\n{done.stdout}{done.stderr}"
 

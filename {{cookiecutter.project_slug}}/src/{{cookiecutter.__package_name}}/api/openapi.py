@@ -1,5 +1,7 @@
 """The description of the API: FastAPI's own, with the types that a request is decoded by."""
 
+import csv
+import io
 from typing import Any
 
 import msgspec
@@ -78,10 +80,11 @@ def predict_body() -> dict:
 
 def invocations_body() -> dict:
     row = [example_of(column) for column in CONTRACT.columns]
-    lines = (",".join(map(str, values)) for values in (CONTRACT.names, row))
-    csv = {"schema": {"type": "string"}, "example": "\n".join([*lines, ""])}
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([CONTRACT.names, row])
+    rows = {"schema": {"type": "string"}, "example": text.getvalue()}
     split = {"dataframe_split": {"columns": CONTRACT.names, "data": [row]}}
-    return body(split, {"type": "object"}, **{"text/csv": csv})
+    return body(split, {"type": "object"}, **{"text/csv": rows})
 
 
 def inference_body() -> dict:

@@ -93,7 +93,7 @@ class Contract:
         if missing:
             others = {name.casefold(): name for name in names if name not in needed}
             near = difflib.get_close_matches(missing[0].casefold(), others, 1, 0.7)
-            hint = f" (is {others[near[0]]} meant to be {missing[0]}?)" if near else ""
+            hint = f" (there is {others[near[0]]})" if near else ""
             if mark := other_separator(names):
                 hint = f" (are its cells separated by {mark!r}? Write it with commas)"
             raise ProjectError(f"{where}: column {', '.join(missing)} is missing{hint}.")

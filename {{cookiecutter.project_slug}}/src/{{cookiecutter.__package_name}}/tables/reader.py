@@ -1,8 +1,8 @@
 """Read tables by URI; training and scoring read the same text as the same value.
 
 A URI is a path (or ``file:`` URI) of a parquet, csv or csv.gz file or of a folder of such files;
-the same in the cloud, ``s3://bucket/customers``, ``gs://…`` or ``abfs://…``; or a SQLAlchemy URL with
-the table or the query after ``#``: ``sqlite:///shop.db#customers``,
+the same in the cloud, ``s3://bucket/customers``, ``gs://…`` or ``abfs://…``; or a SQLAlchemy URL
+with the table or the query after ``#``: ``sqlite:///shop.db#customers``,
 ``postgresql+pg8000://user@host/db#SELECT * FROM customers WHERE day = CURRENT_DATE``.
 """
 

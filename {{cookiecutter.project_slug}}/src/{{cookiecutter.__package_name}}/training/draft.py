@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from sklearn.base import is_classifier
 
-from .. import settings
+from .. import model, settings
 from ..contract import CONTRACT
 from ..contract import __doc__ as about
 from ..errors import ProjectError
@@ -68,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"Unsure: {name}: {note}")
     for name, reason in left_out.items():
         print(f"Left out: {name}: {reason}")
-    print("Next: edit it: meanings, units, ranges that hold for years. Name the table in config/,")
-    print("as training.table. Then `train`.")
+    print("Next: edit meanings, units, and ranges that hold for years: values beyond are rejected.")
+    print("Name the table in config/ as training.table. Then `train`.")
     return 0
 
 
@@ -182,13 +183,12 @@ def with_range(column: Column, codes: np.ndarray) -> Column:
     if column.type == "boolean":
         return column
     low, high = float(codes.min()), float(codes.max())
-    if column.type == "date":
-        low, high = (EPOCH + timedelta(days) for days in (low, high))
-    else:
-        ends = ((low, ROUND_FLOOR), (high, ROUND_CEILING))
-        low, high = (float(Context(2, how).create_decimal(repr(end))) for end, how in ends)
-        low, high = max(low, column.bounds[0]), min(high, column.bounds[1])
-        low, high = (int(end) if end == int(end) else end for end in (low, high))
+    if column.type == "date":  # without a maximum: later days will come
+        return replace(column, minimum=EPOCH + timedelta(low))
+    ends = ((low, ROUND_FLOOR), (high, ROUND_CEILING))
+    low, high = (float(Context(2, how).create_decimal(repr(end))) for end, how in ends)
+    low, high = max(low, column.bounds[0]), min(high, column.bounds[1])
+    low, high = (int(end) if end == int(end) else end for end in (low, high))
     return replace(column, minimum=low, maximum=high)
 
 
@@ -200,6 +200,8 @@ def doubts(column: Column, known: np.ndarray, values: pa.Array) -> Iterator[str]
         yield "always the same value: does the model learn from it?"
     elif column.type == "boolean" and digits >= {*values.cast(pa.string()).unique().to_pylist()}:
         yield "0 and 1 are taken for false and true: if it is an amount, its type is integer"
+    elif column.type == "date":
+        yield f'does it say when a row came up? Then time="{column.name}" holds out the newest rows'
     elif column.type in ("integer", "float") and (different == np.floor(different)).all():
         if is_few(known):
             allowed = ", ".join(f"{value:.15g}" for value in different)
@@ -222,15 +224,22 @@ def category_of(name: str, values: pa.Array, texts: pa.Array | None) -> Found:
     examples = ", ".join(map(repr, allowed[:SHOWN]))
     if not allowed:
         return None, ["it holds no value"]
+    words = [text for text in allowed if not re.fullmatch(r"[-+]?\d+([.,]\d+)?", text)]
+    others = ", ".join(map(repr, words[:SHOWN]))
+    mixed = [f"numbers, but for {others}: make these missing in data.py"]
+    mixed *= 2 * len(words) < len(allowed)
     few = len(allowed) <= MOST_ALLOWED and 2 * len(allowed) <= len(texts)
     if few and max(map(len, allowed)) <= LONGEST_ALLOWED:
         missing = values.null_count + pc.sum(pc.equal(trimmed, "")).as_py() > 0
         column = Column(name, "category", allowed=tuple(allowed), nullable=missing)
-        return column, ["one value only"] if len(allowed) == 1 else []
+        return column, ["one value only"] if len(allowed) == 1 else mixed
     if all(re.search(r"\d[./]\d+[./]\d", text) for text in allowed[:SLICE]):
         reason = f"dates such as {examples}; the contract reads {date(2021, 12, 31)} only, and it "
         return None, [reason + "is for you to say which is the day: make one of it in data.py"]
-    return None, [f"{len(allowed):,} texts such as {examples} have no numeric form: see data.py"]
+    if len(allowed) == len(texts):
+        examples += f" (if they identify a row: --key {name})"
+    reason = f"{len(allowed):,} texts such as {examples} have no numeric form: see data.py"
+    return None, mixed or [reason]
 
 
 def key_of(name: str, values: pa.Array) -> Found:
@@ -260,10 +269,15 @@ def target_of(name: str, values: pa.Array) -> Found:
             notes = ["taken for classes: if it is an amount, its type is integer"]
     if column.nullable:
         notes.append("some rows have none: leave them out in data.py")
-    if bool(column.classes) != bool(CONTRACT.target.classes):
+    if bool(column.classes) != is_classifier(model.build(0)[model.BASELINE].estimator):
         kinds = ("numbers", "classes") if column.classes else ("classes", "numbers")
-        notes.append("model.py predicts {} so far, these are {}".format(*kinds))
-    return replace(column, minimum=None, maximum=None, nullable=False), notes
+        notes.append("model.py predicts {}, these are {}".format(*kinds))
+    column = replace(column, minimum=None, maximum=None, nullable=False)
+    if not column.classes:
+        known = np.sort(codes_of(replace(column, nullable=True), values))
+        middle = column.decode(known[[np.count_nonzero(~np.isnan(known)) // 2]])[0]
+        column = replace(column, example=middle if column.type == "date" else middle.item())
+    return column, notes
 
 
 def written(contract: Contract, unsure: dict[str, list[str]]) -> str:

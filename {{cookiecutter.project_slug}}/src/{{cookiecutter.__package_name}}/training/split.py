@@ -15,7 +15,7 @@ from ..contract import CONTRACT
 from ..errors import ProjectError, of_user
 from ..schema import Column, arrow
 from ..settings import Settings, Training
-from ..tables.databases import local_path, of_files
+from ..tables.databases import local_path, of_files, redacted
 from ..tables.storage import in_cloud
 
 
@@ -74,7 +74,8 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     """
     target, share = CONTRACT.target, config.training.holdout_share
     table = table.rename(columns=str)
-    CONTRACT.require([*table.columns], "the training table", training=True)
+    where = f"the training table {redacted(config.training.table)}"
+    CONTRACT.require([*table.columns], where, training=True)
     if not len(table):
         raise ProjectError("the training table has no rows.")
     names = [*CONTRACT.needed, target.name, *filter(None, [CONTRACT.time])]

@@ -233,12 +233,12 @@ def shortfalls(metrics: dict[str, float], config: Training) -> list[str]:
             f"{', '.join(metrics)}."
         )
     low = [
-        f"{name} {metrics[name]:.4f} is below the minimum {bound:g}"
+        f"{name} {metrics[name]:.4f} is below training.minimum, {bound:g}"
         for name, bound in config.minimum.items()
         if not metrics[name] >= bound
     ]
     high = [
-        f"{name} {metrics[name]:.4f} is above the maximum {bound:g}"
+        f"{name} {metrics[name]:.4f} is above training.maximum, {bound:g}"
         for name, bound in config.maximum.items()
         if not metrics[name] <= bound
     ]
