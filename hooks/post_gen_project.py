@@ -53,7 +53,6 @@ ONLY = {
         "ci/smoke_api.py",
         "ci/verify_api.py",
         "docs/api.md",
-        "docs/examples.py",
         "docs/openapi.json",
         "src/{package}/api",
         "tests/integration/test_api.py",

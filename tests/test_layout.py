@@ -67,6 +67,7 @@ docs/environments.md
 docs/glossary.md
 docs/governance.md
 docs/models.md
+docs/pages.py
 log/.gitkeep
 pyproject.toml
 requirements-ci.txt
@@ -159,7 +160,6 @@ ci/slo.py
 ci/smoke_api.py
 ci/verify_api.py
 docs/api.md
-docs/examples.py
 docs/openapi.json
 src/{package}/api/__init__.py
 src/{package}/api/app.py

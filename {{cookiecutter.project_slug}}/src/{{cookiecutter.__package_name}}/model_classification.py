@@ -36,9 +36,9 @@ class Candidate(NamedTuple):
 
 def build(seed: int) -> dict[str, Candidate]:
     """The candidates by name; the baseline knows only how frequent the classes are."""
-    half = max(1, len(CONTRACT.columns) // 2)
     logistic = LogisticRegression(max_iter=1000)
     forest = RandomForestClassifier(50, random_state=seed)
+    half = max(2, len(CONTRACT.columns) // 2)
     return {
         BASELINE: Candidate(DummyClassifier(strategy="prior"), {}),
         "logistic_regression": Candidate(
@@ -49,7 +49,7 @@ def build(seed: int) -> dict[str, Candidate]:
             },
         ),
         "random_forest": Candidate(
-            make_pipeline(_features(), forest),
+            make_pipeline(_features(scaled=False), forest),
             {
                 "randomforestclassifier__max_depth": [3, 6],
                 "randomforestclassifier__min_samples_leaf": [1, 4],
@@ -58,15 +58,17 @@ def build(seed: int) -> dict[str, Candidate]:
     }
 
 
-def _features():
-    """Categories become one column for each value; numbers are scaled, their gaps filled."""
+def _features(scaled: bool = True):
+    """Categories become one column for each value; gaps of numbers are filled with the median."""
     categories = [i for i, column in enumerate(CONTRACT.columns) if column.type == "category"]
     numbers = [i for i in range(len(CONTRACT.columns)) if i not in categories]
     encode = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=-1),
+        SimpleImputer(strategy="constant", fill_value=-1, keep_empty_features=True),
         OneHotEncoder(handle_unknown="ignore", sparse_output=False),
     )
-    fill = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    if scaled:
+        fill = make_pipeline(fill, StandardScaler())
     return make_column_transformer(
         (encode, categories), (fill, numbers), verbose_feature_names_out=False
     )

@@ -36,8 +36,8 @@ class Candidate(NamedTuple):
 
 def build(seed: int) -> dict[str, Candidate]:
     """The candidates by name; the baseline always answers the mean."""
-    half = max(1, len(CONTRACT.columns) // 2)
     forest = RandomForestRegressor(50, random_state=seed)
+    half = max(2, len(CONTRACT.columns) // 2)
     return {
         BASELINE: Candidate(DummyRegressor(), {}),
         "ridge": Candidate(
@@ -45,7 +45,7 @@ def build(seed: int) -> dict[str, Candidate]:
             {"selectkbest__k": [half, "all"], "ridge__alpha": [0.01, 0.1, 1.0, 10.0, 100.0]},
         ),
         "random_forest": Candidate(
-            make_pipeline(_features(), forest),
+            make_pipeline(_features(scaled=False), forest),
             {
                 "randomforestregressor__max_depth": [4, 8],
                 "randomforestregressor__min_samples_leaf": [5, 10],
@@ -54,15 +54,17 @@ def build(seed: int) -> dict[str, Candidate]:
     }
 
 
-def _features():
-    """Categories become one column for each value; numbers are scaled, their gaps filled."""
+def _features(scaled: bool = True):
+    """Categories become one column for each value; gaps of numbers are filled with the median."""
     categories = [i for i, column in enumerate(CONTRACT.columns) if column.type == "category"]
     numbers = [i for i in range(len(CONTRACT.columns)) if i not in categories]
     encode = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=-1),
+        SimpleImputer(strategy="constant", fill_value=-1, keep_empty_features=True),
         OneHotEncoder(handle_unknown="ignore", sparse_output=False),
     )
-    fill = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    if scaled:
+        fill = make_pipeline(fill, StandardScaler())
     return make_column_transformer(
         (encode, categories), (fill, numbers), verbose_feature_names_out=False
     )

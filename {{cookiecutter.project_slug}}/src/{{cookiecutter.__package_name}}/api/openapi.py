@@ -101,6 +101,7 @@ def example_of(column: Column) -> Any:
     if column.example is not None:
         return written(column.example)
     low, high = column.drawn_from
-    code = (low or 0.0) if high is None else ((low or 0.0) + high) / 2
-    value = column.decode(np.array([code]))[0]
+    low = min(0.0, high or 0.0) if low is None else low
+    high = max(0.0, low) if high is None else high
+    value = column.decode(np.array([(low + high) / 2]))[0]
     return str(value) if column.type == "date" else value.item()

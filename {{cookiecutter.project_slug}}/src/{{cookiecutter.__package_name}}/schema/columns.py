@@ -86,9 +86,11 @@ class Column:
         """Whether a value written in contract.py, such as the example, is allowed."""
         if self.type == "category":
             return value in self.allowed
+        kinds = {"float": int | float, "date": date, "integer": int, "boolean": bool}
         low, high = self.bounds
-        number = _days(value)
-        return not isinstance(number, int | float) or low <= number <= high
+        return self.type == "text" or (
+            isinstance(value, kinds[self.type]) and low <= _days(value) <= high
+        )
 
     @cached_property
     def bounds(self) -> tuple[float, float]:

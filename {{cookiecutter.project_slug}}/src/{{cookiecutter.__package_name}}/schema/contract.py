@@ -151,15 +151,20 @@ class Contract:
         roles = {id(self.key): " (key)", id(self.target): " (target)"}
         for column in (*self.inputs, self.target):
             name = column.name + roles.get(id(column), "")
-            cells = (name, column.type, column.unit, column.range, column.description)
             missing = "yes" if column.nullable else "no"
-            rows.append("| " + " | ".join([*cells[:4], missing, cells[4]]) + " |")
+            cells = (name, column.type, column.unit, column.range, missing, column.description)
+            rows.append("| " + " | ".join(map(_cell, cells)) + " |")
         return "\n".join(rows)
 
 
 def other_separator(names: list[str]) -> str:
     """The likely separator of a csv file whose header was read as one name, empty if none."""
     return next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), "")
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a Markdown table."""
+    return text.replace("\n", " ").replace("|", "\\|").replace("<!--", "&lt;!--")
 
 
 def _plain(values: dict) -> dict:
