@@ -1,8 +1,8 @@
 """What goes in and what comes out: the columns, their types, units and ranges.
 
 This is one of the three files to change for your own project. Validation, the model's signature,
-the numeric form of the data and the pages all derive from it. Raise ``version`` when a
-column is added, removed or changes its meaning, then train again.
+the numeric form of the data and the pages all derive from it. Raise ``version`` when a column is
+added, removed or changes its meaning, run `make docs`, then train again.
 """
 
 from .schema import Column, Contract
