@@ -213,6 +213,8 @@ def test_a_column_that_a_file_lacks_is_named(tmp_path):
     [
         (lambda n: "n/a" if n % 9 == 0 else n % 30, r"numbers, but for 'n/a': make these missing"),
         (lambda n: "n/a" if n % 9 == 0 else n / 7, r"numbers, but for 'n/a': make these missing"),
+        (lambda n: f"{n % 5},5", r"^$"),
+        (lambda n: f"{n},5", r"texts such as '0,5', .* have no numeric form"),
         (lambda n: f"no. {n}", r"if they identify a row: --key A\)"),
         (lambda n: date(2024, 1, 1) + timedelta(n), r'Then time="A" holds out the newest rows'),
     ],

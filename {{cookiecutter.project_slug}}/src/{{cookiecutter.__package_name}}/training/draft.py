@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sklearn.base import is_classifier
 
-from .. import model, settings
+from .. import settings
 from ..contract import CONTRACT
 from ..contract import __doc__ as about
 from ..errors import ProjectError
@@ -227,7 +226,7 @@ def category_of(name: str, values: pa.Array, texts: pa.Array | None) -> Found:
     words = [text for text in allowed if not re.fullmatch(r"[-+]?\d+([.,]\d+)?", text)]
     others = ", ".join(map(repr, words[:SHOWN]))
     mixed = [f"numbers, but for {others}: make these missing in data.py"]
-    mixed *= 2 * len(words) < len(allowed)
+    mixed *= 0 < 2 * len(words) < len(allowed)
     few = len(allowed) <= MOST_ALLOWED and 2 * len(allowed) <= len(texts)
     if few and max(map(len, allowed)) <= LONGEST_ALLOWED:
         missing = values.null_count + pc.sum(pc.equal(trimmed, "")).as_py() > 0
@@ -269,6 +268,11 @@ def target_of(name: str, values: pa.Array) -> Found:
             notes = ["taken for classes: if it is an amount, its type is integer"]
     if column.nullable:
         notes.append("some rows have none: leave them out in data.py")
+    # Imported here, because they load scikit-learn, which printing the contract does not need.
+    from sklearn.base import is_classifier
+
+    from .. import model
+
     if bool(column.classes) != is_classifier(model.build(0)[model.BASELINE].estimator):
         kinds = ("numbers", "classes") if column.classes else ("classes", "numbers")
         notes.append("model.py predicts {}, these are {}".format(*kinds))
