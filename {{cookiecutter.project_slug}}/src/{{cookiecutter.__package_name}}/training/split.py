@@ -80,7 +80,10 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
         raise ProjectError("the training table has no rows.")
     names = [*CONTRACT.needed, target.name, *filter(None, [CONTRACT.time])]
     batch = arrow.as_batch(table[[*dict.fromkeys(names)]])
-    checked = CONTRACT.checked(batch)
+    checked = CONTRACT.check(batch)
+    if not checked.valid.all():
+        mend = "Mend the rows in data.py, or contract.py, where nullable=True allows a missing value"
+        raise ProjectError(f"{where}: {checked.told}. {mend}.")
     features, codes = checked.matrix, _required(target, batch)
     if CONTRACT.time:
         held = newest(_required(CONTRACT.time_column, batch), share)
