@@ -82,7 +82,7 @@ def split_table(table: pd.DataFrame, config: Settings) -> Split:
     batch = arrow.as_batch(table[[*dict.fromkeys(names)]])
     checked = CONTRACT.check(batch)
     if not checked.valid.all():
-        mend = "Mend the rows in data.py, or contract.py, where nullable=True allows a missing value"
+        mend = "Fix the rows in data.py or change contract.py: nullable=True allows missing values"
         raise ProjectError(f"{where}: {checked.told}. {mend}.")
     features, codes = checked.matrix, _required(target, batch)
     if CONTRACT.time:
