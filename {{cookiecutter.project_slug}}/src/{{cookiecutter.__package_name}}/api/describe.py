@@ -13,6 +13,8 @@ from ..schema.compatibility import changes
 from ..settings import load, root
 from .routes import application
 
+MOST = 3  # changes that an error names
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", type=Path, default=root() / "docs" / "openapi.json")
@@ -27,8 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
         except (ValueError, LookupError, TypeError, AttributeError):
             raise ProjectError(f"{file}: describes no API of this kind; remove it first.") from None
         if broken and version == new["info"]["version"]:
+            more = f" and {len(broken) - MOST} more" * (len(broken) > MOST)
             raise ProjectError(
-                f"{'; '.join(broken)}: clients would break. Raise the version in contract.py."
+                f"raise the version in contract.py, {version}, because clients of {file.name} "
+                f"would break: {'; '.join(broken[:MOST])}{more}."
             )
     file.write_text(json.dumps(new, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(file)
