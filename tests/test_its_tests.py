@@ -157,10 +157,12 @@ def test_the_readme_leads_to_predictions_of_your_own(swapped):
     """With the table of docs/bring-your-own-data.md, and with model.py unchanged."""
     page = FENCES.findall(swapped.project.text("docs/bring-your-own-data.md"))
     section = swapped.project.text("README.md").partition("## Your own data")[2]
+    predictions = swapped.project.path / "data" / "predictions"
+    shutil.rmtree(predictions)  # of other tests of the shared project
     swapped.walk([page[0], *FENCES.findall(section.partition("\n## ")[0])])
     answers = [block for block in page if "tests/known_answers.csv" in block[1]]
     assert_all_passed(swapped.walk(answers))
-    manifests = (swapped.project.path / "data/predictions").glob("*/_manifest.json")
+    manifests = predictions.glob("*/_manifest.json")
     rows = [json.loads(each.read_text("utf-8"))["rows"] for each in manifests]
     assert [each["predicted"] for each in rows] == [2000]
 
