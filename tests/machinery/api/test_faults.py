@@ -100,9 +100,10 @@ def test_a_worker_that_ends_is_replaced(serve, number):
         clients.wait_for_more()
     print(f"{number.name} of one worker of two: {clients}")
     assert set(clients.statuses) == {200}
-    # A killed worker loses at most one request per connection. A worker that ends normally closes
-    # its connections, and a real client sends its request again.
-    assert clients.lost <= CLIENTS
+    # A killed worker loses one request per connection, and one more if the kernel closes the
+    # connection before the socket that listens: the client may connect to it once more. A worker
+    # that ends normally closes its connections, and a real client sends its request again.
+    assert clients.lost <= 2 * CLIENTS
     assert api.stop() == 0
     require_each_once(api.project, clients)
 

@@ -19,7 +19,7 @@ def put(value: str | None, name: str, table: pd.DataFrame) -> pd.DataFrame:
 FAULTS = {
     "columns are missing": (
         lambda table: table.drop(columns=["AGE", "OUTCOME"]),
-        "the training table: column AGE, OUTCOME is missing",
+        "customers.csv: column AGE, OUTCOME is missing.",
     ),
     "a target is missing": (partial(put, None, "OUTCOME"), "row 3, column OUTCOME is missing"),
     "a class is not allowed": (
