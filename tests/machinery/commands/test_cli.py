@@ -35,6 +35,14 @@ def test_help_lists_every_command_and_imports_nothing_heavy(project):
         assert f"'{heavy}'" not in done.stdout
 
 
+def test_a_file_of_the_user_that_is_no_python_is_named_with_its_line(project):
+    file = project.folder / "src" / settings.PACKAGE / "model.py"
+    file.write_text("def build(seed:\n", "utf-8")
+    done = project.run("train")
+    assert done.returncode == cli.FAILED
+    assert done.stderr == f"error: {file}, line 1: '(' was never closed.\n"
+
+
 def test_help_and_mistakes_have_their_exit_codes(project):
     assert project.run("--help").returncode == 0
     for words in ((), ("bogus",), ("train", "--bogus"), ("promote",)):

@@ -57,16 +57,15 @@ def build(seed: int) -> dict[str, Candidate]:
 def _features(scaled: bool = True):
     """Categories become one column for each value; gaps of numbers are filled with the median."""
     categories = [i for i, column in enumerate(CONTRACT.columns) if column.type == "category"]
-    numbers = [i for i in range(len(CONTRACT.columns)) if i not in categories]
     encode = make_pipeline(
         SimpleImputer(strategy="constant", fill_value=-1, keep_empty_features=True),
         OneHotEncoder(handle_unknown="ignore", sparse_output=False),
     )
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
-    if scaled:
-        fill = make_pipeline(fill, StandardScaler())
     return make_column_transformer(
-        (encode, categories), (fill, numbers), verbose_feature_names_out=False
+        (encode, categories),
+        remainder=make_pipeline(fill, StandardScaler()) if scaled else fill,
+        verbose_feature_names_out=False,
     )
 
 

@@ -260,12 +260,13 @@ def target_of(name: str, values: pa.Array) -> Found:
     column, notes = column_of(name, values)
     if not column:
         return None, notes
-    if column.type == "integer":
-        codes = codes_of(replace(column, minimum=None, maximum=None), values)
-        if is_few(known := codes[~np.isnan(codes)]):
-            allowed = tuple(np.unique(known).astype(int).tolist())
-            column = Column(name, "category", allowed=allowed, nullable=column.nullable)
-            notes = ["taken for classes: if it is an amount, its type is integer"]
+    column = replace(column, minimum=None, maximum=None)
+    codes = codes_of(column, values)
+    known = np.sort(codes[~np.isnan(codes)])
+    if column.type == "integer" and is_few(known):
+        allowed = tuple(np.unique(known).astype(int).tolist())
+        column = Column(name, "category", allowed=allowed, nullable=column.nullable)
+        notes = ["taken for classes: if it is an amount, its type is integer"]
     if column.nullable:
         notes.append("some rows have none: leave them out in data.py")
     # Imported here, because they load scikit-learn, which printing the contract does not need.
@@ -276,12 +277,10 @@ def target_of(name: str, values: pa.Array) -> Found:
     if bool(column.classes) != is_classifier(model.build(0)[model.BASELINE].estimator):
         kinds = ("numbers", "classes") if column.classes else ("classes", "numbers")
         notes.append("model.py predicts {}, these are {}".format(*kinds))
-    column = replace(column, minimum=None, maximum=None, nullable=False)
     if not column.classes:
-        known = np.sort(codes_of(replace(column, nullable=True), values))
-        middle = column.decode(known[[np.count_nonzero(~np.isnan(known)) // 2]])[0]
+        middle = column.decode(known[[len(known) // 2]])[0]
         column = replace(column, example=middle if column.type == "date" else middle.item())
-    return column, notes
+    return replace(column, nullable=False), notes
 
 
 def written(contract: Contract, unsure: dict[str, list[str]]) -> str:
