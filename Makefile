@@ -90,7 +90,7 @@ ANSWERS_regression := deployment_flavor=both problem_type=regression
 ANSWERS_gitlab := deployment_flavor=both ci_provider=gitlab
 ANSWERS_azure := deployment_flavor=both ci_provider=azure
 ANSWERS_spark := deployment_flavor=both
-ROOMS_both := api batch cases ci commands models schema tables training
+ROOMS_both := api batch cases ci commands models monitoring pipelines schema tables training
 ROOMS_regression := models/test_estimators.py models/test_export.py models/test_predict.py training
 ROOMS_gitlab := ci/test_forge.py
 ROOMS_azure := ci/test_forge.py

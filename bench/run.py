@@ -90,7 +90,8 @@ def in_turns(commands: dict[str, Command], clean: Collection[Path], rounds: int 
 def prepare() -> None:
     """Render the project and make environments and models; existing inputs are kept."""
     shutil.rmtree(PROJECT, ignore_errors=True)
-    call(BIN / "cookiecutter", TEMPLATE, "--no-input", "--default-config", "--output-dir", BUILD)
+    options = ["--no-input", "--default-config", "--output-dir", BUILD]
+    call(BIN / "cookiecutter", TEMPLATE, *options, "deployment_flavor=both")
     for folder, name in (
         (SERVING, "requirements"),
         (DEVELOPMENT, "requirements-dev"),
@@ -194,6 +195,23 @@ def memory() -> dict:
     return in_turns(commands, [out])
 
 
+def monitor() -> dict:
+    """Monitor ten million predictions of the batch job, and as many of the API."""
+    python, rows = DEVELOPMENT / "bin/python", 10 * MILLION
+    ours = [python, "-m", PACKAGE]
+    ten = BUILD / f"{min(10, SIZES[-1])}.parquet"
+    call(*ours, "train", cwd=PROJECT)
+    call(*ours, "score", "--input", ten, "--run-id", "big", cwd=PROJECT)
+    call(python, HERE / "monitored.py", str(rows), str(rows // 40), cwd=PROJECT)
+    for source in ("batch", "api"):
+        call(*ours, "labels", "import", f"labels-{source}.parquet", cwd=PROJECT)
+    every, batch = "monitor, both", "monitor, the batch job's run"
+    return {
+        every: measure([*ours, "monitor"], PROJECT),
+        batch: measure([*ours, "monitor", "--window", "big"], PROJECT),
+    }
+
+
 def command_line() -> dict:
     """The cost of any call: help, and ten rows with a model folder."""
     out = BUILD / "out-ours"
@@ -241,6 +259,7 @@ def main() -> None:
         "spark": spark,
         "engines": engines,
         "memory": memory,
+        "monitor": monitor,
         "cli": command_line,
         "rendering": lambda: rendering(arguments.ccds),
         "demo": demo,

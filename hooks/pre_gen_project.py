@@ -32,13 +32,12 @@ DEPENDENCIES = frozenset(
     antlr4_python3_runtime anyio argon2 argon2_cffi argon2_cffi_bindings arrow asn1crypto asttokens
     async_lru attr attrs aws_xray_sdk babel beautifulsoup4 bleach blinker boto3 botocore brotli bs4
     cachetools certifi cffi cfgv cfn_lint cfnlint charset_normalizer click cloudpickle comm
-    contourpy coverage cryptography cycler databricks databricks_sdk dateutil debugpy defusedxml
-    distlib docker dotenv editables execnet executing fastapi fastapi_offline fastjsonschema
-    filelock flask flask_cors flask_wtf flatbuffers fonttools fqdn frozenlist gevent
+    contourpy coverage cronsim cryptography cycler databricks databricks_sdk dateutil debugpy
+    defusedxml distlib docker dotenv editables execnet executing fastapi fastapi_offline
+    fastjsonschema filelock flask flask_cors flask_wtf flatbuffers fonttools fqdn frozenlist gevent
     geventhttpclient git gitdb gitpython google google_auth googleapis_common_protos granian
     graphene graphql graphql_core graphql_relay greenlet grimp grpc grpc_status grpcio grpcio_status
-    gunicorn
-    h11 harfile hatchling httpcore httpcore2 httptools httpx httpx2 huey hypothesis
+    gunicorn h11 harfile hatchling httpcore httpcore2 httptools httpx httpx2 huey hypothesis
     hypothesis_graphql identify idna import_linter importlib_metadata importlinter iniconfig
     ipykernel ipykernel_launcher ipython ipython_pygments_lexers isoduration isympy itsdangerous
     jedi jinja2 jmespath joblib joserfc json5 jsonpatch jsonpatch_cli jsonpath_ng jsonpointer
@@ -59,8 +58,8 @@ DEPENDENCIES = frozenset(
     referencing regex requests responses rfc3339_validator rfc3986_validator rfc3987_syntax rich
     rpds rpds_py ruff s3transfer schemathesis scikit_learn scipy scramp selenium send2trash
     setuptools six skl2onnx sklearn skops smmap sniffio socks sockshandler sortedcontainers
-    soupsieve sqlalchemy sqlparse stack_data starlette sympy terminado threadpoolctl tinycss2
-    tomlkit tornado tqdm traitlets trio trio_websocket tritonclient tritonclientutils
+    soupsieve sqlalchemy sqlparse stack_data starlette sympy tenacity terminado threadpoolctl
+    tinycss2 tomlkit tornado tqdm traitlets trio trio_websocket tritonclient tritonclientutils
     tritongrpcclient tritonhttpclient tritonshmutils trove_classifiers truststore typing_extensions
     typing_inspection tzdata uri_template urllib3 uv uvicorn uvloop virtualenv wcwidth webcolors
     webencodings websocket websocket_client werkzeug wheel wrapt wsproto wtforms xdist xmltodict

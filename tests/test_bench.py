@@ -16,7 +16,17 @@ def bench(*words):
 
 def test_every_section_of_the_bench_runs():
     found = bench("bench/run.py")
-    sections = ("logistic", "forest", "spark", "engines", "memory", "cli", "rendering", "demo")
+    sections = (
+        "logistic",
+        "forest",
+        "spark",
+        "engines",
+        "memory",
+        "monitor",
+        "cli",
+        "rendering",
+        "demo",
+    )
     for name in sections:
         assert f"\n### {name}\n" in found, found[-5000:]
     for peers in ("{'pandas': 0, 'mlflow': 0}", "{'spark': 0}"):

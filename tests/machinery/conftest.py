@@ -33,7 +33,10 @@ from iris_flower_prediction.tables.databases import connect
 from iris_flower_prediction.training.split import training_table
 
 # In this order, because later ones use earlier ones.
-pytest_plugins = ["api_process", "loopback", "real_stores", "mirror_project", "churn_project"]
+pytest_plugins = [
+    *("api_process", "loopback", "real_stores"),
+    *("mirror_project", "churn_project", "monitored_project"),
+]
 
 # The rendered project whose environment this is.
 CHECKOUT = Path(settings.__file__).resolve().parents[2]

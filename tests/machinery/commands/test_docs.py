@@ -44,7 +44,8 @@ def test_every_setting_is_there_with_its_default(section):
     for key, default in told.items():
         # A number is written with all its digits; a word may follow, or come before.
         words = [f"{float(w):g}" if re.fullmatch(r"[\d.]+", w) else w for w in default.split()]
-        assert shown(model, key) in " ".join(words).replace(",", " ").split(), f"{section}.{key}"
+        cell = f" {' '.join(words).replace(',', ' ')} "
+        assert f" {shown(model, key)} " in cell, f"{section}.{key}"
 
 
 def test_the_settings_of_no_section_are_there_with_their_defaults():

@@ -14,21 +14,30 @@ from iris_flower_prediction.api import kept
 from iris_flower_prediction.batch import ledger
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.monitoring import records as found
+from iris_flower_prediction.pipelines import records
 from iris_flower_prediction.schema import Column
 from iris_flower_prediction.settings import PACKAGE
-from iris_flower_prediction.tables import databases, migrate
+from iris_flower_prediction.tables import databases, migrate, monitored
 from iris_flower_prediction.tables.databases import connect
 
 pytestmark = pytest.mark.slow
 
 AT = datetime(2025, 1, 31, 12, 30, tzinfo=UTC)
 NEWEST = migrate.revisions()[-1]
-TABLES = {each.name: each for each in (ledger.claims, kept.predictions)}
+OF_MONITORING = (found.labels, monitored.metrics, monitored.alerts)
+TABLES = {
+    each.name: each for each in (ledger.claims, kept.predictions, records.steps, *OF_MONITORING)
+}
 DATA = {
     "score_claims": [
         {"source": "s", "item": "a", "until": None, "run_id": "one", "done": True},
         {"source": "s", "item": "b", "until": None, "run_id": "two", "done": False},
     ],
+    **{
+        name: []
+        for name in ("pipeline_steps", "prediction_labels", "model_metrics", "model_alerts")
+    },
     "kept_predictions": [
         {
             "request_id": f"request {number}",
@@ -64,7 +73,8 @@ def execute(url: str, statements: str) -> None:
 def fill(url: str) -> None:
     with connect(url) as connection:
         for name, rows in DATA.items():
-            connection.execute(sa.insert(TABLES[name]), rows)
+            if rows:
+                connection.execute(sa.insert(TABLES[name]), rows)
 
 
 def age(url: str) -> None:
@@ -276,11 +286,10 @@ def test_a_target_of_another_type_needs_another_database(database, call, capsys)
     with pytest.raises(ProjectError, match="set `database` to a new one"):
         migrate.migrate(database, other)
     with connect(database) as connection, pytest.raises(ProjectError, match="of another type"):
-        migrate.ensure(connection, database, other)
+        migrate.require_type(connection, database, other)
     for kind in ("float", "integer", "boolean", "category", "date"):
-        execute(database, "DROP TABLE kept_predictions")
-        execute(database, f"DROP TABLE {migrate.VERSION_TABLE}")
-        execute(database, "DROP TABLE score_claims")
+        for name in (migrate.VERSION_TABLE, *TABLES):
+            execute(database, f"DROP TABLE {name}")
         target = Column("Y", kind, allowed=("a", "b") if kind == "category" else ())
         migrate.migrate(database, target)
         assert migrate.check(database, target)

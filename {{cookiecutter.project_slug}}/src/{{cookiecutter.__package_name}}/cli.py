@@ -32,7 +32,13 @@ COMMANDS = {
     "follow": ("api.follow", "keep a folder in step with a model elsewhere"),
     "openapi": ("api.describe", "write docs/openapi.json, unless clients would break"),
 {%- endif %}
+    "labels": ("monitoring.labels", "take in what really happened, to measure the model"),
+    "monitor": ("monitoring.monitor", "metrics, data quality and drift of predictions; alerts"),
+    "retrain": ("monitoring.retrain", "train again, or only if an alert asks for it"),
     "contract": ("training.draft", "print the contract, or draft it from a table"),
+    "run": ("pipelines.run", "run the steps of a pipeline for its last data interval"),
+    "cron": ("pipelines.cron", "print, install or remove the crontab of the pipelines"),
+    "status": ("status", "print what runs, how it went last, and what is due next"),
     "settings": ("production", "print the settings and where each came from, or check them"),
     "migrate": ("production", "bring the project's tables to the newest version"),
 }

@@ -8,13 +8,16 @@ project's folder.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import (
@@ -79,6 +82,29 @@ def _is_database(uri: str) -> str:
     if "://" not in uri or uri in ("sqlite://", "sqlite:///:memory:"):
         raise ValueError("is no URL of a database that lasts, such as sqlite:///data/project.db")
     return uri
+
+
+def _is_schedule(text: str) -> str:
+    fields = text.split()
+    try:
+        if len(fields) not in (0, 5):
+            raise CronSimError
+        if fields:
+            next(CronSim(text, datetime(2000, 1, 1)))
+    except (CronSimError, StopIteration):
+        raise ValueError(f"{text!r} is no cron expression such as 0 5 * * 1-5, or empty") from None
+    return " ".join(fields)
+
+
+def _is_time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"{name!r} is no time zone such as UTC or Europe/Madrid") from None
+    return name
+
+
+Schedule = Annotated[str, AfterValidator(_is_schedule)]
 
 
 class Section(BaseModel):
@@ -218,6 +244,42 @@ class Slo(Section):
 {%- endif %}
 
 
+class Monitoring(Section):
+    """What `monitor` looks at, and when a finding becomes an alert."""
+
+    # The table that `labels import` reads if it is given none.
+    labels: str = ""
+    # Days or hours of predictions.
+    window: str = Field("7d", pattern=r"^[1-9][0-9]{0,4}[dh]$")
+    # The page that `monitor` writes, here or in the cloud.
+    report: Location = "data/reports/monitoring.html"
+    # With fewer rows or labels, nothing is an alert.
+    minimum_rows: int = Field(100, ge=1)
+    minimum_labels: int = Field(50, ge=1)
+    # Drift: largest p-value that is no accident, adjusted for the number of columns.
+    significance: float = Field(0.01, gt=0, lt=1)
+    max_age_hours: float = Field(48, gt=0, description="of the newest prediction")
+    # How many times as many predictions as in earlier windows.
+    min_volume_ratio: float = Field(0.5, ge=0)
+    max_volume_ratio: float = Field(2.0, gt=0)
+    max_duplicate_share: float = Field(0.01, ge=0, le=1, description="of the batch job's keys")
+    # Where `monitor` also writes gauges for Prometheus, such as /var/lib/node/model.prom.
+    textfile: str = Field("", pattern=r"^$|\.prom$")
+
+
+class Pipelines(Section):
+    """When the pipelines run: cron expressions, or empty text."""
+
+    timezone: Annotated[str, AfterValidator(_is_time_zone)] = "UTC"
+{%- if cookiecutter.deployment_flavor != "api" %}
+    prediction: Schedule = "0 5 * * *"
+{%- endif %}
+    metrics: Schedule = "0 6 * * *"
+    retraining: Schedule = "0 7 * * *"
+    # Folder for locks.
+    work: Location = "data/processed"
+
+
 class Rollout(Section):
     """How `make deploy` replaces the old version by a new one."""
 
@@ -271,6 +333,8 @@ class Settings(BaseSettings):
     keeping: Keeping = Keeping()
     slo: Slo = Slo()
 {%- endif %}
+    monitoring: Monitoring = Monitoring()
+    pipelines: Pipelines = Pipelines()
     rollout: Rollout = Rollout()
 
     @classmethod
@@ -399,12 +463,16 @@ def override(given: Mapping[str, str | None]) -> None:
     os.environ.update(new)
 
 
+def environment() -> str:
+    """The name of the environment, after ``load`` also if ``.env`` gives it."""
+    return os.environ.get("ENVIRONMENT") or "nonprod"
+
+
 def _config() -> Path:
-    environment = os.environ.get("ENVIRONMENT") or "nonprod"
-    file = root() / "config" / f"{environment}.toml"
+    file = root() / "config" / f"{environment()}.toml"
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml"))) or "none"
-        raise ProjectError(f"ENVIRONMENT={environment}: there is no {file}; known are: {known}.")
+        raise ProjectError(f"ENVIRONMENT={environment()}: there is no {file}; known are: {known}.")
     return file
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import BAD, CHECKOUT, PACKAGE, SECONDS
 
+from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
@@ -112,19 +113,35 @@ def test_other_protocols_answer_the_same(api, rows):
     assert api.ask(f"/v2/models/{PACKAGE}")[0] == 200
 
 
-def test_every_prediction_is_kept_with_its_inputs(trained, api, rows):
-    status, _ = api.ask("/predict", request(rows.head(4)), **{"X-Request-Id": "kept-once"})
-    assert status == 200
-    query = "SELECT client, inputs, prediction FROM kept_predictions WHERE request_id = 'kept-once'"
+def kept(trained, request_id: str, count: int) -> list[tuple]:
+    """Client, inputs and prediction of the rows of a request, once all are in the database."""
+    query = "SELECT client, inputs, prediction FROM kept_predictions WHERE request_id = ?"
     file, found = trained.folder / "data/project.db", []
 
     def delivered() -> bool:
         # The file and the table do not exist until the first rows are delivered.
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as database:
-            found[:] = database.execute(query).fetchall()
-        return len(found) == 4
+            found[:] = database.execute(query, [request_id]).fetchall()
+        return len(found) == count
 
     wait_for(delivered)
-    for client, inputs, prediction in found:
+    return found
+
+
+def test_every_prediction_is_kept_with_its_inputs(trained, api, rows):
+    status, _ = api.ask("/predict", request(rows.head(4)), **{"X-Request-Id": "kept-once"})
+    assert status == 200
+    for client, inputs, prediction in kept(trained, "kept-once", 4):
         assert client.endswith("tests") and prediction is not None
         assert set(json.loads(inputs)) >= set(CONTRACT.names)
+
+
+def test_labels_make_kept_predictions_measurable(trained, api, rows, examples, tmp_path):
+    few, metric = rows.head(20), settings.load().training.metric
+    api.ask("/predict", request(few), **{"X-Request-Id": "labelled"})
+    kept(trained, "labelled", len(few))
+    place = {"request_id": "labelled", "row": range(len(few))}
+    labels = examples[[*CONTRACT.needed, CONTRACT.target.name]].head(len(few)).assign(**place)
+    labels.to_parquet(tmp_path / "labels.parquet")
+    trained.succeed("labels", "import", tmp_path / "labels.parquet")
+    assert f"    {metric} " in trained.succeed("monitor")

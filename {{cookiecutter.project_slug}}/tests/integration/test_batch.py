@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import BAD
 
+from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.contract import CONTRACT
 from {{ cookiecutter.__package_name }}.models.predict import make_predictions
 
@@ -64,6 +65,17 @@ def test_the_champion_scores_a_table_of_a_database_into_another(trained, source,
     with engine.connect() as connection:
         stored = connection.execute(sa.text("SELECT prediction FROM predictions")).scalars().all()
     assert len(stored) == ROWS and None not in stored
+
+
+def test_labels_make_the_predictions_measurable(trained, score, examples, rows, tmp_path):
+    rows.to_parquet(tmp_path / "in.parquet")
+    score("--input", tmp_path / "in.parquet", "--run-id", "labelled")
+    predicted = pd.read_parquet(trained.folder / "data/predictions/labelled")
+    labels = predicted.assign(**{CONTRACT.target.name: examples[CONTRACT.target.name]})
+    labels.to_parquet(tmp_path / "labels.parquet")
+    trained.succeed("labels", "import", tmp_path / "labels.parquet")
+    metric = settings.load().training.metric
+    assert f"    {metric} " in trained.succeed("monitor", "--window", "labelled")
 
 
 def test_an_input_without_a_column_is_one_sentence(trained, champion, source):

@@ -22,7 +22,7 @@ from .. import settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
 from ..tables.databases import engine, transaction
-from ..tables.migrate import ensure, target_type
+from ..tables.migrate import ensure, require_type, target_type
 from .processes import backoff
 from .spool import REFUSED, Record, held, segments
 
@@ -45,6 +45,8 @@ predictions = sa.Table(
     # Counted from 0 within the request.
     sa.Column("row", sa.Integer, nullable=False),
     sa.Column("request_id", sa.String(64), nullable=False),
+    # By which its label finds a prediction: the key if it was sent, else request and row.
+    sa.Column("row_id", sa.Text),
     # UTC, also in SQLite, which has no time zones.
     sa.Column("predicted_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("client", sa.String(261), nullable=False),
@@ -55,6 +57,7 @@ predictions = sa.Table(
     sa.Column("probability", sa.Double),
     sa.Index("ix_predictions_segment", "segment", "line", "row", unique=True),
     sa.Index("ix_predictions_request_id", "request_id"),
+    sa.Index("ix_predictions_row_id", "row_id"),
     sa.Index("ix_predictions_predicted_at", "predicted_at"),
     sa.Index("ix_predictions_model_version", "model_version", "predicted_at"),
 )
@@ -134,6 +137,7 @@ class Delivery:
             self._engine = engine(self.database, not self._seen, DATABASE_SECONDS)
             with transaction(self._engine, self.database) as connection:
                 ensure(connection, self.database, CONTRACT.target)
+                require_type(connection, self.database, CONTRACT.target)
             self._seen = True
         counts = {"delivered": 0, "damaged": 0}
         try:
@@ -207,6 +211,7 @@ def rows_of(record: Record) -> Iterator[dict]:
         "model": name(record.model, 100),
         "model_version": name(record.version, 64),
     }
+    keys = record.inputs.get(CONTRACT.key.name) if CONTRACT.key else None
     probabilities = record.probabilities or [None] * len(record.predictions)
     inputs = zip(*record.inputs.values(), strict=True)
     answers = zip(inputs, record.predictions, probabilities, strict=True)
@@ -214,6 +219,7 @@ def rows_of(record: Record) -> Iterator[dict]:
         yield {
             **common,
             "row": row,
+            "row_id": str(keys[row]) if keys else f"{common['request_id']}/{row}",
             "inputs": dict(zip(record.inputs, values, strict=True)),
             "prediction": prediction,
             "probability": probability,

@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from ..schema import Contract
 from ..schema.columns import Column
-from .processes import METRICS, lives
+from .processes import METRICS, MONITORED, lives
 
 # Seconds; fine steps where predictions are, and an edge at the objective of 0.5.
 DURATIONS = (
@@ -34,18 +34,22 @@ EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
 def exposition() -> bytes:
-    """The metrics of all processes in Prometheus' text format, with counts of dead ones."""
+    """The metrics of all processes in Prometheus' text format, with counts of dead ones.
+
+    The gauges of monitoring come last.
+    """
     for file in Path(os.environ[METRICS]).glob("gauge_live*_*.db"):
         with suppress(OSError):
             if not lives(process := int(file.stem.rpartition("_")[2])):
                 mark_process_dead(process)
-    registry = CollectorRegistry()
+    registry, monitored = CollectorRegistry(), Path(os.environ[METRICS]) / MONITORED
     MultiProcessCollector(registry)
+    found = monitored.read_bytes() if monitored.exists() else b""
     for _ in range(10):
         with suppress(struct.error):  # the file of a worker that just started is empty
-            return generate_latest(registry)
+            return generate_latest(registry) + found
         time.sleep(0.01)
-    return generate_latest(registry)
+    return generate_latest(registry) + found
 
 
 class Metrics:

@@ -9,6 +9,8 @@ import signal
 METRICS, FAILURE, ABOVE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE", "API_ABOVE"
 # A file next to that of the failure; it exists once a worker has started.
 STARTED = "started"
+# A file in the folder of the metrics: the gauges of monitoring.
+MONITORED = "monitored.prom"
 
 
 def lives(process: int) -> bool:

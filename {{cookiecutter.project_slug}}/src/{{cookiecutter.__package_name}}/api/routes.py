@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from .. import __doc__ as about
 from ..contract import CONTRACT
 from ..settings import PACKAGE, Settings
-from . import inference_protocol, openapi
+from . import inference_protocol, openapi, status_page
 from .openapi import answer, problems
 from .problems import Problem
 from .wire import Answer
@@ -24,7 +24,7 @@ from .wire import Answer
 HEALTH = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping")
 DESCRIPTION, ASSETS = ("/", "/openapi.json", "/docs"), "/static-offline-docs/"
 # Needs credentials; answered under overload too, because it shows the overload.
-METRICS = "/metrics"
+METRICS, STATUS = "/metrics", "/status"
 PROTOCOL = "open inference protocol"
 Name = Annotated[str, Path(examples=[PACKAGE])]
 
@@ -88,6 +88,12 @@ def _add_model(router: APIRouter, service) -> None:
     async def version() -> Response:
         """What MLflow's clients ask for."""
         return Response(service.served.version, media_type="text/plain")
+
+    @router.get(STATUS, include_in_schema=False)
+    async def status(request: Request) -> Response:
+        if found := await asyncio.to_thread(status_page.read, request.headers.get("accept", "")):
+            return Response(found[0], media_type=found[1])
+        raise Problem(503, "not_ready", "the status is not known yet.")
 
     @router.get(METRICS, include_in_schema=False)
     async def metrics() -> Response:

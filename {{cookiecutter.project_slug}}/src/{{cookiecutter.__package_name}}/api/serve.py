@@ -25,6 +25,7 @@ from ..settings import PACKAGE, Settings
 from .auth import Authenticator
 from .logs import JsonLines
 from .processes import ABOVE, FAILURE, METRICS, STARTED
+from .status_page import writer
 
 # Connections that the operating system queues while the workers are busy.
 BACKLOG = 1024
@@ -137,6 +138,7 @@ def _serve(config: Settings, address: str, stack: ExitStack) -> int:
     steps = [_deliver(config)] if config.keeping.enabled else []
     if not stores.model_folder(config.models.uri):
         steps.append(_follow(config, stack))
+    steps.append(writer(settings.load()))  # with the folder of the model that is served
     failure = Path(os.environ[FAILURE])
     started = failure.with_name(STARTED)
     # Signals are only recorded: an exception inside Popen could leave it locked.

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ProjectError
-from ..tables.databases import connect, identity, local_path, make_missing, redacted
+from ..tables.databases import connect, exists, identity, local_path, make_missing, redacted
 from ..tables.files import FORMATS, format_of
 from ..tables.json_files import read_json, write_json
 from ..tables.locks import only_one
+from ..tables.reader import selection, sql_batches, sql_columns, table_batches
 from ..tables.storage import CloudFolder, LocalFolder, in_cloud
 from .formats import BATCH_ROWS, merge_csv, merge_parquet
 
@@ -109,6 +111,16 @@ class FolderOutput(LocalOutput):
     def first(self, manifest: dict) -> Path:
         return self.folder / manifest["run_id"] / manifest["parts"][0]
 
+    def manifests(self) -> Iterator[dict]:
+        """The manifests of all published runs; the other outputs have this method, too."""
+        for file in sorted(self.folder.glob(f"*/{MANIFEST}")):
+            yield _manifest(read_json(file), file)
+
+    def rows(self, manifest: dict, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        """The predictions of a run, in batches; in csv files all values are text."""
+        for part in manifest["parts"]:
+            yield from table_batches(str(self.folder / manifest["run_id"] / part), columns)
+
     def _replaced(self, run_id: str) -> Path:
         return self.folder / f".replaced-{run_id}"
 
@@ -144,6 +156,13 @@ class FileOutput(LocalOutput):
 
     def first(self, manifest: dict) -> Path:
         return self.file
+
+    def manifests(self) -> Iterator[dict]:
+        if self.file.exists() and (found := _manifest(read_json(self.manifest), self.manifest)):
+            yield found
+
+    def rows(self, manifest: dict, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        yield from table_batches(str(self.file), columns)
 
 
 class TableOutput(LocalOutput):
@@ -191,6 +210,24 @@ class TableOutput(LocalOutput):
                         connection.execute(insert(table), batch.to_pylist())
             row = {"run_id": run_id, "table_name": self.table, "manifest": json.dumps(manifest)}
             connection.execute(insert(runs), row)
+
+    def manifests(self) -> Iterator[dict]:
+        from sqlalchemy import inspect, select
+
+        runs = _runs_table(self.schema_name)
+        if not exists(self.uri):
+            return
+        with connect(self.uri) as connection:
+            there = inspect(connection).has_table(runs.name, runs.schema)
+            query = select(runs.c.manifest).where(runs.c.table_name == self.table)
+            found = connection.scalars(query).all() if there else ()
+        yield from (_manifest(json.loads(each), self) for each in found)
+
+    def rows(self, manifest: dict, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        from sqlalchemy import column
+
+        query = selection(self.uri, columns or sql_columns(self.uri), [])
+        yield from sql_batches(self.uri, query.where(column("run_id") == manifest["run_id"]))
 
     def _predictions(self, schema: pa.Schema):
         from sqlalchemy import Column, MetaData, Table
@@ -244,6 +281,15 @@ class CloudOutput:
 
     def first(self, manifest: dict):
         return self.folder.find(f"{manifest['run_id']}/{manifest['parts'][0]}")
+
+    def manifests(self) -> Iterator[dict]:
+        for file in self.folder.files():
+            if file.name == MANIFEST:
+                yield self._manifest(Path(file.path).parent.name)[0]
+
+    def rows(self, manifest: dict, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        for part in manifest["parts"]:
+            yield from table_batches(f"{self}/{manifest['run_id']}/{part}", columns)
 
     def _parts(self, run_id: str) -> list[str]:
         """The parts of the run as it is published now."""

@@ -11,16 +11,20 @@ from ..schema import Column
 
 # Numbers and dates are counted in ranges, each with a tenth of the training rows.
 DECILES = np.linspace(0.1, 0.9, 9)
+# Values of a number that are kept for the Kolmogorov-Smirnov test, chosen at random.
+SAMPLE = 500
 
 
 class Bins(BaseModel):
     """Counts of a column's values by range or by class; the last one is of missing values.
 
-    A range includes its upper edge; the last range has none. Classes have no edges.
+    A range includes its upper edge; the last range has none. Classes have no edges. ``sample`` are
+    values of a number.
     """
 
     edges: list[float] | None
     counts: list[int]
+    sample: list[float] = []
 
     def count(self, values: np.ndarray) -> np.ndarray:
         """Count other values, in numeric form, in the same bins: int64 (bins,)."""
@@ -79,11 +83,15 @@ def reference(matrix: np.ndarray, predictions: np.ndarray) -> Reference:
 
 
 def _bins(column: Column, values: np.ndarray) -> Bins:
-    edges, size = None, column.classes + 1
+    edges, size, sample = None, column.classes + 1, []
     if not column.classes:
         known = values[~np.isnan(values)]
-        edges = np.unique(np.quantile(known, DECILES).astype(np.float32)).tolist()
+        few = np.random.default_rng(0).permutation(known)[:SAMPLE]
+        # Nine digits give the same float32 again.
+        sample = [float(f"{value:.9g}") for value in few]
+        ends = np.quantile(known, DECILES) if len(known) else known
+        edges = np.unique(ends.astype(np.float32)).tolist()
         size = len(edges) + 2
-    bins = Bins(edges=edges, counts=[0] * size)
+    bins = Bins(edges=edges, counts=[0] * size, sample=sample)
     bins.counts = bins.count(values).tolist()
     return bins

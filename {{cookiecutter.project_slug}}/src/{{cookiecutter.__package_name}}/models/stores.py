@@ -64,13 +64,21 @@ def load_model(connection_string: str, settings: Settings) -> Model:
 
 def identify(connection_string: str, settings: Settings) -> str:
     """The label of the model that a connection string names now, without loading it."""
+    return label(known(connection_string, settings))
+
+
+def known(connection_string: str, settings: Settings) -> dict:
+    """The metadata of the model that a connection string names now, or what the registry has of it.
+
+    :raises ProjectError: there is no such model.
+    """
     if connection_string.startswith(OF_MLFLOW):
         from . import registry
 
-        return label(registry.known(connection_string, settings))
+        return registry.known(connection_string, settings)
     if folder := model_folder(connection_string):
-        return label(read_metadata(folder))
-    return label(_store(connection_string).metadata())
+        return read_metadata(folder)
+    return _store(connection_string).metadata()
 
 
 def label(metadata: dict) -> str:

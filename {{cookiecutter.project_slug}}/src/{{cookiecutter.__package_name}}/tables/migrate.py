@@ -16,7 +16,10 @@ FOLDER = Path(__file__).parent / "migrations"
 # MLflow's tables, which may be in the same database, use alembic's default name. The package's name
 # prevents confusion with the tables of another project.
 VERSION_TABLE = f"alembic_version_{PACKAGE}"
-TABLES = ("score_claims", "kept_predictions")
+TABLES = (
+    *("score_claims", "kept_predictions", "pipeline_steps"),
+    *("prediction_labels", "model_metrics", "model_alerts"),
+)
 # A database with one of these is older than the common history: its version is BEFORE.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"
 # Time limit for an answer: migrations rewrite rows and build indexes.
@@ -29,7 +32,7 @@ def ensure(connection, uri: str, target: Column) -> None:
     """Create the tables if there are none; must come first in its transaction.
 
     :param target: the contract's target; kept predictions are stored in its type.
-    :raises ProjectError: the tables are of another version, or for a target of another type.
+    :raises ProjectError: the tables are of another version.
     """
     found = version(connection, uri)
     if found is None:
@@ -37,7 +40,13 @@ def ensure(connection, uri: str, target: Column) -> None:
         found = version(connection, uri)  # another process may have made them in the meantime
     if found is None:
         upgrade(connection, target)
-    elif wrong := problem(found) or _unfit(connection, target):
+    elif wrong := problem(found):
+        raise ProjectError(f"{redacted(uri)}: {wrong}")
+
+
+def require_type(connection, uri: str, target: Column) -> None:
+    """:raises ProjectError: kept predictions are of another type than the target."""
+    if wrong := _unfit(connection, target):
         raise ProjectError(f"{redacted(uri)}: {wrong}")
 
 
@@ -124,8 +133,7 @@ def migrate(uri: str, target: Column) -> None:
         if found and found not in (BEFORE, *revisions()):
             raise ProjectError(f"{redacted(uri)}: {problem(found)}")
         upgrade(connection, target)
-        if wrong := _unfit(connection, target):
-            raise ProjectError(f"{redacted(uri)}: {wrong}")
+        require_type(connection, uri, target)
     done = ""
     if problem(found):
         done = f" It was at {found}." if found else " They were made just now."

@@ -85,14 +85,17 @@ def _tables(uri: str, known: dict[str, Column], texts: bool) -> Iterator[tuple[s
         yield str(path), table
 
 
-def table_batches(uri: str) -> Iterator[pa.RecordBatch]:
-    """All rows and columns of a table in batches of bounded size; csv cells are text."""
+def table_batches(uri: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """All rows of a table in batches of bounded size; csv cells are text.
+
+    :param columns: those to read; all of them if None.
+    """
     if not of_files(uri):
-        yield from sql_batches(uri, selection(uri, sql_columns(uri), []))
+        yield from sql_batches(uri, selection(uri, columns or sql_columns(uri), []))
     for path in files(uri):
         with readable(path), here(path) as copy:
             [found] = column_names(uri, [copy]).values()
-            names = [name for name in found if name]
+            names = columns or [name for name in found if name]
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ProjectError(f"{path}: column {', '.join(twice)} is there twice.")
             if format_of(path) == "csv":
