@@ -10,7 +10,7 @@ import pytest
 
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.models.reference import Bins, Reference
-from iris_flower_prediction.monitoring import records
+from iris_flower_prediction.monitoring import monitor, records
 from iris_flower_prediction.monitoring.drift import Drift
 from iris_flower_prediction.monitoring.look import Looked, OfVersion
 from iris_flower_prediction.monitoring.records import Metric, Period, Verdict
@@ -82,6 +82,8 @@ def with_drift(column: Column, bins: Bins, counts: list[int], psi=0.5) -> dict:
 @pytest.fixture
 def render(config):
     def run(*looked: Looked, alerts=()) -> Page:
+        for each in looked:
+            monitor.judge(each, config)
         return Page(
             Path(report.write([*looked], [*alerts], config.monitoring.report, config)).read_text(
                 "utf-8"
@@ -322,7 +324,7 @@ def test_a_failure_leaves_the_last_page(render, config, monkeypatch):
             [5.1, 5.8, 6.4],
             ["up to 5.1", "5.1 to 5.8", "5.8 to 6.4", "over 6.4"],
         ),
-        (Column("A", "float"), [0.25, 1234.5], ["up to 0", "0 to 1,234", "over 1,234"]),
+        (Column("A", "float"), [0.25, 1234.5], ["up to 0.25", "0.25 to 1,234", "over 1,234"]),
         (Column("A", "float"), [7.0], ["up to 7", "over 7"]),
         (Column("A", "float"), [], ["all"]),
         (Column("A", "float"), [1e-9, 2e-9], ["up to 1e-09", "1e-09 to 2e-09", "over 2e-09"]),

@@ -6,6 +6,8 @@ from ..settings import Monitoring, Settings, Training
 from .drift import PREDICTION, PSI_CRITICAL, PSI_WARNING, Drift
 from .records import Metric, Verdict
 
+LEVELS = "", "warning", "critical"
+
 
 def judge_performance(
     found: list[Metric], limits: Training, config: Monitoring
@@ -33,17 +35,21 @@ def judge_performance(
         )
 
 
-def judge_drift(found: list[Drift], config: Monitoring) -> Iterator[Verdict]:
-    """A drift needs both: a large index, and a p-value that is no accident. So a small window,
-    whose index is large by accident, and a large one, whose p-value is always small, do not alert.
+def drift_level(psi: float, p: float, config: Monitoring) -> int:
+    """0 to 2, a place in ``LEVELS``. A drift needs both: a large index, and a p-value that is no
+    accident. So a small window, whose index is large by accident, and a large one, whose p-value
+    is always small, do not alert.
     """
+    return (psi > PSI_WARNING) + (psi > PSI_CRITICAL) if p < config.significance else 0
+
+
+def judge_drift(found: list[Drift], config: Monitoring) -> Iterator[Verdict]:
+    """Each drift, by ``drift_level``; few rows are not judged."""
     for drift in found:
         if drift.rows < config.minimum_rows:
             continue
-        severity, threshold = "", PSI_WARNING
-        if drift.p < config.significance and drift.psi > PSI_WARNING:
-            severity = "critical" if drift.psi > PSI_CRITICAL else "warning"
-            threshold = PSI_CRITICAL if severity == "critical" else PSI_WARNING
+        severity = LEVELS[drift_level(drift.psi, drift.p, config)]
+        threshold = PSI_CRITICAL if severity == "critical" else PSI_WARNING
         what = "The predictions have" if drift.subject == PREDICTION else f"{drift.subject} has"
         yield Verdict(
             *("drift", "psi", drift.subject, drift.psi, threshold, severity),

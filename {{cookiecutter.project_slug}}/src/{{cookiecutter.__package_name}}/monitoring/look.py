@@ -14,7 +14,7 @@ from ..tables.monitored import metrics, of_windows, utc
 from .drift import Drift, drifts
 from .performance import performance
 from .predictions import Predicted, Source
-from .records import Metric, Period, database
+from .records import Metric, Period, Verdict, database
 
 # Labelled rows that are evaluated, at most; of more, a random sample.
 MOST_LABELLED = 250_000
@@ -28,7 +28,7 @@ class OfVersion:
 
     ``counts`` are those of the window in the bins of ``reference``, ``rejections`` are by column
     and reason. ``notes`` are sentences about what could not be computed, ``unknown`` the kinds of
-    alerts that cannot be judged.
+    alerts that cannot be judged, ``verdicts`` what was judged.
     """
 
     version: str
@@ -40,13 +40,15 @@ class OfVersion:
     rejections: dict[tuple[str, str], int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unknown: set[str] = field(default_factory=lambda: {"performance", "drift"})
+    verdicts: list[Verdict] = field(default_factory=list)
 
 
 @dataclass
 class Looked:
     """What was found about a source's predictions in a period, the newest version last.
 
-    ``metrics`` are about all versions together, ``judged`` tells whether alerts follow from them.
+    ``metrics`` and ``verdicts`` are about all versions together, ``judged`` tells whether alerts
+    follow from them.
     """
 
     source: str
@@ -54,6 +56,7 @@ class Looked:
     versions: list[OfVersion]
     metrics: list[Metric]
     judged: bool = False
+    verdicts: list[Verdict] = field(default_factory=list)
 
 
 def look(source: Source, period: Period, config: Settings) -> Looked:

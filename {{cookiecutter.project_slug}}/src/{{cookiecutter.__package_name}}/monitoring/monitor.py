@@ -12,9 +12,9 @@ from ..tables.gauges import publish
 from ..tables.locks import only_one
 from ..tables.monitored import open_alerts
 from . import checks
-from .look import Looked, OfVersion, look
+from .look import Looked, look
 from .predictions import Source, sources
-from .records import Period, Verdict, database, is_newest, save_alerts, save_metrics
+from .records import Period, database, is_newest, save_alerts, save_metrics
 from .report.page import write
 
 # How long to wait for another process that monitors.
@@ -49,6 +49,7 @@ def monitor(arguments: argparse.Namespace, config: Settings) -> int:
             if period := period_of(window, arguments.until, source):
                 found.append(look(source, period, config))
                 judge(found[-1], config)
+                save(found[-1], config)
                 show(found[-1])
         except ProjectError as problem:  # the other source may be well
             problems.append(str(problem))
@@ -119,9 +120,19 @@ def _time(text: str) -> datetime:
 
 
 def judge(looked: Looked, config: Settings) -> None:
+    """Add the verdicts."""
+    looked.verdicts = [*checks.judge_quality(looked.metrics, config)]
+    for each in looked.versions:
+        each.verdicts = [
+            *checks.judge_quality(each.metrics, config),
+            *checks.judge_performance(each.metrics, config.training, config.monitoring),
+            *checks.judge_drift(each.drifts, config.monitoring),
+        ]
+
+
+def save(looked: Looked, config: Settings) -> None:
     """Save the metrics; if no later window was looked at before, also open and close alerts."""
-    found = {each.version: _verdicts(each, config) for each in looked.versions}
-    found[""] = [*checks.judge_quality(looked.metrics, config)]
+    found = {each.version: each.verdicts for each in looked.versions} | {"": looked.verdicts}
     metrics = [(each.version, metric) for each in looked.versions for metric in each.metrics]
     metrics += [("", metric) for metric in looked.metrics]
     with database(config.database) as connection:
@@ -132,14 +143,6 @@ def judge(looked: Looked, config: Settings) -> None:
         if looked.judged:
             unknown = {(each.version, kind) for each in looked.versions for kind in each.unknown}
             save_alerts(connection, looked.source, found, unknown)
-
-
-def _verdicts(version: OfVersion, config: Settings) -> list[Verdict]:
-    return [
-        *checks.judge_quality(version.metrics, config),
-        *checks.judge_performance(version.metrics, config.training, config.monitoring),
-        *checks.judge_drift(version.drifts, config.monitoring),
-    ]
 
 
 def show(looked: Looked) -> None:

@@ -1,42 +1,40 @@
-"""What has changed since an earlier window, in sentences; only what is more than accident."""
+"""What has changed since an earlier window, in sentences; small differences are left out."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from dataclasses import fields
 from datetime import datetime
-from math import sqrt
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from ...settings import Settings
+from ...settings import Monitoring
 from ...tables.monitored import metrics, of_windows, utc
-from ..checks import judge_drift
-from ..drift import Drift
+from ..checks import drift_level
 from ..look import Looked
-from ..performance import WIDTH
 from ..records import Metric
 
 # Earlier windows that are read, and columns that a sentence names.
 WINDOWS, NAMED = 19, 3
-LEVELS = ("", "warning", "critical")
-# Smaller differences of two shares do not matter.
+# A share that moved by less than this does not matter, nor by less than half of the smaller one.
 POINT = 0.01
 SHARES = {"rejected_share": "rejected rows", "duplicate_share": "rows that repeat a key"}
-PREDICTIONS = "quality", "predictions", ""
-ByKey = dict[tuple[str, str, str], Metric]
 
 
 class Window(NamedTuple):
-    """An earlier window: the version that predicted last, and its metrics."""
+    """A window: the version that predicted last, and its metrics by their keys."""
 
     end: datetime
     version: str
-    metrics: ByKey
+    metrics: dict[tuple[str, str, str], Metric]
+
+    def value(self, *key: str) -> float:
+        """A metric's value; 0 if there is none."""
+        return self.metrics[key].value if key in self.metrics else 0
 
 
-def by_key(found: Iterable[Metric]) -> ByKey:
-    return {(each.kind, each.name, each.subject): each for each in found}
+def window(end: datetime, version: str, found: list[Metric]) -> Window:
+    return Window(end, version, {(each.kind, each.name, each.subject): each for each in found})
 
 
 def earlier(connection: sa.Connection, looked: Looked) -> list[Window]:
@@ -54,80 +52,66 @@ def earlier(connection: sa.Connection, looked: Looked) -> list[Window]:
         query = sa.select(of.model_version, *columns).where(*of_windows(looked.source))
         query = query.where(of.window_start == start, of.window_end == end).order_by(of.id)
         rows = connection.execute(query).all()
-        versions = [row.model_version for row in rows if row.model_version]
-        newest = versions[-1] if versions else ""
-        every = [Metric(*row[1:]) for row in rows if row.model_version in ("", newest)]
-        found.append(Window(utc(end), newest, by_key(every)))
+        version = [row.model_version for row in rows if row.model_version][-1:] or [""]
+        every = [Metric(*row[1:]) for row in rows if row.model_version in ("", *version)]
+        found.append(window(utc(end), *version, every))
     return found
 
 
-def changes(before: Window, looked: Looked, config: Settings) -> Iterator[str]:
+def changes(before: Window, now: Window, config: Monitoring) -> Iterator[str]:
     """Sentences, about the version that predicted last."""
-    newest = looked.versions[-1:]
-    old, new = before.metrics, by_key(looked.metrics + [m for v in newest for m in v.metrics])
-    if newest and before.version not in ("", newest[0].version):
-        yield f"Version {newest[0].version} predicts now; before, it was {before.version}."
-    low, high = config.monitoring.min_volume_ratio, config.monitoring.max_volume_ratio
-    rows = [of[PREDICTIONS].value for of in (old, new)]
-    if not low * rows[0] <= rows[1] <= high * rows[0]:
+    if before.version != now.version and before.version and now.version:
+        yield f"Version {now.version} predicts now; before, it was {before.version}."
+    rows = [of.value("quality", "predictions", "") for of in (before, now)]
+    if not config.min_volume_ratio * rows[0] <= rows[1] <= config.max_volume_ratio * rows[0]:
         yield f"The number of predictions {_moved(*rows, '{:,.0f}'.format)}."
-    for key in [key for key in new if key in old]:
-        one, two = old[key], new[key]
-        known = one.low is not None and two.low is not None
-        if known and (two.high < one.low or two.low > one.high):
+    for key in [key for key in now.metrics if key in before.metrics]:
+        one, two = before.metrics[key], now.metrics[key]
+        if None not in (one.low, two.low) and (two.high < one.low or two.low > one.high):
             moved = _moved(one.value, two.value, number)
             yield f"{two.name} {moved}: the 95 % intervals do not overlap."
-        if two.name in SHARES and _differ(one, two):
+        if two.name in SHARES and _differ(one.value, two.value):
             yield f"The share of {SHARES[two.name]} {_moved(one.value, two.value, percent)}."
-    for what, names in _columns(old, new, config).items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        plural = "s" if len(names) > 1 else ""
-        yield f"{len(names)} column{plural} {what}: {', '.join(names[:NAMED])}{more}."
+    for what, names in _columns(before, now, config).items():
+        yield f"{len(names)} column{'s' if len(names) > 1 else ''} {what}: {named(names)}."
 
 
-def _columns(old: ByKey, new: ByKey, config: Settings) -> dict[str, list[str]]:
+def _columns(before: Window, now: Window, config: Monitoring) -> dict[str, list[str]]:
     """The columns that changed, and by how much, for each kind of change."""
-    found, levels = defaultdict(list), [_levels(of, config) for of in (old, new)]
-    for name in [name for name in levels[1] if name in levels[0]]:
-        one, two = (of["drift", "psi", name] for of in (old, new))
-        if levels[0][name] != levels[1][name]:
-            what = "drifted more" if levels[1][name] > levels[0][name] else "drifted less"
-            found[what].append(f"{name} (PSI {one.value:.2f}, now {two.value:.2f})")
-        key = "quality", "missing_share", name  # kept only where a value is missing
-        one, two = old.get(key, replace(one, value=0)), new.get(key, replace(two, value=0))
-        if _differ(one, two):
-            what = f"{'more' if two.value > one.value else 'fewer'} missing values"
-            shares = f"{percent(one.value)}, now {percent(two.value)}"
-            found[f"with {what}"].append(f"{name} ({shares})")
-    for (_, what, name), each in new.items():
-        if what == "new_categories" and ("quality", what, name) not in old:
-            found["with new categories"].append(f"{name} ({each.value:,.0f} values)")
+    found = defaultdict(list)
+    for (kind, what, name), two in now.metrics.items():
+        one = before.metrics.get((kind, what, name))
+        if what == "new_categories" and not one:
+            found["with new categories"].append(f"{name} ({two.value:,.0f} values)")
+        if what != "psi" or not one or min(one.rows, two.rows) < config.minimum_rows:
+            continue
+        psi, p, missing = (
+            [of.value(*key, name) for of in (before, now)]
+            for key in (("drift", "psi"), ("drift", "p_value"), ("quality", "missing_share"))
+        )
+        old, new = (drift_level(*each, config) for each in zip(psi, p, strict=True))
+        if old != new:
+            values = f"{name} (PSI {psi[0]:.2f}, now {psi[1]:.2f})"
+            found[f"drifted {'more' if new > old else 'less'}"].append(values)
+        if _differ(*missing):
+            more = "more" if missing[1] > missing[0] else "fewer"
+            values = f"{name} ({percent(missing[0])}, now {percent(missing[1])})"
+            found[f"with {more} missing values"].append(values)
     return found
 
 
-def _levels(of: ByKey, config: Settings) -> dict[str, int]:
-    """How much each column drifts, from 0 to 2; without those that have too few rows."""
-    drifts = [
-        Drift(subject, each.value, of["drift", "p_value", subject].value, each.rows)
-        for (kind, name, subject), each in of.items()
-        if (kind, name) == ("drift", "psi")
-    ]
-    judged = judge_drift(drifts, config.monitoring)
-    return {each.subject: LEVELS.index(each.severity) for each in judged}
-
-
-def _differ(one: Metric, two: Metric) -> bool:
-    """Whether two shares differ, by a two-proportion z-test at 5 %."""
-    rows = one.rows, two.rows
-    if not all(rows):
-        return False
-    both = (one.value * rows[0] + two.value * rows[1]) / sum(rows)
-    error = sqrt(both * (1 - both) * (1 / rows[0] + 1 / rows[1]))
-    return abs(one.value - two.value) > max(POINT, WIDTH * error)
+def _differ(one: float, two: float) -> bool:
+    return abs(one - two) >= max(POINT, min(one, two) / 2)
 
 
 def _moved(one: float, two: float, shown) -> str:
     return f"{'fell' if two < one else 'rose'} from {shown(one)} to {shown(two)}"
+
+
+def named(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def number(value: float) -> str:

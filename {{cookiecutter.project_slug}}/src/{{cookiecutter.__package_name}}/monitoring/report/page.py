@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,15 +10,14 @@ from ...contract import CONTRACT
 from ...settings import PACKAGE, Settings
 from ...tables.monitored import utc
 from ...tables.storage import folder
-from ..checks import judge_drift, judge_performance, judge_quality
 from ..drift import PREDICTION, Drift
 from ..look import Looked, OfVersion
 from ..records import database
-from .changes import NAMED, Window, by_key, changes, earlier, number, percent
+from .changes import Window, changes, earlier, named, number, percent, window
 from .charts import Bar, Course, bars
 
-# Columns with a chart, further columns by name, and columns in the table of data quality.
-CHARTS, LISTED, LOST = 20, 500, 20
+# Columns with a chart, and columns in the table of data quality.
+CHARTS, LOST = 20, 20
 NAMES = {"batch": "Batch job", "api": "API"}
 QUALITY = {
     "predictions": ("Predictions", "{:,.0f}".format),
@@ -31,39 +29,70 @@ QUALITY = {
 }
 
 
-class Chart(NamedTuple):
-    """The drift of a column; ``severity`` is None if there are too few rows to judge it."""
+class Section:
+    """What the page shows of a source, about the version that predicted last."""
 
-    title: str
-    drift: Drift
-    severity: str | None
-    bars: list[Bar]
+    def __init__(self, looked: Looked, windows: list[Window], config: Settings) -> None:
+        self.looked, self._config = looked, config
+        self._newest = newest = looked.versions[-1] if looked.versions else OfVersion("", 0)
+        self._judged = {each.key: each for each in newest.verdicts + looked.verdicts}
+        now = window(looked.period.end, newest.version, newest.metrics + looked.metrics)
+        # A window that overlaps hardly differs.
+        apart = [each for each in windows if each.end <= looked.period.start]
+        self.before, self._now, self._windows = apart[-1] if apart else None, now, [*windows, now]
+        self.changes = [*changes(self.before, now, config.monitoring)] if apart else []
+        self.courses = [*self._courses()]
+        # The predictions first, then the columns, the largest drift first.
+        drifts = sorted(newest.drifts, key=lambda each: each.subject != PREDICTION)
+        self.charts = [self._chart(each) for each in drifts[: CHARTS + 1]]
+        self.without_chart, self.quality = drifts[CHARTS + 1 :], [*self._quality()]
 
+    def severity(self, *key: str) -> str | None:
+        """Of a metric; None if it was not judged."""
+        return self._judged[key].severity if key in self._judged else None
 
-class Fact(NamedTuple):
-    """A row of the table of data quality."""
+    def _quality(self) -> Iterator[tuple[str, str, str, str, str | None]]:
+        """Each fact about the data: what, now, before, the limit, and the severity."""
+        now, old = self._now.metrics, self.before.metrics if self.before else {}
+        limits, rejections = self._config.monitoring, self._newest.rejections
+        for name, (what, shown) in QUALITY.items():
+            key = "quality", name, ""
+            limit = f"at most {shown(self._judged[key].threshold)}" if key in self._judged else ""
+            if name == "volume_ratio":
+                limit = f"{shown(limits.min_volume_ratio)} to {shown(limits.max_volume_ratio)}"
+            if key in now:
+                was = shown(old[key].value) if key in old else ""
+                yield what, shown(now[key].value), was, limit, self.severity(*key)
+        for (column, reason), count in sorted(rejections.items(), key=lambda of: -of[1])[:LOST]:
+            yield f"Rejected: {column} {reason}", f"{count:,}", "", "", ""
+        gaps = [key for key in now if key[1] == "missing_share"]
+        for key in sorted(gaps, key=lambda key: -now[key].value)[:LOST]:
+            was = percent(old[key].value) if key in old else ""
+            yield f"Missing: {key[2]}", percent(now[key].value), was, "", ""
 
-    what: str
-    now: str
-    before: str = ""
-    limit: str = ""
-    severity: str = ""
+    def _courses(self) -> Iterator[Course]:
+        """The performance and business metrics, those with a threshold first."""
+        limits = {
+            ("performance", name, ""): (bound, threshold)
+            for bound in ("minimum", "maximum")
+            for name, threshold in getattr(self._config.training, bound).items()
+        }
+        found = [key for key in self._now.metrics if key[0] in ("performance", "business")]
+        for key in sorted(found, key=lambda key: key not in limits):
+            known = [each for each in self._windows if key in each.metrics]
+            metrics = [each.metrics[key] for each in known]
+            before = self.before and self.before.metrics.get(key)
+            yield Course([each.end for each in known], metrics, before, *limits.get(key, ()))
 
-
-class Section(NamedTuple):
-    """What the page shows of a source, about the version that predicted last.
-
-    ``drifts`` are those without a chart.
-    """
-
-    looked: Looked
-    newest: OfVersion
-    before: Window | None
-    changes: list[str]
-    courses: list[Course]
-    charts: list[Chart]
-    drifts: list[Drift]
-    quality: list[Fact]
+    def _chart(self, drift: Drift) -> tuple[str, Drift, list[Bar]]:
+        column = {each.name: each for each in CONTRACT.columns}.get(drift.subject, CONTRACT.target)
+        reference, counts = self._newest.reference.prediction, self._newest.counts["prediction"]
+        title = f"Predictions of {column.name}"
+        if drift.subject != PREDICTION:
+            reference = self._newest.reference.columns[column.name]
+            counts, title = self._newest.counts["columns"][column.name], column.name
+        title += f", {column.unit}" if column.unit else ""
+        return title, drift, bars(column, reference, counts)
 
 
 def write(looked: list[Looked], alerts: list[sa.Row], place: str, config: Settings) -> str:
@@ -73,19 +102,17 @@ def write(looked: list[Looked], alerts: list[sa.Row], place: str, config: Settin
     :param place: a path, or a URI of cloud storage.
     """
     with database(config.database) as connection:
-        windows = [earlier(connection, each) for each in looked]
-    sections = [_section(*each, config) for each in zip(looked, windows, strict=True)]
+        sections = [Section(each, earlier(connection, each), config) for each in looked]
     worst = [each.source for each in alerts]
     sections.sort(key=lambda each: [*worst, each.looked.source].index(each.looked.source))
     loader = PackageLoader(PACKAGE, "monitoring/report")
-    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    pages = Environment(loader=loader, autoescape=True, **options)
-    pages.filters |= {"number": number, "percent": percent, "utc": utc}
-    pages.globals |= {"names": NAMES, "listed": LISTED}
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    pages.filters |= {"number": number, "utc": utc}
     text = pages.get_template("page.html").render(
         project=PACKAGE.replace("_", " ").capitalize(),
         production=config.production,
-        verdict=verdict(sections, alerts, config),
+        verdict=_verdict(sections, alerts, config),
+        names=NAMES,
         alerts=alerts,
         sections=sections,
         written=datetime.now(UTC),
@@ -96,107 +123,23 @@ def write(looked: list[Looked], alerts: list[sa.Row], place: str, config: Settin
     return place
 
 
-def verdict(sections: list[Section], alerts: list[sa.Row], config: Settings) -> str:
+def _verdict(sections: list[Section], alerts: list[sa.Row], config: Settings) -> str:
     """What is wrong, and what is not known, in plain sentences."""
-    found, unknown = [each for each in sections if each.looked.versions], []
+    found, said = [each for each in sections if each.looked.versions], []
+    if alerts:
+        count = "1 alert is" if len(alerts) == 1 else f"{len(alerts):,} alerts are"
+        names = [f"{each.subject or each.name} ({each.kind})" for each in alerts]
+        said.append(f"{count} open: {named(names)}.")
     for section in found:
         where = f" ({NAMES[section.looked.source]})" if len(found) > 1 else ""
-        labels = max((each.now.rows for each in section.courses), default=0)
+        labels = max((each.metrics[-1].rows for each in section.courses), default=0)
         if labels < config.monitoring.minimum_labels:
             few = f"only {labels:,} predictions have" if labels else "no prediction has"
-            unknown.append(f"The quality of the model is not known{where}: {few} a label.")
-        if not section.newest.drifts:
-            unknown.append(f"Drift is not known{where}; the notes say why.")
+            said.append(f"The quality of the model is not known{where}: {few} a label.")
+        if not section.charts:
+            said.append(f"Drift is not known{where}; the notes say why.")
     if not found:
-        unknown.append("There are no predictions in this window.")
-    if alerts:
-        names = ", ".join(f"{each.subject or each.name} ({each.kind})" for each in alerts[:NAMED])
-        more = f" and {len(alerts) - NAMED:,} more" if len(alerts) > NAMED else ""
-        count = "1 alert is" if len(alerts) == 1 else f"{len(alerts):,} alerts are"
-        return " ".join([f"{count} open: {names}{more}.", *unknown])
-    return " ".join(["No alert is open.", *unknown]) if unknown else "Nothing is wrong."
-
-
-def _section(looked: Looked, windows: list[Window], config: Settings) -> Section:
-    newest = looked.versions[-1] if looked.versions else OfVersion("", 0)
-    # A window that overlaps hardly differs.
-    apart = [each for each in windows if each.end <= looked.period.start]
-    before = apart[-1] if apart else None
-    # The predictions first, then the columns, the largest drift first.
-    drifts = sorted(newest.drifts, key=lambda each: each.subject != PREDICTION)
-    return Section(
-        looked,
-        newest,
-        before,
-        [*changes(before, looked, config)] if before else [],
-        [*_courses(looked, newest, windows, before, config)],
-        [*_charts(newest, drifts[: CHARTS + 1], config)],
-        drifts[CHARTS + 1 :],
-        [*_facts(looked, newest, before, config)],
-    )
-
-
-def _courses(
-    looked: Looked,
-    newest: OfVersion,
-    windows: list[Window],
-    before: Window | None,
-    config: Settings,
-) -> Iterator[Course]:
-    """Those with a threshold first."""
-    judged = judge_performance(newest.metrics, config.training, config.monitoring)
-    severities = {each.name: each.severity for each in judged}
-    limits = [
-        (name, bound, threshold)
-        for bound in ("minimum", "maximum")
-        for name, threshold in getattr(config.training, bound).items()
-    ]
-    limits = {("performance", name, ""): of for name, *of in limits}
-    found = by_key(each for each in newest.metrics if each.kind in ("performance", "business"))
-    for key in sorted(found, key=lambda key: key not in limits):
-        known = [each for each in windows if key in each.metrics]
-        times = [*(each.end for each in known), looked.period.end]
-        metrics = [*(each.metrics[key] for each in known), found[key]]
-        limit = (*limits[key], severities.get(key[1], "")) if key in limits else ()
-        yield Course(times, metrics, before and before.metrics.get(key), *limit)
-
-
-def _charts(newest: OfVersion, drifts: list[Drift], config: Settings) -> Iterator[Chart]:
-    judged = judge_drift(newest.drifts, config.monitoring)
-    severities = {each.subject: each.severity for each in judged}
-    columns = {each.name: each for each in CONTRACT.columns}
-    for drift in drifts:
-        column = columns.get(drift.subject, CONTRACT.target)
-        reference, counts = newest.reference.prediction, newest.counts["prediction"]
-        title = f"Predictions of {column.name}"
-        if drift.subject != PREDICTION:
-            reference = newest.reference.columns[column.name]
-            counts, title = newest.counts["columns"][column.name], column.name
-        title += f", {column.unit}" if column.unit else ""
-        severity = severities.get(drift.subject)
-        yield Chart(title, drift, severity, bars(column, reference, counts))
-
-
-def _facts(
-    looked: Looked, newest: OfVersion, before: Window | None, config: Settings
-) -> Iterator[Fact]:
-    now, old = by_key(newest.metrics + looked.metrics), before.metrics if before else {}
-    judged = {each.name: each for each in judge_quality([*now.values()], config)}
-    for name, (what, shown) in QUALITY.items():
-        if metric := now.get(key := ("quality", name, "")):
-            limit, severity = "", judged[name].severity if name in judged else ""
-            if name in judged:
-                limit = f"at most {shown(judged[name].threshold)}"
-            if name == "volume_ratio":
-                low, high = config.monitoring.min_volume_ratio, config.monitoring.max_volume_ratio
-                limit = f"{shown(low)} to {shown(high)}"
-            was = shown(old[key].value) if key in old else ""
-            yield Fact(what, shown(metric.value), was, limit, severity)
-    ordered = sorted(newest.rejections.items(), key=lambda each: -each[1])
-    for (column, reason), count in ordered[:LOST]:
-        yield Fact(f"Rejected: {column} {reason}", f"{count:,}")
-    gaps = [each for (_, name, _), each in now.items() if name == "missing_share"]
-    for each in sorted(gaps, key=lambda each: -each.value)[:LOST]:
-        was = old.get((each.kind, each.name, each.subject))
-        shares = percent(each.value), percent(was.value) if was else ""
-        yield Fact(f"Missing: {each.subject}", *shares)
+        said.append("There are no predictions in this window.")
+    if said and not alerts:
+        said.insert(0, "No alert is open.")
+    return " ".join(said) or "Nothing is wrong."
