@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from conftest import QUICK
 from monitored_project import moved
+from real_stores import reachable
 from sklearn.metrics import accuracy_score
 
 from iris_flower_prediction import model
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.monitoring import batch_runs, look, monitor
 from iris_flower_prediction.tables.locks import only_one
+from iris_flower_prediction.tables.storage import CloudFolder
 
 DAY = timedelta(days=1)
 TARGET, (FIRST, *_) = CONTRACT.target.name, CONTRACT.names
@@ -258,6 +260,25 @@ def test_every_output_gives_the_same_metrics(monitored, labels, output):
     monitored.told("score", "--input", source, "--run-id", "elsewhere", **place)
     monitored.told("monitor", "--window", "elsewhere", **place)
     assert [monitored.metric(name) for name in names] == pytest.approx(expected, abs=1e-6)
+
+
+def test_predictions_and_labels_in_cloud_storage(monitored, labels, s3_place, monkeypatch):
+    cloud = reachable(s3_place, monkeypatch).uri
+    place = {"APP__BATCH__OUTPUT": f"{cloud}/predictions"}
+    source = monitored.folder / "data/raw/many.csv"
+    monitored.told("score", "--input", source, "--run-id", "far", **place)
+    places = pd.DataFrame(
+        row
+        for name in CloudFolder(f"{cloud}/predictions").files()
+        if name.suffix == ".parquet"
+        for row in pd.read_parquet(name.open())[["run_id", "source", "row"]].to_dict("records")
+    )
+    with CloudFolder(cloud).file("labels.parquet") as path:
+        places.assign(**{TARGET: labels[TARGET]}).to_parquet(path)
+    text = monitored.told("labels", "import", f"{cloud}/labels.parquet", **place)
+    assert "1,500 new labels" in text and "No prediction" not in text
+    monitored.told("monitor", "--window", "far", **place)
+    assert monitored.metric("labelled_share") == 1
 
 
 def test_retraining_is_asked_for_once(monitored, table):
