@@ -18,7 +18,7 @@ from .predictions import Labelled, Labels, Predicted
 from .records import Period, database, labels
 
 # Drift is computed from at most so many rows, taken at regular distances.
-SAMPLE_ROWS = 100_000
+SAMPLE_ROWS = 50_000
 # Ids in one statement.
 CHUNK_ROWS = 1_000
 

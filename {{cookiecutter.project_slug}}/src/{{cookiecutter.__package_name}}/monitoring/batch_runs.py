@@ -22,7 +22,7 @@ from .predictions import Labelled, Labels, Predicted, ids
 from .records import Period, database, labels
 
 # Rows that are joined with the labels at once.
-JOIN_ROWS = 250_000
+JOIN_ROWS = 200_000
 IDS = [CONTRACT.key.name] if CONTRACT.key else ["run_id", "source", "row"]
 
 

@@ -17,7 +17,7 @@ from .predictions import Predicted, Source
 from .records import Metric, Period, Verdict, database
 
 # Labelled rows that are evaluated, at most; of more, a random sample.
-MOST_LABELLED = 250_000
+MOST_LABELLED = 100_000
 # Earlier windows in which the volume of the last one that does not overlap is looked for.
 MOST_WINDOWS = 1_000
 
