@@ -97,7 +97,7 @@ def open_model(
             f"{called}: {name} is not the file that was saved (SHA-256 {found[:12]}…, recorded "
             f"{(expected or metadata['sha256'])[:12]}…): restore it or save the model again."
         )
-    other = _major(metadata["contract"]) != _major(CONTRACT.version)
+    other = major(metadata["contract"]) != major(CONTRACT.version)
     if other or metadata["numeric_form"] != CONTRACT.numeric_form:
         raise ContractChangedError(
             f"{called} was trained on contract {metadata['contract']}, whose columns are not "
@@ -259,7 +259,7 @@ def _labels_only(run: Callable[[np.ndarray], Raw]) -> Callable[[np.ndarray], Raw
     return lambda matrix: (run(matrix)[0], None)
 
 
-def _major(version: str) -> str:
+def major(version: str) -> str:
     """The major number of a contract's version, raised when a column changes its meaning."""
     return version.partition(".")[0]
 

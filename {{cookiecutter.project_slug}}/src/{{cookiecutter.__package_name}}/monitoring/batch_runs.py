@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ..batch.outputs import open_output
 from ..contract import CONTRACT
 from ..errors import ProjectError
+from ..models.artifact import major
 from ..models.reference import Reference
 from ..schema.arrow import array, as_batch, encode
 from ..settings import Settings
@@ -49,7 +50,7 @@ class BatchRuns:
 
     def predicted(self, period: Period) -> list[Predicted]:
         runs: dict[tuple[str, str, str], list[dict]] = {}
-        for run in self._runs():
+        for run in sorted(self._runs(), key=lambda run: _times(run)[1]):
             finished = datetime.fromisoformat(_times(run)[1])
             within = period.start <= finished < period.end
             if run["run_id"] == period.run if period.run else within:
@@ -67,7 +68,7 @@ class BatchRuns:
     def _runs(self) -> Iterator[dict]:
         """The runs with predictions under this contract; those of another have other columns."""
         for run in self.output.manifests():
-            if _major(run["contract"]) == _major(CONTRACT.version) and run["rows"]["predicted"]:
+            if major(run["contract"]) == major(CONTRACT.version) and run["rows"]["predicted"]:
                 yield run
 
     def counts(self, predicted: Predicted, reference: Reference) -> dict | None:
@@ -118,10 +119,11 @@ class BatchRuns:
 
     def labelled(self, predicted: Predicted, most: int) -> Labelled:
         found = Labels(most, self.config.training.seed)
+        # The newest prediction of a label comes first.
+        runs = [(run, self._probabilities(run)) for run in reversed(predicted.of)]
         for known, label in self._labels():
             seen = np.zeros(len(known), bool)
-            for run in reversed(predicted.of):  # the newest prediction of a label comes first
-                names = [name for name in CONTRACT.probabilities if name in self._columns(run)]
+            for run, names in runs:
                 for batch in self._large_batches(run, [*IDS, "prediction", *names]):
                     at = pc.index_in(ids(batch, IDS), value_set=known)
                     batch, at = batch.filter(at.is_valid()), at.drop_null().to_numpy()
@@ -153,9 +155,10 @@ class BatchRuns:
                 known, texts = zip(*block, strict=True)
                 yield pa.array(known, pa.string()), encode(CONTRACT.target, array(list(texts)))[0]
 
-    def _columns(self, run: dict) -> list[str]:
+    def _probabilities(self, run: dict) -> list[str]:
+        """The columns of a run with the probability of each class."""
         batch = next(iter(self.output.rows(run, None)), None)
-        return batch.schema.names if batch else []
+        return [name for name in CONTRACT.probabilities if batch and name in batch.schema.names]
 
     def _large_batches(self, run: dict, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The rows of a run in batches of about JOIN_ROWS rows."""
@@ -172,7 +175,3 @@ class BatchRuns:
 
 def _times(run: dict) -> tuple[str, str]:
     return run["timings"]["started"], run["timings"]["finished"]
-
-
-def _major(version: str) -> str:
-    return version.partition(".")[0]

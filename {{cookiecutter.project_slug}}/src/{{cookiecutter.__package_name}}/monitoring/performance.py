@@ -24,18 +24,24 @@ def performance(labelled: Labelled, seed: int, intervals: bool) -> list[Metric]:
 
     :param intervals: whether there are enough rows for confidence intervals.
     """
+    resamples = RESAMPLES if intervals else 0
     found = [_calibration(labelled) if CONTRACT.target.classes else _bias(labelled)]
     with of_user("model.evaluate()"):
-        found += _measured("performance", model.evaluate, labelled, True, seed)
+        found += _measured("performance", model.evaluate, labelled, True, seed, resamples)
     if business := getattr(model, "business", None):
         with of_user("model.business()"):
-            found += _measured("business", business, labelled, False, seed)
+            found += _measured("business", business, labelled, False, seed, resamples)
     found = [each for each in found if each and np.isfinite(each.value)]
     return found if intervals else [replace(each, low=None, high=None) for each in found]
 
 
 def _measured(
-    kind: str, function: Callable, labelled: Labelled, with_probabilities: bool, seed: int
+    kind: str,
+    function: Callable,
+    labelled: Labelled,
+    with_probabilities: bool,
+    seed: int,
+    resamples: int,
 ) -> list[Metric]:
     """What a function of model.py returns, with intervals from resamples of the rows."""
 
@@ -46,10 +52,11 @@ def _measured(
 
     values, count = of(slice(None)), len(labelled.target)
     size, source = min(count, RESAMPLED_ROWS), np.random.default_rng(seed)
-    resamples = [of(source.integers(0, count, size)) for _ in range(RESAMPLES)]
+    # Without resamples, the ends are of no use, and left out by the caller.
+    others = [of(source.integers(0, count, size)) for _ in range(resamples)] or [values]
     found = []
     for name, value in values.items():
-        ends = np.nanpercentile([each.get(name, np.nan) for each in resamples], ENDS)
+        ends = np.nanpercentile([each.get(name, np.nan) for each in others], ENDS)
         low, high = (value + (ends - value) * np.sqrt(size / count)).tolist()
         found.append(Metric(kind, name, "", float(value), count, low, high))
     return found
