@@ -53,6 +53,11 @@ def server(api) -> psutil.Process:
     return wait_for(lambda: psutil.Process(api.process.pid).children())[0]
 
 
+def started_by(api) -> list[psutil.Process]:
+    """The server of an API, and then the workers."""
+    return psutil.Process(api.process.pid).children(recursive=True)
+
+
 def workers(api) -> set[int]:
     """The process ids of an API's workers that live."""
     found = set()
@@ -179,13 +184,23 @@ def listening(port: int) -> bool:
 @pytest.mark.parametrize("which", ["serve", "server"])
 def test_all_ends_with_what_was_started(serve, which):
     api = serve("--workers", 2)
-    below = psutil.Process(api.process.pid).children(recursive=True)
+    below = started_by(api)
     assert len(below) == 3
     (api.process if which == "serve" else server(api)).kill()
     code = api.process.wait(SECONDS)
     assert code == (-signal.SIGKILL if which == "serve" else 2)
     wait_for(lambda: not any(each.is_running() for each in below))
     assert not listening(api.port)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1, 1.5])
+def test_workers_that_are_starting_end_with_their_server(project, champion, seconds):
+    api = Api(project, "--model", champion, "--workers", 2)
+    below = wait_for(lambda: len(of := started_by(api)) == 3 and of)
+    time.sleep(seconds)  # the workers import and load the model
+    below[0].kill()
+    assert api.process.wait(SECONDS) == 2
+    wait_for(lambda: not any(each.is_running() for each in below))
 
 
 def test_predictions_wait_for_a_database_that_is_away(serve):

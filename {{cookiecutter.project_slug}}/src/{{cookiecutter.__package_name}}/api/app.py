@@ -46,7 +46,6 @@ class Service:
 
     def __init__(self, config: Settings, lines: JsonLines, authenticator: Authenticator) -> None:
         self.config, self.lines, self.authenticator = config, lines, authenticator
-        self.server = os.getppid()
         self.metrics = Metrics(CONTRACT, config.api.max_in_flight)
         self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
         self.metrics.serves(self.served)
@@ -86,7 +85,7 @@ class Service:
     async def _tick(self) -> None:
         """Tasks that run every second."""
         await asyncio.sleep(TICK_SECONDS)
-        end_with_parents(self.server)
+        end_with_parents()
         self.authenticator.refresh()
         if self.spool:
             self.spool.tick()

@@ -5,8 +5,9 @@ import random
 import signal
 
 # Environment variables: the folder of all metrics, as prometheus-client names it; the file in which
-# a worker reports why it cannot start; the id of the ``serve`` process.
-METRICS, FAILURE, ABOVE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE", "API_ABOVE"
+# a worker reports why it cannot start; the ids of the ``serve`` process and of its server.
+METRICS, FAILURE = "PROMETHEUS_MULTIPROC_DIR", "API_FAILURE"
+ABOVE, SERVER = "API_ABOVE", "API_SERVER"
 # A file next to that of the failure; it exists once a worker has started.
 STARTED = "started"
 # A file in the folder of the metrics: the gauges of monitoring.
@@ -24,8 +25,9 @@ def lives(process: int) -> bool:
     return True
 
 
-def end_with_parents(server: int) -> None:
+def end_with_parents() -> None:
     """End this worker if its server was killed, and the server if ``serve`` was killed."""
+    server = int(os.environ[SERVER])
     if os.getppid() != server:
         signal.raise_signal(signal.SIGTERM)
     if not lives(int(os.environ[ABOVE])):

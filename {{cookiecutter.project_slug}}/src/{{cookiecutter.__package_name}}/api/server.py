@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ProjectError
-from .processes import FAILURE, STARTED, end_with_parents
+from .processes import FAILURE, SERVER, STARTED, end_with_parents
 
 AGAIN_SECONDS = 5.0
 
@@ -24,7 +24,7 @@ def create():
     """
     from .app import make_front
 
-    failure, server = Path(os.environ[FAILURE]), os.getppid()
+    failure = Path(os.environ[FAILURE])
     started = failure.with_name(STARTED)
     while True:
         try:
@@ -34,13 +34,13 @@ def create():
             return front
         except ProjectError as error:
             if not started.exists():
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, ProcessLookupError):  # the API is ending
                     failure.write_text(str(error), "utf-8")
-                os.kill(os.getppid(), signal.SIGTERM)
+                    os.kill(int(os.environ[SERVER]), signal.SIGTERM)
                 sys.exit(1)
             print(f"error: a worker cannot start: {error}", file=sys.stderr, flush=True)
             time.sleep(AGAIN_SECONDS)
-            end_with_parents(server)
+            end_with_parents()
 
 
 def main() -> None:
@@ -50,6 +50,7 @@ def main() -> None:
     """
     from granian.cli import entrypoint
 
+    os.environ[SERVER] = str(os.getpid())
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     entrypoint()
 
