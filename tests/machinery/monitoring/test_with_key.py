@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 from churn_project import Churn, customers
 from conftest import QUICK
+from sklearn.metrics import log_loss
 
 pytestmark = pytest.mark.slow
+
+CLASSES = "leaves", "stays"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,11 @@ def metric(project: Churn, name: str, subject: str = "") -> float:
             "SELECT value FROM model_metrics WHERE source = 'batch' AND name = ? AND subject = ?"
         )
         return database.execute(query, [name, subject]).fetchall()[-1][0]
+
+
+def predictions(project: Churn, run_id: str) -> pd.DataFrame:
+    parts = project.folder.glob(f"data/predictions/{run_id}/*.parquet")
+    return pd.concat([pd.read_parquet(part) for part in parts])
 
 
 def test_a_window_of_customers(churned):
@@ -59,3 +67,8 @@ def test_a_window_of_customers(churned):
     moved.to_csv(file, index=False)
     told(churned, "score", "--input", file, "--run-id", "moved")
     assert "PLAN has moved away from the training rows" in told(churned, "monitor")
+    # The id "odd" sorts after "moved", which is the newer run: its predictions count.
+    both = customers().head(1000).merge(predictions(churned, "moved"), on="CUSTOMER")
+    loss = log_loss(both["OUTCOME"], both[[f"probability_{each}" for each in CLASSES]])
+    assert metric(churned, "log_loss") == pytest.approx(loss, abs=1e-4)
+    assert metric(churned, "labelled_share") == pytest.approx(1970 / 4000)

@@ -23,10 +23,6 @@ SAMPLE_ROWS = 50_000
 CHUNK_ROWS = 1_000
 
 
-def source(config: Settings) -> "ApiPredictions":
-    return ApiPredictions(config)
-
-
 class ApiPredictions:
     """The rows of ``kept_predictions``. Requests that are refused are counted by the API only."""
 

@@ -27,10 +27,6 @@ JOIN_ROWS = 200_000
 IDS = [CONTRACT.key.name] if CONTRACT.key else ["run_id", "source", "row"]
 
 
-def source(config: Settings) -> "BatchRuns":
-    return BatchRuns(config)
-
-
 class BatchRuns:
     """The runs in ``batch.output``."""
 

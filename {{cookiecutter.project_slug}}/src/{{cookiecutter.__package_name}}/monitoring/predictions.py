@@ -17,8 +17,8 @@ from ..schema.arrow import arrow_type, read
 from ..settings import Settings
 from .records import Period
 
-# Section of the settings that a flavor has: the module with its Source.
-SOURCES = {"batch": "batch_runs", "api": "api_predictions"}
+# Section of the settings that a flavor has: the module and class of its Source.
+SOURCES = {"batch": ("batch_runs", "BatchRuns"), "api": ("api_predictions", "ApiPredictions")}
 
 
 @dataclass
@@ -126,9 +126,9 @@ class Source(Protocol):
 
 def sources(config: Settings) -> Iterator[Source]:
     """A source for each flavor of this project."""
-    for section, module in SOURCES.items():
+    for section, (module, name) in SOURCES.items():
         if hasattr(config, section):
-            yield importlib.import_module(f".{module}", __package__).source(config)
+            yield getattr(importlib.import_module(f".{module}", __package__), name)(config)
 
 
 def ids(batch: pa.RecordBatch, columns: list[str]) -> pa.Array:
