@@ -78,6 +78,10 @@ test-all: test ## Run the others too: they need Java, Node, containers, a browse
 	@$(MAKE) --no-print-directory machinery ARGS="-m slow"
 	@$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync WORKERS=1 $(OTHERS:%=machinery-%)
 
+.PHONY: generated
+generated: $(MACHINERY)/both/ready-$(HERE) ## Write the files of the template that follow from its code
+	@$(BIN)/python tests/write_generated.py $(CURDIR)/$(MACHINERY)/both/.venv/bin/python
+
 .PHONY: test-slow
 test-slow: $(READY) ## Run those of the template; TESTS=classification only those of that name
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow $(if $(TESTS),-k '$(TESTS)')

@@ -57,6 +57,11 @@ config/prod.toml
 data/predictions/.gitkeep
 data/processed/.gitkeep
 data/raw/example.csv
+deploy/monitoring/alertmanager.yml
+deploy/monitoring/dashboard.json
+deploy/monitoring/prometheus.yml
+deploy/monitoring/rules.yml
+deploy/monitoring/sla.md
 docs/bring-your-own-data.md
 docs/ci.md
 docs/commands.md
@@ -83,6 +88,7 @@ src/{package}/cli.py
 src/{package}/contract.py
 src/{package}/data.py
 src/{package}/errors.py
+src/{package}/gauges.py
 src/{package}/model.py
 src/{package}/models/__init__.py
 src/{package}/models/artifact.py
@@ -111,6 +117,13 @@ src/{package}/monitoring/report/__init__.py
 src/{package}/monitoring/report/changes.py
 src/{package}/monitoring/report/charts.py
 src/{package}/monitoring/report/page.html
+src/{package}/monitoring/slo/__init__.py
+src/{package}/monitoring/slo/grafana.py
+src/{package}/monitoring/slo/of_model.py
+src/{package}/monitoring/slo/rules.yml.j2
+src/{package}/monitoring/slo/signals.py
+src/{package}/monitoring/slo/sla.md.j2
+src/{package}/monitoring/slo/write.py
 src/{package}/monitoring/report/page.py
 src/{package}/monitoring/retrain.py
 src/{package}/pipelines/__init__.py
@@ -132,7 +145,6 @@ src/{package}/tables/databases.py
 src/{package}/tables/files.py
 src/{package}/tables/json_files.py
 src/{package}/tables/locks.py
-src/{package}/tables/gauges.py
 src/{package}/tables/migrate.py
 src/{package}/tables/migrations/env.py
 src/{package}/tables/migrations/versions/0001_tables.py
@@ -176,6 +188,7 @@ src/{package}/batch/rejected.py
 src/{package}/batch/results.py
 src/{package}/batch/run.py
 src/{package}/monitoring/batch_runs.py
+src/{package}/monitoring/slo/of_batch.py
 src/{package}/batch/sections.py
 src/{package}/batch/spark_engine.py
 src/{package}/batch/spark_session.py
@@ -213,6 +226,7 @@ src/{package}/api/serving.py
 src/{package}/api/spool.py
 src/{package}/api/status.html
 src/{package}/api/status_page.py
+src/{package}/monitoring/slo/of_api.py
 src/{package}/monitoring/api_predictions.py
 src/{package}/api/tokens.py
 src/{package}/api/values.py

@@ -13,6 +13,7 @@ from machine import START_SECONDS, Machine
 from release import Release
 
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.monitoring.slo.of_api import require_edge
 
 # Percentages of the requests.
 Shares = tuple[int, ...]
@@ -45,7 +46,7 @@ while left:
 
 def replace(machine: Machine, new: Release, before: Release | None, canary: Shares) -> None:
     """:raises ProjectError: the new version was removed again; the old one serves as before."""
-    slo.require_edge(machine.config.slo)
+    require_edge(machine.config.slo)
     machine.start_proxy()
     old = machine.serving(before.digest if before else None)
     if old and machine.running()[old] == new.digest:

@@ -1,19 +1,14 @@
 """Check the metrics of an API against its objectives ([slo] of the settings).
 
-A 5xx answer is a failure. Slow requests are counted exactly, so ``slo.latency_seconds`` must be
-one of the histogram's edges.
+A 5xx answer is a failure.
 """
 
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from {{ cookiecutter.__package_name }}.api.metrics import DURATIONS
-from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.monitoring.slo.of_api import PREFIXES
 from {{ cookiecutter.__package_name }}.settings import Slo
-
-# Routes that predict; health and documentation do not count.
-PREFIXES = ("/predict", "/invocations", "/v2/models/")
 
 
 @dataclass(frozen=True)
@@ -48,13 +43,6 @@ def counts(exposition: str, slo: Slo) -> Counts:
             elif name == "http_request_duration_seconds_bucket":
                 fast += value if float(labels["le"]) == slo.latency_seconds else 0
     return Counts(requests, failed, timed - fast)
-
-
-def require_edge(slo: Slo) -> None:
-    """:raises ProjectError: ``latency_seconds`` is not an edge of the histogram."""
-    if slo.latency_seconds not in DURATIONS:
-        edges = ", ".join(f"{edge:g}" for edge in DURATIONS)
-        raise ProjectError(f"slo.latency_seconds = {slo.latency_seconds:g}: choose one of {edges}.")
 
 
 def broken(seen: Counts, slo: Slo) -> list[str]:

@@ -7,6 +7,7 @@ from slo import Counts
 
 from iris_flower_prediction.api.metrics import DURATIONS
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.monitoring.slo.of_api import require_edge
 from iris_flower_prediction.settings import Slo
 
 OBJECTIVES = Slo(availability=0.99, latency_share=0.9, latency_seconds=0.5)
@@ -53,6 +54,6 @@ def test_an_objective_is_kept_to_its_last_request(seen, reason):
 
 
 def test_seconds_that_cannot_be_counted_are_refused():
-    slo.require_edge(OBJECTIVES)
+    require_edge(OBJECTIVES)
     with pytest.raises(ProjectError, match=r"slo\.latency_seconds = 0\.4: choose one of 0\.001"):
-        slo.require_edge(Slo(latency_seconds=0.4))
+        require_edge(Slo(latency_seconds=0.4))

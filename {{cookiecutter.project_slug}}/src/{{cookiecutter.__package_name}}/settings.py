@@ -233,14 +233,26 @@ class Keeping(Section):
     spool_mb: int = Field(256, ge=1, le=1_000_000)
 
 
+{%- endif %}
+
+
 class Slo(Section):
-    """The service level objectives of the API."""
+    """The service level objectives, and when the service is nearly full."""
+{%- if cookiecutter.deployment_flavor != "batch" %}
 
     # Share of the answers whose status is not 5xx.
     availability: float = Field(0.999, gt=0, lt=1)
     # Share of the answers within latency_seconds, an edge of the histogram in api/metrics.py.
     latency_share: float = Field(0.99, gt=0, lt=1)
     latency_seconds: float = Field(0.5, gt=0, le=10)
+    # Share of the requests that can be answered at once; above it, an alert tells.
+    saturation: float = Field(0.8, gt=0, lt=1)
+{%- endif %}
+{%- if cookiecutter.deployment_flavor != "api" %}
+
+    # Share of the time in which predictions of the batch job are not older than
+    # monitoring.max_age_hours.
+    freshness: float = Field(0.99, gt=0, lt=1)
 {%- endif %}
 
 
@@ -331,8 +343,8 @@ class Settings(BaseSettings):
     api: Api = Field(default_factory=dict, validate_default=True)
     authentication: Authentication = Authentication()
     keeping: Keeping = Keeping()
-    slo: Slo = Slo()
 {%- endif %}
+    slo: Slo = Slo()
     monitoring: Monitoring = Monitoring()
     pipelines: Pipelines = Pipelines()
     rollout: Rollout = Rollout()

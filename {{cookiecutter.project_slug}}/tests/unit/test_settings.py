@@ -1,10 +1,13 @@
 """The settings in config/: every environment loads, and a misspelt name is reported."""
 
+from argparse import Namespace
+
 import pytest
 from conftest import CHECKOUT
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.errors import ProjectError
+from {{ cookiecutter.__package_name }}.monitoring.slo import write
 
 NAMES = {path.stem for path in (CHECKOUT / "config").glob("*.toml")}
 
@@ -13,6 +16,11 @@ NAMES = {path.stem for path in (CHECKOUT / "config").glob("*.toml")}
 def test_every_environment_loads(environment, monkeypatch):
     monkeypatch.setenv("ENVIRONMENT", environment)
     assert settings.load().models.uri
+
+
+def test_alerts_and_dashboard_follow_from_the_objectives(monkeypatch):
+    monkeypatch.setenv("ENVIRONMENT", "prod")
+    assert write.run(Namespace(check=True)) == 0
 
 
 def test_a_misspelt_setting_is_named(monkeypatch):

@@ -69,7 +69,9 @@ class Metrics:
             "http_errors_total", "Answers of 3xx, 4xx and 5xx.", "route", "status_class", "code"
         )
         told = "From the request's head to its answer."
-        self._durations = histogram("http_request_duration_seconds", told, DURATIONS, "route")
+        self._durations = histogram(
+            "http_request_duration_seconds", told, DURATIONS, "route", "status"
+        )
         self._in_flight = gauge("http_requests_in_flight", "Requests at work, the most lately.")
         gauge("http_requests_in_flight_limit", "Beyond it requests are refused.").set(limit)
         told = "Values that broke the contract."
@@ -97,11 +99,11 @@ class Metrics:
         """Count an answer; ``code`` is that of its problem, empty if there is none."""
         model = (served.name, served.version) if served else ("", "")
         self._answers[route, status, code, *model] += 1
-        self._duration_of(route).observe(seconds)
+        self._duration_of(route, status).observe(seconds)
 
     @lru_cache(1_000)  # noqa: B019 - there is one of these in a process
-    def _duration_of(self, route: str) -> Histogram:
-        return self._durations.labels(route)
+    def _duration_of(self, route: str, status: int) -> Histogram:
+        return self._durations.labels(route, status)
 
     def flush(self) -> None:
         """Add the counts since the last call to Prometheus' counters."""
@@ -153,6 +155,8 @@ class Metrics:
         self._serving = (served.name, served.version, known.get("alias") or "", known["sha256"])
         self._info.labels(*self._serving).set(1)
         self._trained.set(served.trained or 0)
+        for status in (500, 503):  # a rate of Prometheus misses the first value of a series
+            self._requests.labels("/predict", status, served.name, served.version)
 
     def reloaded(self, passed: bool) -> None:
         self._reloads.labels("loaded" if passed else "failed").inc()
@@ -162,6 +166,12 @@ class Metrics:
 
     def spool(self, fill: int) -> None:
         self._fill.set(fill)
+
+
+def of_start() -> None:
+    """Report when the API was started, which no worker knows that replaces another one."""
+    told = "When the API was started."
+    gauge("process_start_time_seconds", told, mode="mostrecent").set_to_current_time()
 
 
 def of_source() -> Callable[[bool, bool], None]:
@@ -194,7 +204,9 @@ def of_delivery(spool_bytes: int) -> Callable[[str, int], None]:
 
 
 def of_reloads() -> Counter:
-    return counter("model_reloads_total", "Models that were loaded.", "outcome")
+    found = counter("model_reloads_total", "Models that were loaded.", "outcome")
+    found.labels("failed")  # a rate of Prometheus misses the first value of a series
+    return found
 
 
 def counter(name: str, text: str, *labels: str) -> Counter:

@@ -135,10 +135,13 @@ def _server(config: Settings, address: str) -> list[str]:
 
 def _serve(config: Settings, address: str, stack: ExitStack) -> int:
     """Run the server; meanwhile, follow the registry and deliver kept predictions."""
+    from .metrics import of_start
+
     steps = [_deliver(config)] if config.keeping.enabled else []
     if not stores.model_folder(config.models.uri):
         steps.append(_follow(config, stack))
     steps.append(writer(settings.load()))  # with the folder of the model that is served
+    of_start()
     failure = Path(os.environ[FAILURE])
     started = failure.with_name(STARTED)
     # Signals are only recorded: an exception inside Popen could leave it locked.

@@ -52,8 +52,8 @@ def writer(config: Settings) -> Callable[[], None]:
 
 
 def _write(template, config: Settings) -> None:
+    from ..gauges import publish
     from ..status import gather
-    from ..tables.gauges import publish
 
     folder, found = Path(os.environ[METRICS]), gather(config, DATABASE_SECONDS)
     for name, text in {HTML: template.render(found), JSON: json.dumps(found)}.items():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import ProjectError
+from ..gauges import publish
 from ..settings import Settings
-from ..tables.gauges import publish
 from ..tables.locks import only_one
 from ..tables.monitored import open_alerts
 from . import checks

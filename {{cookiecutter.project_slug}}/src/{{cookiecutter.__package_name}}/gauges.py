@@ -1,4 +1,4 @@
-"""What monitoring found, as gauges for Prometheus: at the API, or in a file."""
+"""What monitoring found, and how pipelines ran, as gauges for Prometheus."""
 
 from collections.abc import Iterator
 
@@ -7,27 +7,29 @@ from prometheus_client import CollectorRegistry, Metric, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ..errors import ProjectError
-from .databases import connect, exists
-from .monitored import alerts, newest_metrics, open_alerts, utc
+from .errors import ProjectError
+from .pipelines.records import last_steps
+from .tables.databases import connect, exists
+from .tables.monitored import alerts, newest_metrics, open_alerts, utc
 
 LABELS = ("source", "version", "kind", "name", "column")
 SEVERITIES = ("critical", "warning")
 
 
 class Gauges(Collector):
-    """The newest window of each source, and the open alerts, as the database has them now.
+    """The newest window of each source, open alerts, and last runs, as the database has them now.
 
     :raises ProjectError: the database cannot be read; without tables there are no gauges.
     """
 
     def __init__(self, uri: str, seconds: float | None = None) -> None:
-        self.metrics, self.alerts = [], []
+        self.metrics, self.alerts, self.steps = [], [], {}
         if not exists(uri):
             return
         with connect(uri, seconds=seconds) as connection:
             if sa.inspect(connection).has_table(alerts.name):
                 self.metrics, self.alerts = newest_metrics(connection), open_alerts(connection)
+                self.steps = last_steps(connection)
 
     def collect(self) -> Iterator[Metric]:
         value = GaugeMetricFamily("model_metric", "Measured in the newest window.", labels=LABELS)
@@ -42,7 +44,16 @@ class Gauges(Collector):
         count = GaugeMetricFamily("model_alerts_open", "Open alerts.", labels=["severity"])
         for severity in SEVERITIES if self.metrics else ():
             count.add_metric([severity], sum(each.severity == severity for each in self.alerts))
-        yield from (value, end, count)
+        begun = GaugeMetricFamily(
+            "pipeline_started_timestamp_seconds", "Start of the last run.", labels=["pipeline"]
+        )
+        failed = GaugeMetricFamily(
+            "pipeline_failed", "1 if the last run failed.", labels=["pipeline"]
+        )
+        for pipeline, steps in self.steps.items():
+            begun.add_metric([pipeline], utc(steps[0].started_at).timestamp())
+            failed.add_metric([pipeline], any(step.exit_code for step in steps))
+        yield from (value, end, count, begun, failed)
 
 
 def publish(uri: str, textfile: str, seconds: float | None = None) -> None:
