@@ -62,8 +62,11 @@ def rendered(config: Settings) -> dict[str, str]:
     values = {name.name: getattr(found, name.name) for name in fields(found)}
     values |= {"service": PACKAGE, "days": PERIOD_DAYS, "windows": WINDOWS}
     values |= {"budget": _budget, "minutes": _minutes}
-    texts = {name: pages.get_template(f"{name}.j2").render(values) for name in ("rules.yml", "sla.md")}
-    return texts | {"dashboard.json": json.dumps(dashboard(found), indent=2) + "\n"}
+    return {
+        "rules.yml": pages.get_template("rules.yml.j2").render(values),
+        "sla.md": pages.get_template("sla.md.j2").render(values),
+        "dashboard.json": json.dumps(dashboard(found), indent=2) + "\n",
+    }
 
 
 def signals(config: Settings) -> Signals:
