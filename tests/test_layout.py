@@ -93,6 +93,7 @@ src/{package}/model.py
 src/{package}/models/__init__.py
 src/{package}/models/artifact.py
 src/{package}/models/cloud_store.py
+src/{package}/models/decisions.py
 src/{package}/models/export.py
 src/{package}/models/mlflow_artifacts.py
 src/{package}/models/mlflow_client.py

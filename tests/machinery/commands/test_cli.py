@@ -1,5 +1,6 @@
 """The command line: help for everything, a sentence for every mistake, exit codes."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -78,9 +79,11 @@ def test_an_unknown_environment_is_explained(project):
 
 def test_history_and_promote(copied, capsys):
     assert cli.main(["history"]) == 0
-    head, *versions = capsys.readouterr().out.splitlines()
+    versions, decisions = capsys.readouterr().out.split("\n\n")
+    head, *versions = versions.splitlines()
     assert head.startswith("version")
     assert [line.split()[:2] for line in versions] == [["1", "champion"]]
+    assert re.search(r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\dZ .*  promoted  1 ", decisions)
     assert cli.main(["promote", "1"]) == 2
     assert "champion already" in capsys.readouterr().err
 

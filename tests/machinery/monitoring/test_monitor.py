@@ -17,6 +17,7 @@ from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.monitoring import batch_runs, look, monitor
 from iris_flower_prediction.tables.locks import only_one
 from iris_flower_prediction.tables.storage import CloudFolder
+from iris_flower_prediction.training import train
 
 DAY = timedelta(days=1)
 TARGET, (FIRST, *_) = CONTRACT.target.name, CONTRACT.names
@@ -289,6 +290,35 @@ def test_retraining_is_asked_for_once(monitored, table):
     assert f"Training again: {FIRST} has moved away" in text
     assert "Version 2" in text
     assert "there is nothing to do" in monitored.told("retrain", "--if-alert")
+    [asked, kept] = monitored.query("SELECT decision, version, reason FROM model_decisions")[-2:]
+    assert asked[:2] == ("retraining", "") and asked[2].startswith(f"{FIRST} has moved away")
+    assert kept[:2] == ("kept as challenger", "2")
+    history = monitored.told("history", ACTOR="a test")
+    assert history.index("kept as challenger  2") < history.index("retraining")
+
+
+def test_an_old_model_is_trained_again_but_not_in_a_loop(monitored, monkeypatch):
+    monkeypatch.setattr(train, "run", lambda _: print("Trained."))
+    old = {"APP__RETRAINING__DAYS": 1e-9}
+    text = monitored.told("retrain", "--if-alert", **old)
+    assert "Training again: The newest version is 0 days old." in text and "Trained." in text
+    text = monitored.told("retrain", "--if-alert", **old)
+    assert "Not training again: the last one began 0.0 hours ago" in text
+    text = monitored.told("retrain", "--if-alert", APP__RETRAINING__COOLDOWN_HOURS=0, **old)
+    assert "Trained." in text
+    text = monitored.told("retrain", "--if-alert", APP__RETRAINING__COOLDOWN_HOURS=0, **old)
+    assert "Not training again: there were 2 within a day" in text
+    assert "Trained." in monitored.told("retrain", "--reason", "a new product", ACTOR="sales")
+    [last] = monitored.query("SELECT actor, decision, reason FROM model_decisions")[-1:]
+    assert last == ("sales", "retraining", "a new product")
+
+
+def test_a_decision_without_a_database_is_carried_out(monitored, tmp_path):
+    monitored.told("train", "--force", **QUICK)
+    (tmp_path / "file").touch()
+    code, out, err = monitored.done("rollback", APP__DATABASE=f"sqlite:///{tmp_path}/file/b.db")
+    assert code == 0 and "is the champion again" in out
+    assert err.startswith("warning: this decision is not recorded: ") and err.count("\n") == 1
 
 
 def test_a_business_metric_and_an_evaluation_that_fails(monitored, labels, monkeypatch):

@@ -14,6 +14,7 @@ from iris_flower_prediction.api import kept
 from iris_flower_prediction.batch import ledger
 from iris_flower_prediction.contract import CONTRACT
 from iris_flower_prediction.errors import ProjectError
+from iris_flower_prediction.models import decisions
 from iris_flower_prediction.monitoring import records as found
 from iris_flower_prediction.pipelines import records
 from iris_flower_prediction.schema import Column
@@ -25,19 +26,14 @@ pytestmark = pytest.mark.slow
 
 AT = datetime(2025, 1, 31, 12, 30, tzinfo=UTC)
 NEWEST = migrate.revisions()[-1]
-OF_MONITORING = (found.labels, monitored.metrics, monitored.alerts)
-TABLES = {
-    each.name: each for each in (ledger.claims, kept.predictions, records.steps, *OF_MONITORING)
-}
+OF_MODEL = (found.labels, monitored.metrics, monitored.alerts, decisions.table)
+TABLES = {each.name: each for each in (ledger.claims, kept.predictions, records.steps, *OF_MODEL)}
 DATA = {
     "score_claims": [
         {"source": "s", "item": "a", "until": None, "run_id": "one", "done": True},
         {"source": "s", "item": "b", "until": None, "run_id": "two", "done": False},
     ],
-    **{
-        name: []
-        for name in ("pipeline_steps", "prediction_labels", "model_metrics", "model_alerts")
-    },
+    **{each.name: [] for each in (records.steps, *OF_MODEL)},
     "kept_predictions": [
         {
             "request_id": f"request {number}",

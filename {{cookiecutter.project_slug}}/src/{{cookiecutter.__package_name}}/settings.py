@@ -279,6 +279,16 @@ class Monitoring(Section):
     textfile: str = Field("", pattern=r"^$|\.prom$")
 
 
+class Retraining(Section):
+    """When `retrain --if-alert` trains without an alert, and when it does not in spite of one."""
+
+    # A newest version of this age is trained again; 0: never because of its age.
+    days: float = Field(7, ge=0)
+    # Against loops: the time between two trainings, and their number within 24 hours.
+    cooldown_hours: float = Field(12, ge=0)
+    max_per_day: int = Field(2, ge=1, le=100)
+
+
 class Pipelines(Section):
     """When the pipelines run: cron expressions, or empty text."""
 
@@ -346,6 +356,7 @@ class Settings(BaseSettings):
 {%- endif %}
     slo: Slo = Slo()
     monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
     pipelines: Pipelines = Pipelines()
     rollout: Rollout = Rollout()
 

@@ -4,7 +4,10 @@ import argparse
 
 from .. import settings
 from ..settings import PACKAGE, Settings
-from . import registry, stores
+from . import decisions, registry, stores
+
+# Decisions that `history` prints.
+DECISIONS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     if command == "promote":
         parser.add_argument("version", help="number of the version, as `history` shows it")
         parser.add_argument("--force", action="store_true", help="even a rejected version")
-        parser.add_argument("--reason", default="promoted by hand", help="kept with the version")
+    if command in ("promote", "rollback"):
+        parser.add_argument("--reason", default="by hand", help="kept with the decision")
     if command == "copy":
         parser.add_argument("source", metavar="FROM", help="a model, by connection string")
         where = "models:/NAME@ALIAS, a new folder, or other storage"
@@ -46,6 +50,14 @@ def history(_: argparse.Namespace) -> None:
         created = f"{each.created:%Y-%m-%d %H:%M:%SZ}"
         about = (created, verdict, reason or source)
         rows.append((each.number, ", ".join(each.aliases), f"{value:.4f}", *about))
+    _table(rows)
+    if made := decisions.last(config.database, DECISIONS):
+        print("\nDecisions, the newest first:")
+        names = ("decided_at", "actor", "decision", "version", "reason")
+        _table([names, *((f"{each.decided_at:%F %H:%MZ}", *each[2:]) for each in made)])
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
@@ -57,12 +69,15 @@ def promote(arguments: argparse.Namespace) -> None:
     name = _name(config)
     registry.require_fit(arguments.version, arguments.force, config, name)
     registry.promote(arguments.version, arguments.reason, config, name)
+    decisions.record(config.database, "promoted", arguments.version, arguments.reason)
     print(f"Version {arguments.version} is the champion.")
 
 
-def rollback(_: argparse.Namespace) -> None:
+def rollback(arguments: argparse.Namespace) -> None:
     config = settings.load()
     old, new = registry.rollback(config, _name(config))
+    reason = f"{arguments.reason}; version {new} is the champion again"
+    decisions.record(config.database, decisions.ROLLED_BACK, old, reason)
     print(f"Version {new} is the champion again, in place of {old}.")
 
 

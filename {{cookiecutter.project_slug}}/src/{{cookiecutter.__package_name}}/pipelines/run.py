@@ -5,6 +5,7 @@ A step that fails is tried again. If it still fails, the steps that need it are 
 
 import argparse
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     first = _known("step", arguments.first or steps[0].name, names(steps))
     interval = known[name].interval(moment(arguments.date, ZoneInfo(known[name].timezone)))
     steps = [interval.fill(step) for step in steps[names(steps).index(first) :]]
+    os.environ.setdefault("ACTOR", f"run {interval.run_id}")  # of decisions in the steps
     lock = only_one(f"pipeline-{name}", Path(config.pipelines.work), f"pipeline {name}")
     with lock, on_end(signal.default_int_handler):
         _say(f"Run {interval.run_id}, from {interval.start} to {interval.end}")

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "migrations"
 VERSION_TABLE = f"alembic_version_{PACKAGE}"
 TABLES = (
     *("score_claims", "kept_predictions", "pipeline_steps"),
-    *("prediction_labels", "model_metrics", "model_alerts"),
+    *("prediction_labels", "model_metrics", "model_alerts", "model_decisions"),
 )
 # A database with one of these is older than the common history: its version is BEFORE.
 OF_BEFORE, BEFORE = ("alembic_version_claims", "alembic_version_kept"), "0000"

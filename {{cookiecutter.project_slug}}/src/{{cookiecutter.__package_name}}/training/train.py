@@ -26,7 +26,7 @@ from tqdm import tqdm
 from .. import model, settings
 from ..contract import CONTRACT
 from ..errors import ProjectError, brief
-from ..models import export, registry, stores
+from ..models import decisions, export, registry, stores
 from ..models.artifact import ContractChangedError, open_model, write_metadata
 from ..models.predict import Model
 from ..models.reference import reference
@@ -219,6 +219,7 @@ def decide(
         registry.promote(version, reason, config)
     else:
         registry.set_verdict(version, verdict, reason, config)
+    decisions.record(config.database, verdict, version, reason)
     log.info("version %s %s: %s", version, verdict, reason)
     print(f"{verdict.capitalize()}: {reason}.")
     return 1 if problems else 0

@@ -39,6 +39,15 @@ def upgrade() -> None:
         sa.Column("seen_at", time, nullable=False),
         sa.Column("closed_at", time, index=True),
     )
+    op.create_table(
+        "model_decisions",
+        sa.Column("id", integer, primary_key=True),
+        sa.Column("decided_at", time, nullable=False, index=True),
+        sa.Column("actor", sa.String(200), nullable=False),
+        sa.Column("decision", sa.String(30), nullable=False),
+        sa.Column("version", sa.String(64), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+    )
     op.add_column("kept_predictions", sa.Column("row_id", sa.Text))
     op.create_index("ix_predictions_row_id", "kept_predictions", ["row_id"])
     op.execute("""UPDATE kept_predictions SET row_id = request_id || '/' || CAST("row" AS TEXT)""")
