@@ -88,7 +88,6 @@ src/{package}/cli.py
 src/{package}/contract.py
 src/{package}/data.py
 src/{package}/errors.py
-src/{package}/gauges.py
 src/{package}/model.py
 src/{package}/models/__init__.py
 src/{package}/models/artifact.py
@@ -130,6 +129,7 @@ src/{package}/monitoring/retrain.py
 src/{package}/pipelines/__init__.py
 src/{package}/pipelines/cron.py
 src/{package}/pipelines/definition.py
+src/{package}/pipelines/gauges.py
 src/{package}/pipelines/processes.py
 src/{package}/pipelines/records.py
 src/{package}/pipelines/run.py

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from {{ cookiecutter.__package_name }}.monitoring.slo.of_api import PREFIXES
+from {{ cookiecutter.__package_name }}.api.routes import PREDICTING
 from {{ cookiecutter.__package_name }}.settings import Slo
 
 
@@ -33,7 +33,7 @@ def counts(exposition: str, slo: Slo) -> Counts:
     requests = failed = timed = fast = 0.0
     for family in text_string_to_metric_families(exposition):
         for name, labels, value, *_ in family.samples:
-            if not labels.get("route", "").startswith(PREFIXES):
+            if labels.get("route") not in PREDICTING:
                 continue
             if name == "http_requests_total":
                 requests += value

@@ -245,7 +245,9 @@ def test_metrics_count_what_happened(serve, champion):
     assert requests("other", 404, "", "") == 1
     assert found['contract_violations_total{column="' + FIRST + '"}'] == 1
     assert found['http_errors_total{code="contract",route="/predict",status_class="4xx"}'] == 1
-    assert found['http_request_duration_seconds_bucket{le="0.5",route="/predict"}'] == 2
+    for status, count in ((200, 1), (422, 1), (503, 0)):
+        series = f'{{le="0.5",route="/predict",status="{status}"}}'
+        assert found[f"http_request_duration_seconds_bucket{series}"] == count
     predicted = [n for series, n in found.items() if series.startswith("predictions_total")]
     assert sum(predicted) == 7
     assert found["http_requests_in_flight_limit"] == 64
@@ -253,8 +255,18 @@ def test_metrics_count_what_happened(serve, champion):
     assert wait_for(lambda: api.metrics().get("predictions_kept_total") == 7)
 
 
+def test_an_inference_that_is_refused_at_once_counts_as_one(serve, project):
+    key = project.run("api-key", "create", "shop").stdout.split()[-1]
+    api = serve(APP__AUTHENTICATION__REQUIRED="true")
+    assert api.post(f"/v2/models/{PACKAGE}/infer", {}).status == 401
+    series = 'model="",route="/v2/models/{name}/infer",status="401",version=""'
+    count = f"http_requests_total{{{series}}} 1.0"
+    wait_for(lambda: count in api.get("/metrics", X_API_Key=key).body.decode())
+
+
 def requests_of(found) -> list[float]:
-    return [n for series, n in found.items() if 'route="/predict",status="200"' in series]
+    ours = "http_requests_total{", 'route="/predict",status="200"'
+    return [n for series, n in found.items() if all(each in series for each in ours)]
 
 
 def test_metrics_of_all_workers_are_added_up(serve):

@@ -71,7 +71,6 @@ def test_a_key_is_revoked_whatever_happens_to_the_rest_of_the_housekeeping(monke
     monkeypatch.setattr(app, "TICK_SECONDS", 0)
     monkeypatch.setattr(app, "end_with_parents", lambda: None)
     service = SimpleNamespace(
-        server=0,
         authenticator=SimpleNamespace(refresh=lambda: refreshed.append(1)),
         spool=SimpleNamespace(tick=fail),
         metrics=SimpleNamespace(tick=fail),

@@ -24,7 +24,7 @@ TARGETS = [
 
 @pytest.mark.parametrize(("target", "values", "expected"), TARGETS)
 def test_predictions_are_counted_by_class_or_by_range(target, values, expected):
-    metrics = Metrics(Contract("1.0.0", (INPUT,), target), 1)
+    metrics = Metrics(Contract("1.0.0", (INPUT,), target), 1, ["/predict"])
     metrics.predicted(values)
     metrics.tick()
     found = {

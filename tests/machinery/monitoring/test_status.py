@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import PACKAGE, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 from iris_flower_prediction.contract import CONTRACT
+from iris_flower_prediction.pipelines.gauges import publish
 
 FIRST = CONTRACT.names[0]
 
@@ -24,7 +26,7 @@ def gauges(text: str) -> dict[tuple, float]:
 
 
 def of(gauge: str, **labels: str) -> tuple:
-    return (gauge, *sorted(labels.items()))
+    return (gauge, *sorted((labels | {"project": PACKAGE}).items()))
 
 
 def test_nothing_is_known_yet(call):
@@ -86,9 +88,37 @@ def test_gauges_in_a_file(monitored, tmp_path):
     assert found[of("model_alerts_open", severity="critical")] == critical > 0
     end = found[of("model_window_end_seconds", source="batch")]
     assert abs(end - datetime.now(UTC).timestamp()) < 600
-    code, _, err = monitored.done("monitor", APP__MONITORING__TEXTFILE="/nowhere/model.prom")
+    code, _, err = monitored.done("monitor", APP__MONITORING__TEXTFILE="/proc/no/model.prom")
     assert code == 2
-    assert err.startswith("error: /nowhere/model.prom: no gauges can be written: ")
+    assert err.startswith("error: /proc/no/model.prom: no gauges can be written: ")
+
+
+@pytest.mark.slow
+def test_gauges_of_pipelines(copied, tmp_path):
+    file = tmp_path / "gauges" / "model.prom"
+
+    def after_run(code: int, **chosen: object) -> dict:
+        done = copied.run("run", "prediction", APP__MONITORING__TEXTFILE=file, **chosen)
+        assert done.returncode == code, done.stderr
+        return gauges(file.read_text())
+
+    found = after_run(0)
+    failed = of("pipeline_failed", pipeline="prediction")
+    newest = of("model_newest_prediction_seconds", source="batch")
+    assert found[failed] == 0
+    assert found[of("pipeline_started_seconds", pipeline="prediction")] <= found[newest]
+    assert found[newest] == pytest.approx(datetime.now(UTC).timestamp(), abs=600)
+    quick = copied.folder / "src" / PACKAGE / "pipelines" / "definition.py"
+    quick.write_text(quick.read_text().replace("retries: int = 2", "retries: int = 0"))
+    assert after_run(1, APP__BATCH__INPUT="data/raw/missing.csv")[failed] == 1
+    with sqlite3.connect(copied.folder / "data" / "project.db") as database:
+        database.execute("UPDATE pipeline_steps SET exit_code = NULL")
+    publish(f"sqlite:///{copied.folder}/data/project.db", str(file))
+    assert gauges(file.read_text())[failed] == 0, "it may still be running"
+    with sqlite3.connect(copied.folder / "data" / "project.db") as database:
+        database.execute("UPDATE pipeline_steps SET started_at = '2026-01-01 00:00:00.000000'")
+    publish(f"sqlite:///{copied.folder}/data/project.db", str(file))
+    assert gauges(file.read_text())[failed] == 1
 
 
 @pytest.mark.slow

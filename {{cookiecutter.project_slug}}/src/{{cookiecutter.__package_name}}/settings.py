@@ -241,9 +241,9 @@ class Slo(Section):
 {%- if cookiecutter.deployment_flavor != "batch" %}
 
     # Share of the answers whose status is not 5xx.
-    availability: float = Field(0.999, gt=0, lt=1)
+    availability: float = Field(0.999, gt=0, le=0.99999)
     # Share of the answers within latency_seconds, an edge of the histogram in api/metrics.py.
-    latency_share: float = Field(0.99, gt=0, lt=1)
+    latency_share: float = Field(0.99, gt=0, le=0.99999)
     latency_seconds: float = Field(0.5, gt=0, le=10)
     # Share of the requests that can be answered at once; above it, an alert tells.
     saturation: float = Field(0.8, gt=0, lt=1)
@@ -252,8 +252,11 @@ class Slo(Section):
 
     # Share of the time in which predictions of the batch job are not older than
     # monitoring.max_age_hours.
-    freshness: float = Field(0.99, gt=0, lt=1)
+    freshness: float = Field(0.99, gt=0, le=0.99999)
 {%- endif %}
+
+    # `monitor` must have looked within this time, otherwise an alert tells.
+    monitored_hours: float = Field(48, ge=1, le=10_000)
 
 
 class Monitoring(Section):
@@ -270,7 +273,7 @@ class Monitoring(Section):
     minimum_labels: int = Field(50, ge=1)
     # Drift: largest p-value that is no accident, adjusted for the number of columns.
     significance: float = Field(0.01, gt=0, lt=1)
-    max_age_hours: float = Field(48, gt=0, description="of the newest prediction")
+    max_age_hours: float = Field(48, gt=0, le=100_000, description="of the newest prediction")
     # How many times as many predictions as in earlier windows.
     min_volume_ratio: float = Field(0.5, ge=0)
     max_volume_ratio: float = Field(2.0, gt=0)

@@ -27,7 +27,7 @@ from .logs import JsonLines
 from .metrics import Metrics
 from .problems import CONTENT_TYPE, Problem
 from .processes import end_with_parents
-from .routes import application
+from .routes import PREDICTING, application
 from .serving import Predictions, Served, Shelf, settle
 from .spool import Record, Spool
 from .values import Rows, violated, violation
@@ -46,7 +46,7 @@ class Service:
 
     def __init__(self, config: Settings, lines: JsonLines, authenticator: Authenticator) -> None:
         self.config, self.lines, self.authenticator = config, lines, authenticator
-        self.metrics = Metrics(CONTRACT, config.api.max_in_flight)
+        self.metrics = Metrics(CONTRACT, config.api.max_in_flight, PREDICTING)
         self.shelf = Shelf(Path(config.models.uri), config.models.allow_pickle)
         self.metrics.serves(self.served)
         self.request = PredictRequest(CONTRACT, config.api.max_rows)

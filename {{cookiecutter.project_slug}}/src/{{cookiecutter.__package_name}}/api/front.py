@@ -16,7 +16,7 @@ from .auth import Authenticator
 from .logs import JsonLines
 from .metrics import Metrics
 from .problems import CONTENT_TYPE, Problem
-from .routes import ASSETS, DESCRIPTION, HEALTH, METRICS
+from .routes import ASSETS, DESCRIPTION, HEALTH, INFER, METRICS
 
 log = logging.getLogger(__name__)
 OPEN = frozenset((*HEALTH, *DESCRIPTION))
@@ -206,11 +206,18 @@ class Front:
     def _record(self, call: Call, seconds: float) -> None:
         status = call.status or 499  # as in nginx: the client closed the connection
         path = call.scope["path"]
-        found = getattr(call.scope.get("route"), "path", "other")
-        route = path if path in self.direct else found
+        route = path if path in self.direct else _route(call.scope)
         self.metrics.answered(route, status, call.code, call.served, seconds)
         if self.lines:
             self.lines.request(call, call.scope["method"], path[:200], status, seconds)
+
+
+def _route(scope: dict) -> str:
+    """The route of a request, also if it was refused before it was routed."""
+    path = scope["path"]
+    if path.startswith("/v2/models/") and path.endswith("/infer"):
+        return INFER
+    return getattr(scope.get("route"), "path", "other")
 
 
 def _is_open(path: str) -> bool:

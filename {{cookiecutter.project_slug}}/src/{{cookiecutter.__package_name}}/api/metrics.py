@@ -14,6 +14,7 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,10 @@ class Metrics:
     Predictions are counted by class, or by range if the target has no classes.
 
     :param limit: the largest number of requests in flight in this worker.
+    :param predicting: routes that predict.
     """
 
-    def __init__(self, contract: Contract, limit: int) -> None:
+    def __init__(self, contract: Contract, limit: int, predicting: Sequence[str]) -> None:
         self._columns = {*contract.needed}
         self._requests = counter(
             "http_requests_total", "Answers.", "route", "status", "model", "version"
@@ -72,6 +74,8 @@ class Metrics:
         self._durations = histogram(
             "http_request_duration_seconds", told, DURATIONS, "route", "status"
         )
+        for route, status in product(predicting, (200, 500, 503)):
+            self._duration_of(route, status)  # a rate misses the first value of a series
         self._in_flight = gauge("http_requests_in_flight", "Requests at work, the most lately.")
         gauge("http_requests_in_flight_limit", "Beyond it requests are refused.").set(limit)
         told = "Values that broke the contract."
@@ -155,8 +159,6 @@ class Metrics:
         self._serving = (served.name, served.version, known.get("alias") or "", known["sha256"])
         self._info.labels(*self._serving).set(1)
         self._trained.set(served.trained or 0)
-        for status in (500, 503):  # a rate of Prometheus misses the first value of a series
-            self._requests.labels("/predict", status, served.name, served.version)
 
     def reloaded(self, passed: bool) -> None:
         self._reloads.labels("loaded" if passed else "failed").inc()

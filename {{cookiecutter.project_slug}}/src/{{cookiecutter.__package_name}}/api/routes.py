@@ -21,6 +21,9 @@ from .wire import Answer
 
 # Paths that need no credentials and are answered at any load: health checks, and the description
 # of the API.
+INFER = "/v2/models/{name}/infer"
+# Routes that predict; health, models and documentation do not count for [slo].
+PREDICTING = ("/predict", "/invocations", INFER)
 HEALTH = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping")
 DESCRIPTION, ASSETS = ("/", "/openapi.json", "/docs"), "/static-offline-docs/"
 # Needs credentials; answered under overload too, because it shows the overload.
@@ -139,7 +142,7 @@ def _add_inference_protocol(router: APIRouter, service) -> None:
     asked["responses"] = problems() | answer(inference_protocol.InferenceResponse)
     asked["openapi_extra"] = openapi.inference_body()
 
-    @router.post("/v2/models/{name}/infer", **asked)
+    @router.post(INFER, **asked)
     @router.post("/v2/models/{name}/versions/{version}/infer", **asked)
     async def infer(request: Request, name: Name, version: str | None = None) -> Response:
         call = request.scope["call"]

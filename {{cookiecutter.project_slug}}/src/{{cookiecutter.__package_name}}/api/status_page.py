@@ -52,7 +52,7 @@ def writer(config: Settings) -> Callable[[], None]:
 
 
 def _write(template, config: Settings) -> None:
-    from ..gauges import publish
+    from ..pipelines.gauges import publish
     from ..status import gather
 
     folder, found = Path(os.environ[METRICS]), gather(config, DATABASE_SECONDS)

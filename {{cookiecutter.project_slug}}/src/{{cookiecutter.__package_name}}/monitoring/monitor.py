@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import ProjectError
-from ..gauges import publish
+from ..pipelines.gauges import publish
 from ..settings import Settings
 from ..tables.locks import only_one
 from ..tables.monitored import open_alerts

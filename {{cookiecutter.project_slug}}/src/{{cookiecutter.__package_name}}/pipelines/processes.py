@@ -28,14 +28,18 @@ def on_end(handler):
             signal.signal(number, old)
 
 
-def once(command: Sequence[str], seconds: float) -> int:
-    """Run a command of this project in the project's folder; its exit code, or TIMED_OUT."""
+def once(command: Sequence[str], seconds: float, actor: str) -> int:
+    """Run a command of this project in the project's folder; its exit code, or TIMED_OUT.
+
+    :param actor: who decides what the command decides.
+    """
     words, process, early = [sys.executable, "-m", settings.PACKAGE, *command], None, []
     try:
         # While the process starts, a signal only leaves a note: nobody could end the process yet.
         with on_end(lambda *note: early.append(note)):
             options = {"stdin": subprocess.DEVNULL, "start_new_session": True}
-            process = subprocess.Popen(words, cwd=settings.root(), **options)  # noqa: S603
+            options |= {"cwd": settings.root(), "env": {"ACTOR": actor} | os.environ}
+            process = subprocess.Popen(words, **options)  # noqa: S603
         if early:
             raise KeyboardInterrupt
         return process.wait(seconds)

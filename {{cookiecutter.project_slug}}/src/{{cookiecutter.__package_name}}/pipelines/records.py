@@ -1,5 +1,7 @@
 """The record of the steps of runs, in the project's database."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 
 from ..contract import CONTRACT
@@ -31,6 +33,12 @@ def last_steps(connection: sa.Connection) -> dict[str, list[sa.Row]]:
     for row in connection.execute(query):
         found.setdefault(row.pipeline, []).append(row)
     return found
+
+
+def last_success(connection: sa.Connection, step: str) -> datetime | None:
+    """When a step last finished well."""
+    query = sa.select(sa.func.max(steps.c.finished_at))
+    return connection.scalar(query.where(steps.c.step == step, steps.c.exit_code == 0))
 
 
 def write(uri: str, row: dict) -> None:

@@ -5,7 +5,6 @@ A step that fails is tried again. If it still fails, the steps that need it are 
 
 import argparse
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -21,6 +20,7 @@ from .. import settings
 from ..errors import ProjectError
 from ..tables.locks import only_one
 from .definition import Interval, Step, names, pipelines
+from .gauges import publish
 from .processes import INTERRUPTED, TIMED_OUT, on_end, once
 from .records import write
 
@@ -45,11 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     first = _known("step", arguments.first or steps[0].name, names(steps))
     interval = known[name].interval(moment(arguments.date, ZoneInfo(known[name].timezone)))
     steps = [interval.fill(step) for step in steps[names(steps).index(first) :]]
-    os.environ.setdefault("ACTOR", f"run {interval.run_id}")  # of decisions in the steps
     lock = only_one(f"pipeline-{name}", Path(config.pipelines.work), f"pipeline {name}")
     with lock, on_end(signal.default_int_handler):
         _say(f"Run {interval.run_id}, from {interval.start} to {interval.end}")
         failed = _execute(steps, interval, config.database)
+        if textfile := config.monitoring.textfile:
+            publish(config.database, settings.absolute(textfile, settings.root()))
     if not failed:
         return 0
     step, how = next(iter(failed.items()))
@@ -114,7 +115,7 @@ def _step(step: Step, interval: Interval, database: str) -> dict:
     )
     row["exit_code"] = INTERRUPTED
     try:
-        row["exit_code"] = retrying(once, step.command, step.timeout)
+        row["exit_code"] = retrying(once, step.command, step.timeout, f"run {interval.run_id}")
     finally:
         row["tries"] = retrying.statistics["attempt_number"]
         row["finished_at"] = datetime.now(UTC)

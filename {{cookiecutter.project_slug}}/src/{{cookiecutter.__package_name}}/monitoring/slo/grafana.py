@@ -11,6 +11,12 @@ from .signals import Panel, Signals
 COLUMNS, HEIGHT = 24, 8
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 OURS = f'sloth_service="{PACKAGE}"'
+# Colors of an error budget: spent, nearly spent, and the rest.
+BUDGET = [
+    {"color": "red", "value": None},
+    {"color": "orange", "value": 0},
+    {"color": "green", "value": 0.25},
+]
 OBJECTIVES = [
     Panel(
         "Error budget left",
@@ -19,10 +25,7 @@ OBJECTIVES = [
         "stat",
     ),
     Panel("Burn rate", {"{{sloth_slo}}": f"slo:current_burn_rate:ratio{{{OURS}}}"}),
-    Panel(
-        "Alerts",
-        {"{{alertname}} {{sloth_severity}}": f'ALERTS{{{OURS},alertstate="firing"}} or vector(0)'},
-    ),
+    Panel("Alerts", {"{{alertname}} {{sloth_severity}}": f'ALERTS{{{OURS},alertstate="firing"}}'}),
 ]
 
 
@@ -38,9 +41,10 @@ def dashboard(signals: Signals) -> dict[str, Any]:
     name = PACKAGE.replace("_", " ").capitalize()
     source = {"name": "datasource", "type": "datasource", "query": "prometheus"}
     events = [
-        {"name": name, "datasource": SOURCE, "enable": True, "expr": query, "titleFormat": name}
-        | {"iconColor": "blue", "step": "60s"}
-        for name, query in signals.annotations.items()
+        {"name": title, "datasource": SOURCE, "enable": True, "iconColor": "blue", "step": "60s"}
+        # The value is when it happened, in milliseconds.
+        | {"expr": f"{query} * 1000", "useValueForTime": True, "titleFormat": title}
+        for title, query in signals.annotations.items()
     ]
     return {
         "title": name,
@@ -67,6 +71,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "targets": targets,
         "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
     }
+    if panel.kind == "stat" and panel.unit == "percentunit":
+        found["fieldConfig"]["defaults"]["thresholds"] = {"mode": "absolute", "steps": BUDGET}
     if panel.kind == "table":
         names = {f"Value #{each['refId']}": each["legendFormat"] for each in targets}
         hidden = {"excludeByName": {"Time": True}, "renameByName": names}

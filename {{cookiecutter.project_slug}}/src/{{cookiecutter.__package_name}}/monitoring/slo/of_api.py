@@ -1,15 +1,14 @@
 """The signals of the API: its requests, answers, and the predictions that it keeps."""
 
 from ...api.metrics import DURATIONS
+from ...api.routes import PREDICTING
 from ...errors import ProjectError
 from ...settings import Settings, Slo
 from .signals import OURS, Alert, Objective, Panel, Signals, per_second, percent
 
-# Routes that predict; health and documentation do not count.
-PREFIXES = ("/predict", "/invocations", "/v2/models/")
-REQUESTS = f'{OURS},route=~"({"|".join(PREFIXES)}).*"'
+REQUESTS = f'{OURS},route=~"{"|".join(PREDICTING).replace("{", "[{]")}"'
 DURATION = "http_request_duration_seconds"
-IN_FLIGHT = f"sum(http_requests_in_flight{{{OURS}}}) / sum(http_requests_in_flight_limit{{{OURS}}})"
+IN_FLIGHT = f"max(http_requests_in_flight{{{OURS}}} / http_requests_in_flight_limit{{{OURS}}})"
 
 
 def require_edge(slo: Slo) -> None:
@@ -25,25 +24,25 @@ def signals(config: Settings) -> Signals:
 
 
 def _objectives(slo: Slo) -> list[Objective]:
-    def rate(name: str, more: str = "") -> str:
-        return f"sum(rate({name}{{{REQUESTS}{more}}}[WINDOW]))"
+    def rate(part: str, more: str) -> str:
+        return f"sum(rate({DURATION}_{part}{{{REQUESTS}{more}}}[WINDOW]))"
 
-    failed = rate("http_requests_total", ',status=~"5.."')
-    fast = rate(f"{DURATION}_bucket", f',le="{float(slo.latency_seconds)}"')
+    answered = ',status!~"5.."'
+    fast = rate("bucket", f'{answered},le="{float(slo.latency_seconds)}"')
     return [
         Objective(
             "availability",
             slo.availability,
-            f"({failed} or vector(0)) / ({rate('http_requests_total')} > 0)",
+            f"1 - {rate('count', answered)} / ({rate('count', '')} > 0)",
             f"{percent(slo.availability)} of the requests for predictions are answered without an "
             "error of the server (5xx).",
         ),
         Objective(
             "latency",
             slo.latency_share,
-            f"1 - {fast} / ({rate(f'{DURATION}_count')} > 0)",
-            f"{percent(slo.latency_share)} of the requests for predictions are answered within "
-            f"{slo.latency_seconds:g} seconds.",
+            f"1 - {fast} / ({rate('count', answered)} > 0)",
+            f"{percent(slo.latency_share)} of the requests for predictions that are answered take "
+            f"at most {slo.latency_seconds:g} s.",
         ),
     ]
 
@@ -54,20 +53,20 @@ def _alerts(slo: Slo) -> list[Alert]:
             "Saturated",
             f"{IN_FLIGHT} > {slo.saturation}",
             *(5, "ticket"),
-            f"More than {percent(slo.saturation)} of the requests that the API can answer at once "
+            f"More than {percent(slo.saturation)} of the requests that an API can answer at once "
             "are in flight.",
             "saturation",
         ),
         Alert(
             "PredictionsNotKept",
-            f"sum(increase(predictions_not_kept_total{{{OURS}}}[15m])) > 0",
+            f"sum(increase(predictions_not_kept_total{{{OURS}}}[1h])) > 0",
             *(0, "ticket"),
             "The API answers, but does not keep its predictions.",
             "predictionsnotkept",
         ),
         Alert(
             "ModelNotLoaded",
-            f'sum(increase(model_reloads_total{{{OURS},outcome="failed"}}[15m])) > 0',
+            f'sum(increase(model_reloads_total{{{OURS},outcome="failed"}}[1h])) > 0',
             *(0, "ticket"),
             "A new model could not be loaded; the API serves the one before.",
             "modelnotloaded",
@@ -103,7 +102,7 @@ PANELS = [
         "Answers by status",
         {
             "count": _of_status("count"),
-            "average": f"{_of_status('sum')} / {_of_status('count')}",
+            "average": f"{_of_status('sum')} / ({_of_status('count')} > 0)",
             "p95": _quantile(0.95, BUCKETS),
             "p99": _quantile(0.99, BUCKETS),
         },
@@ -119,6 +118,6 @@ PANELS = [
     ),
 ]
 ANNOTATIONS = {
-    "API started": f"changes(process_start_time_seconds{{{OURS}}}[$__interval]) > 0",
-    "Model changed": f"changes(model_trained_timestamp_seconds{{{OURS}}}[$__interval]) > 0",
+    "API started": f"max(process_start_time_seconds{{{OURS}}})",
+    "Model trained": f"max(model_trained_timestamp_seconds{{{OURS}}})",
 }

@@ -1,14 +1,9 @@
 """The signals of the batch job: how old the newest predictions are."""
 
 from ...settings import Settings
-from .signals import OURS, Objective, Panel, Signals, percent
+from .signals import GAUGE, Objective, Panel, Signals, percent
 
-BATCH = f'{OURS},source="batch"'
-# When `monitor` looked, and how old the newest prediction was then.
-AGE = (
-    f"(time() - max(model_window_end_seconds{{{BATCH}}}) "
-    f'+ 3600 * max(model_metric{{{BATCH},kind="quality",name="age_hours"}}))'
-)
+AGE = f'(time() - max(model_newest_prediction_seconds{{{GAUGE},source="batch"}}))'
 
 
 def signals(config: Settings) -> Signals:
@@ -16,7 +11,7 @@ def signals(config: Settings) -> Signals:
     fresh = Objective(
         "freshness",
         config.slo.freshness,
-        f"{AGE} > bool {hours * 3600:g}",
+        f"{AGE} > bool {hours * 3600:.0f}",
         f"{percent(config.slo.freshness)} of the time, the newest predictions of the batch job are "
         f"at most {hours:g} hours old.",
     )

@@ -1,12 +1,11 @@
 """The signals of the model and its pipelines, of every kind of service."""
 
 from ...settings import Settings
-from .signals import OURS, Alert, Panel, Signals
+from .signals import GAUGE, OURS, Alert, Panel, Signals
 
 
 def signals(config: Settings) -> Signals:
-    hours, found = config.monitoring.max_age_hours, f"model_metric{{{OURS}"
-    looked = f"time() - max by (source) (model_window_end_seconds{{{OURS}}})"
+    hours, windows = config.slo.monitored_hours, f"model_window_end_seconds{{{GAUGE}}}"
     alerts = [
         Alert(
             "TargetDown",
@@ -17,43 +16,50 @@ def signals(config: Settings) -> Signals:
         ),
         Alert(
             "ModelAlert",
-            f'max(model_alerts_open{{{OURS},severity="critical"}}) > 0',
+            f'max(model_alerts_open{{{GAUGE},severity="critical"}}) > 0',
             *(0, "ticket"),
             "`monitor` found something critical; the command `status` tells what.",
-            "drift",
+            "modelalert",
         ),
         Alert(
             "NotMonitored",
-            f"{looked} > {hours * 3600:g}",
-            *(0, "ticket"),
-            f"`monitor` has not looked at the predictions for more than {hours:g} hours.",
+            f"time() - min(max by (source) ({windows})) > {hours * 3600:.0f} or absent({windows})",
+            *(60, "ticket"),
+            f"`monitor` has not looked at the predictions for {hours:g} hours.",
             "notmonitored",
         ),
         Alert(
             "PipelineFailed",
-            f"max by (pipeline) (pipeline_failed{{{OURS}}}) > 0",
+            f"max by (pipeline) (pipeline_failed{{{GAUGE}}}) > 0",
             *(0, "ticket"),
             "The last run of a pipeline failed.",
             "pipelinefailed",
         ),
     ]
-    panels = [
-        Panel(
-            "Open alerts of the model",
-            {"{{severity}}": f"max by (severity) (model_alerts_open{{{OURS}}})"},
-            kind="stat",
-        ),
-        Panel(
-            "Drift (PSI)",
-            {"{{source}} {{column}}": f'max by (source, column) ({found},name="psi"}})'},
-        ),
-        Panel(
-            "Performance",
-            {"{{source}} {{name}}": f'{found},kind=~"performance|business"}}'},
-        ),
-    ]
-    runs = {
-        "Monitored": f"changes(model_window_end_seconds{{{OURS}}}[$__interval]) > 0",
-        "Pipeline": f"changes(pipeline_started_timestamp_seconds{{{OURS}}}[$__interval]) > 0",
-    }
-    return Signals([], alerts, panels, runs)
+    return Signals([], alerts, PANELS, ANNOTATIONS)
+
+
+def _largest(labels: str, more: str) -> str:
+    return f"max by ({labels}) (model_metric{{{GAUGE},{more}}})"
+
+
+PANELS = [
+    Panel(
+        "Open alerts of the model",
+        {"{{severity}}": f"max by (severity) (model_alerts_open{{{GAUGE}}})"},
+        kind="stat",
+    ),
+    Panel("Drift (PSI)", {"{{source}} {{column}}": _largest("source, column", 'name="psi"')}),
+    Panel(
+        "Performance",
+        {
+            "{{source}} {{version}} {{name}}": _largest(
+                "source, version, name", 'kind=~"performance|business"'
+            )
+        },
+    ),
+]
+ANNOTATIONS = {
+    "Monitored": f"max by (source) (model_window_end_seconds{{{GAUGE}}})",
+    "Pipeline {{pipeline}}": f"max by (pipeline) (pipeline_started_seconds{{{GAUGE}}})",
+}

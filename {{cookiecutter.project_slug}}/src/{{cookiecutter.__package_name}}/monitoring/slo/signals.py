@@ -5,8 +5,8 @@ from typing import Literal
 
 from ...settings import PACKAGE
 
-# The series of this project; deploy/monitoring/prometheus.yml sets the label.
-OURS = f'job="{PACKAGE}"'
+# The target of this project, as deploy/monitoring/prometheus.yml names it, and its gauges.
+OURS, GAUGE = f'job="{PACKAGE}"', f'project="{PACKAGE}"'
 # Ranges over which the share of errors is recorded.
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 # Days in which an error budget may be spent.
@@ -71,7 +71,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Signals:
-    """All of one kind of service; ``annotations`` are queries for events, by name."""
+    """All of one kind of service; ``annotations`` are queries for the times of events, by name."""
 
     objectives: list[Objective]
     alerts: list[Alert]

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 from dataclasses import fields
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    os.environ["ENVIRONMENT"] = "prod"  # whose objectives are promised
     folder, outdated = root() / "deploy" / "monitoring", []
     for name, text in rendered(load()).items():
         file = folder / name
         if arguments.check:
-            same = file.exists() and file.read_text("utf-8") == text
+            same = file.exists() and file.read_bytes() == text.encode()
             outdated += [] if same else [f"deploy/monitoring/{name}"]
         else:
             folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ def rendered(config: Settings) -> dict[str, str]:
         if FASTEST * (1 - each.objective) >= 1:
             least = 1 - 1 / FASTEST
             raise ProjectError(
-                f"the objective of {each.name}, {each.objective:g}, must be above {least:.2f}: "
+                f"the objective of {each.name}, {each.objective:g}, must be above {least:.4f}: "
                 "otherwise no outage is fast enough to page someone."
             )
     pages = Environment(
@@ -90,4 +92,6 @@ def _budget(each: Objective) -> str:
 
 def _minutes(each: Objective) -> str:
     minutes = (1 - each.objective) * PERIOD_DAYS * 24 * 60
+    if minutes < 2:
+        return f"{minutes * 60:.0f} seconds"
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
