@@ -261,7 +261,7 @@ def test_an_inference_that_is_refused_at_once_counts_as_one(serve, project):
     assert api.post(f"/v2/models/{PACKAGE}/infer", {}).status == 401
     series = 'model="",route="/v2/models/{name}/infer",status="401",version=""'
     count = f"http_requests_total{{{series}}} 1.0"
-    wait_for(lambda: count in api.get("/metrics", X_API_Key=key).body.decode())
+    wait_for(lambda: count in api.get("/metrics", **{"X-API-Key": key}).body.decode())
 
 
 def requests_of(found) -> list[float]:
