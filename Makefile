@@ -73,7 +73,7 @@ test: $(READY) ## Run the tests that need only Python, make and git: at most ten
 	@$(MAKE) --no-print-directory machinery ARGS="-m 'not slow'"
 
 .PHONY: test-all
-test-all: test ## Run the others too: they need Java, Node, containers, a browser, PostgreSQL
+test-all: test ## Run the others too: they need Java, Node, containers, a browser, PostgreSQL, Prometheus
 	@$(MAKE) --no-print-directory test-slow
 	@$(MAKE) --no-print-directory machinery ARGS="-m slow"
 	@$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync WORKERS=1 $(OTHERS:%=machinery-%)

@@ -38,7 +38,7 @@ def main(python: str) -> None:
                     extra_context=answers,
                 )
             )
-            environment = os.environ | {"PYTHONPATH": "src", "ENVIRONMENT": "prod"}
+            environment = os.environ | {"PYTHONPATH": "src"}
             command = [python, "-m", PACKAGE, "slo"]
             subprocess.run(command, cwd=project, env=environment, check=True)
             for name in ("dashboard.json", "rules.yml", "sla.md"):

@@ -183,6 +183,11 @@ def test_errors_and_slow_answers_reach_whoever_is_told(scored, champion):
                     prometheus.require_data(target["expr"])
             for event in dashboard(scored.folder)["annotations"]["list"]:
                 prometheus.require_data(event["expr"])
+            url = f"http://127.0.0.1:{prometheus.port}"
+            told = scored.run("status", "--json", APP__MONITORING__PROMETHEUS=url)
+            budgets = json.loads(told.stdout)["budgets"]
+            assert budgets.keys() == {"availability", "latency", "freshness"}
+            assert budgets["availability"] < 0 < budgets["freshness"] == 1
         instances = {
             each["metric"]["instance"] for each in prometheus.query("model_window_end_seconds")
         }

@@ -3,7 +3,9 @@
 import json
 import re
 import sqlite3
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from api_process import Api
@@ -75,6 +77,28 @@ def test_a_database_of_another_version_is_told(monitored):
     text = monitored.told("status")
     assert "Not known: database: the tables are at version 9999" in text
     assert "Model: version 1" in text
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b'{"data": 1}', b"<html>", None])
+def test_a_prometheus_that_tells_no_budgets(monitored, answer):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        if answer is None:
+            server.server_close()
+        else:
+            threading.Thread(target=server.handle_request, daemon=True).start()
+        text = monitored.told("status", APP__MONITORING__PROMETHEUS=url)
+    assert f"Not known: {url} tells no error budgets: " in text
+    assert "Error budgets" not in text
 
 
 def test_gauges_in_a_file(monitored, tmp_path):

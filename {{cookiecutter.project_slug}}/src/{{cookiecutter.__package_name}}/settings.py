@@ -278,6 +278,8 @@ class Monitoring(Section):
     min_volume_ratio: float = Field(0.5, ge=0)
     max_volume_ratio: float = Field(2.0, gt=0)
     max_duplicate_share: float = Field(0.01, ge=0, le=1, description="of the batch job's keys")
+    # A Prometheus that has the rules of `make slo`: `status` shows its error budgets.
+    prometheus: str = Field("", pattern=r"^$|^https?://[^/?#]+[^?#]*$")
     # Where `monitor` also writes gauges for Prometheus, such as /var/lib/node/model.prom.
     textfile: str = Field("", pattern=r"^$|\.prom$")
 

@@ -4,23 +4,28 @@ import argparse
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import sqlalchemy as sa
 
 from . import settings
 from .contract import CONTRACT
-from .errors import ProjectError
+from .errors import ProjectError, brief
 from .models import stores
 from .pipelines.definition import pipelines
 from .pipelines.records import last_steps
 from .settings import Settings
-from .tables.databases import connect, exists
+from .tables.databases import connect, exists, redacted
 from .tables.migrate import problem, version
 from .tables.monitored import newest_metrics, open_alerts, utc
 
 # Columns whose drift is shown, the largest first.
 DRIFTS = 3
+# How long Prometheus may take, and its longest answer.
+SECONDS, MOST_BYTES = 10, 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +55,10 @@ def gather(config: Settings, seconds: float | None = None) -> dict[str, Any]:
         "pipelines": [],
         "windows": [],
         "alerts": [],
+        "budgets": {},
         "problems": [],
     }
-    for part in (_model, _database, _pipelines):
+    for part in (_model, _database, _pipelines, _budgets):
         try:
             part(found, config, seconds)
         except ProjectError as error:
@@ -121,6 +127,21 @@ def _pipelines(found: dict, config: Settings, _) -> None:
         found["pipelines"].append({"name": name, "last": run, "next": due and _iso(due)})
 
 
+def _budgets(found: dict, config: Settings, seconds: float | None) -> None:
+    """The share of each objective's error budget that is left, as Prometheus has recorded it."""
+    url = config.monitoring.prometheus
+    if not url:
+        return
+    series = 'slo:period_error_budget_remaining:ratio{sloth_service="' + settings.PACKAGE + '"}'
+    query = f"{url.rstrip('/')}/api/v1/query?{urlencode({'query': series})}"
+    try:
+        with urlopen(query, timeout=seconds or SECONDS) as answer:  # noqa: S310 - see settings.py
+            series = json.loads(answer.read(MOST_BYTES))["data"]["result"]
+        found["budgets"] = {each["metric"]["sloth_slo"]: float(each["value"][1]) for each in series}
+    except (OSError, HTTPException, LookupError, TypeError, ValueError) as error:
+        raise ProjectError(f"{redacted(url)} tells no error budgets: {brief(error)}.") from None
+
+
 def _iso(time: datetime) -> str:
     return utc(time).isoformat(timespec="seconds")
 
@@ -141,6 +162,9 @@ def _lines(found: dict) -> Iterator[str]:
         yield f"  {each['source']:<6}{period}: {which} predictions"
         yield from (f"    {name:<20}{value:.4f}" for name, value in each["metrics"].items())
         yield from (f"    {name:<20}PSI {value:.2f}" for name, value in each["drift"].items())
+    if found["budgets"]:
+        yield "\nError budgets, what is left of 30 days:"
+    yield from (f"  {name:<14}{left:.1%}" for name, left in found["budgets"].items())
     yield f"\nOpen alerts: {len(found['alerts']) or 'none'}"
     for each in found["alerts"]:
         yield f"  {each['severity']}, {short(each['since'])}, {each['source']}: {each['evidence']}"
