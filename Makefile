@@ -80,7 +80,7 @@ test-all: test ## Run the others too: they need Java, Node, containers, a browse
 
 .PHONY: generated
 generated: $(MACHINERY)/both/ready-$(HERE) ## Write the files of the template that follow from its code
-	@$(BIN)/python tests/write_generated.py $(CURDIR)/$(MACHINERY)/both/.venv/bin/python
+	@$(BIN)/python tools/generate.py $(CURDIR)/$(MACHINERY)/both/.venv/bin/python
 
 .PHONY: test-slow
 test-slow: $(READY) ## Run those of the template; TESTS=classification only those of that name

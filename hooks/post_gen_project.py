@@ -61,6 +61,7 @@ ONLY = {
         "docs/openapi.json",
         "src/{package}/api",
         "src/{package}/monitoring/api_predictions.py",
+        "src/{package}/monitoring/slo/alerts_api.yml.j2",
         "src/{package}/monitoring/slo/of_api.py",
         "tests/integration/test_api.py",
         "tests/load",

@@ -118,10 +118,9 @@ src/{package}/monitoring/report/changes.py
 src/{package}/monitoring/report/charts.py
 src/{package}/monitoring/report/page.html
 src/{package}/monitoring/slo/__init__.py
-src/{package}/monitoring/slo/grafana.py
-src/{package}/monitoring/slo/of_model.py
+src/{package}/monitoring/slo/alerts.yml.j2
+src/{package}/monitoring/slo/objectives.py
 src/{package}/monitoring/slo/rules.yml.j2
-src/{package}/monitoring/slo/signals.py
 src/{package}/monitoring/slo/sla.md.j2
 src/{package}/monitoring/slo/write.py
 src/{package}/monitoring/report/page.py
@@ -227,6 +226,7 @@ src/{package}/api/serving.py
 src/{package}/api/spool.py
 src/{package}/api/status.html
 src/{package}/api/status_page.py
+src/{package}/monitoring/slo/alerts_api.yml.j2
 src/{package}/monitoring/slo/of_api.py
 src/{package}/monitoring/api_predictions.py
 src/{package}/api/tokens.py

@@ -62,7 +62,7 @@ class Prometheus:
     def __init__(self, project: Path, target: int, exporter: int, webhook: int) -> None:
         self.port, self.alertmanager = free_port(), free_port()
         folder = project / "deploy" / "monitoring"
-        for name in ("prometheus.yml", "alertmanager.yml"):
+        for name in ("prometheus.yml", "alertmanager.yml", "dashboard.json"):
             shutil.copy(CHECKOUT / "deploy" / "monitoring" / name, folder)
         exported = f'"127.0.0.1:{target}", "127.0.0.1:{exporter}"'
         replace(

@@ -34,7 +34,7 @@ COMMANDS = {
 {%- endif %}
     "labels": ("monitoring.labels", "take in what really happened, to measure the model"),
     "monitor": ("monitoring.monitor", "metrics, data quality and drift of predictions; alerts"),
-    "slo": ("monitoring.slo.write", "write rules, dashboard and service level from [slo]"),
+    "slo": ("monitoring.slo.write", "write the rules of Prometheus that follow from [slo]"),
     "retrain": ("monitoring.retrain", "train again, or only if an alert asks for it"),
     "contract": ("training.draft", "print the contract, or draft it from a table"),
     "run": ("pipelines.run", "run the steps of a pipeline for its last data interval"),

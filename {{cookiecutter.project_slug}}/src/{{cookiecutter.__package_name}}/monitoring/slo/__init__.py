@@ -1,4 +1,4 @@
-"""Service level objectives, and what Prometheus, Alertmanager and Grafana make of them.
+"""Service level objectives, and the rules of Prometheus that follow from them.
 
-It uses the settings, and of the other rooms only names of metrics.
+It uses the settings, and of the API only names of routes and edges of the histogram.
 """

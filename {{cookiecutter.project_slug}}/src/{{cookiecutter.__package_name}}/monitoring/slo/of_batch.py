@@ -1,19 +1,18 @@
-"""The signals of the batch job: how old the newest predictions are."""
+"""The objective of the batch job: how old the newest predictions are."""
 
 from ...settings import Settings
-from .signals import GAUGE, Objective, Panel, Signals, percent
-
-AGE = f'(time() - max(model_newest_prediction_seconds{{{GAUGE},source="batch"}}))'
+from .objectives import GAUGE, Objective, percent
 
 
-def signals(config: Settings) -> Signals:
-    hours = config.monitoring.max_age_hours
-    fresh = Objective(
-        "freshness",
-        config.slo.freshness,
-        f"{AGE} > bool {hours * 3600:.0f}",
-        f"{percent(config.slo.freshness)} of the time, the newest predictions of the batch job are "
-        f"at most {hours:g} hours old.",
-    )
-    panel = Panel("Age of the newest predictions", {"batch": AGE}, "s")
-    return Signals([fresh], [], [panel], {})
+def objectives(config: Settings) -> list[Objective]:
+    hours, share = config.monitoring.max_age_hours, config.slo.freshness
+    newest = f'max(model_newest_prediction_seconds{{{GAUGE},source="batch"}})'
+    promise = f"the newest predictions of the batch job are at most {hours:g} hours old."
+    return [
+        Objective(
+            "freshness",
+            share,
+            f"time() - {newest} > bool {hours * 3600:.0f}",
+            f"{percent(share)} of the time, {promise}",
+        )
+    ]

@@ -1,20 +1,17 @@
-"""The command ``slo``: write the files in deploy/monitoring/ that follow from the settings."""
+"""The command ``slo``: write the rules and the service level that follow from the settings."""
 
 import argparse
 import importlib
-import json
 import os
-from dataclasses import fields
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...errors import ProjectError
 from ...settings import PACKAGE, Settings, load, root
-from .grafana import dashboard
-from .signals import PERIOD_DAYS, WINDOWS, Objective, Signals
+from .objectives import GAUGE, OURS, PERIOD_DAYS, WINDOWS, Objective
 
-# Section of the settings that a kind of service has: the module with its signals.
-MODULES = {"api": "of_api", "batch": "of_batch", "models": "of_model"}
+# Section of the settings that a kind of service has: the module with its objectives.
+MODULES = {"api": "of_api", "batch": "of_batch"}
 # The fastest burn that pages someone, in error budgets.
 FASTEST = 14.4
 
@@ -47,51 +44,36 @@ def rendered(config: Settings) -> dict[str, str]:
 
     :raises ProjectError: an objective is too low to be watched, or cannot be measured.
     """
-    found = signals(config)
-    for each in found.objectives:
-        if FASTEST * (1 - each.objective) >= 1:
+    # Braces belong to PromQL.
+    pages = Environment(
+        variable_start_string="<<",
+        variable_end_string=">>",
+        loader=PackageLoader(PACKAGE, "monitoring/slo"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - no page for a browser
+    )
+    values = {"objectives": [*objectives(config)], "slo": config.slo, "service": PACKAGE}
+    values |= {"ours": OURS, "gauge": GAUGE, "days": PERIOD_DAYS, "windows": WINDOWS}
+    values["fastest"] = FASTEST
+    names = ("rules.yml", "sla.md")
+    return {name: pages.get_template(f"{name}.j2").render(values) for name in names}
+
+
+def objectives(config: Settings) -> list[Objective]:
+    """Those of all kinds of services that this project has."""
+    modules = [
+        importlib.import_module(f".{module}", __package__)
+        for section, module in MODULES.items()
+        if hasattr(config, section)
+    ]
+    found = [each for module in modules for each in module.objectives(config)]
+    for each in found:
+        if FASTEST * each.budget >= 1:
             least = 1 - 1 / FASTEST
             raise ProjectError(
                 f"the objective of {each.name}, {each.objective:g}, must be above {least:.4f}: "
                 "otherwise no outage is fast enough to page someone."
             )
-    pages = Environment(
-        loader=PackageLoader(PACKAGE, "monitoring/slo"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - no page for a browser
-    )
-    values = {name.name: getattr(found, name.name) for name in fields(found)}
-    values |= {"service": PACKAGE, "days": PERIOD_DAYS, "windows": WINDOWS}
-    values |= {"budget": _budget, "minutes": _minutes}
-    return {
-        "rules.yml": pages.get_template("rules.yml.j2").render(values),
-        "sla.md": pages.get_template("sla.md.j2").render(values),
-        "dashboard.json": json.dumps(dashboard(found), indent=2) + "\n",
-    }
-
-
-def signals(config: Settings) -> Signals:
-    """Those of all kinds of services that this project has."""
-    modules = [
-        importlib.import_module(f".{module}", __package__).signals(config)
-        for section, module in MODULES.items()
-        if hasattr(config, section)
-    ]
-    return Signals(
-        [each for one in modules for each in one.objectives],
-        [each for one in modules for each in one.alerts],
-        [each for one in modules for each in one.panels],
-        {name: query for one in modules for name, query in one.annotations.items()},
-    )
-
-
-def _budget(each: Objective) -> str:
-    return f"{1 - each.objective:.10g}"
-
-
-def _minutes(each: Objective) -> str:
-    minutes = (1 - each.objective) * PERIOD_DAYS * 24 * 60
-    if minutes < 2:
-        return f"{minutes * 60:.0f} seconds"
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+    return found
