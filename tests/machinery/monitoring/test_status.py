@@ -135,6 +135,10 @@ def test_gauges_of_pipelines(copied, tmp_path):
     quick = copied.folder / "src" / PACKAGE / "pipelines" / "definition.py"
     quick.write_text(quick.read_text().replace("retries: int = 2", "retries: int = 0"))
     assert after_run(1, APP__BATCH__INPUT="data/raw/missing.csv")[failed] == 1
+    nowhere = {"APP__MONITORING__TEXTFILE": "/proc/no/model.prom"}
+    done = copied.run("run", "prediction", "--date", "2026-11-01", **nowhere)
+    assert done.returncode == 0
+    assert "warning: /proc/no/model.prom: no gauges can be written: " in done.stderr
     with sqlite3.connect(copied.folder / "data" / "project.db") as database:
         database.execute("UPDATE pipeline_steps SET exit_code = NULL")
     publish(f"sqlite:///{copied.folder}/data/project.db", str(file))

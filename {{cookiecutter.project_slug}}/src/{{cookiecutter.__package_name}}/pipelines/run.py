@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponen
 
 from .. import settings
 from ..errors import ProjectError
+from ..settings import Settings
 from ..tables.locks import only_one
 from .definition import Interval, Step, names, pipelines
 from .gauges import publish
@@ -49,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     with lock, on_end(signal.default_int_handler):
         _say(f"Run {interval.run_id}, from {interval.start} to {interval.end}")
         failed = _execute(steps, interval, config.database)
-        if textfile := config.monitoring.textfile:
-            publish(config.database, settings.absolute(textfile, settings.root()))
+        _publish(config)
     if not failed:
         return 0
     step, how = next(iter(failed.items()))
@@ -59,6 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"step {step} of pipeline {name} {how}; resume with: {again}", file=sys.stderr)
     return 1
+
+
+def _publish(config: Settings) -> None:
+    """Write the gauges; the steps are done, whether or not that succeeds."""
+    if textfile := config.monitoring.textfile:
+        try:
+            publish(config.database, settings.absolute(textfile, settings.root()))
+        except ProjectError as error:
+            print(f"warning: {error}", file=sys.stderr)
 
 
 def _known(what: str, name: str, those: Sequence[str]) -> str:
