@@ -59,9 +59,9 @@ import socket, sys, time
 until = time.monotonic() + 30
 while True:
     try:
-        proxy = socket.create_connection(("proxy", 9999), 10)
+        proxy = socket.create_connection((sys.argv[2], 9999), 10)
         break
-    except socket.gaierror:  # while containers come and go, names are answered late
+    except OSError:  # it has just been started
         if time.monotonic() > until:
             raise
         time.sleep(0.2)
@@ -247,7 +247,11 @@ class Machine:
         known = container.inspect(self.engine, self.at(through))
         if not known or not known["State"]["Running"]:
             return ""
-        return self._inside(through, "python", "-c", TELL, line)
+        # By its address: while containers come and go, names are answered late, or not at all.
+        proxy = container.inspect(self.engine, f"{self.name}-proxy") or {"NetworkSettings": {}}
+        networks = proxy["NetworkSettings"].get("Networks") or {}
+        address = networks.get(self.name, {}).get("IPAddress") or "proxy"
+        return self._inside(through, "python", "-c", TELL, line, address)
 
     def _inside(self, colour: str, *words: str, seconds: float = START_SECONDS) -> str:
         known = ("--env", "API_KEY") if self.key else ()
