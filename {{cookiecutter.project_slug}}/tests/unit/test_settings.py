@@ -18,7 +18,7 @@ def test_every_environment_loads(environment, monkeypatch):
     assert settings.load().models.uri
 
 
-def test_alerts_and_dashboard_follow_from_the_objectives(monkeypatch):
+def test_the_rules_follow_from_the_objectives(monkeypatch):
     monkeypatch.setenv("ENVIRONMENT", "prod")
     assert write.run(Namespace(check=True)) == 0
 
